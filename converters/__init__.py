@@ -1,0 +1,1 @@
+"""Trained models in, verified artifacts out."""

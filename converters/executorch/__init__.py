@@ -1,0 +1,1 @@
+"""Quantize and lower exported programs to ExecuTorch."""

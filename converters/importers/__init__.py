@@ -1,0 +1,1 @@
+"""Foreign graphs as torch modules."""

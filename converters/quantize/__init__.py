@@ -1,0 +1,1 @@
+"""Uniform quantization in NumPy: scales, packing, ranges, calibration."""

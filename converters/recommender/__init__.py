@@ -1,0 +1,1 @@
+"""Recommenders as structure and weights: recognised in a program, emitted by the targets."""

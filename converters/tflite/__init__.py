@@ -1,0 +1,1 @@
+"""Edit, quantize and emit TFLite flatbuffers."""

@@ -1,0 +1,1 @@
+"""The device lab: devices, transports, the benchmark protocol."""

@@ -1,0 +1,1 @@
+"""The journeys put together: convert, inspect, verify, benchmark."""

@@ -1,0 +1,1 @@
+"""Values, errors and the registry: the ground every package stands on. Standard library and NumPy only."""

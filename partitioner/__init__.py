@@ -1,0 +1,1 @@
+"""Cuts between edge and cloud."""

@@ -1,0 +1,1 @@
+"""Read artifact files without running them: layers, weights, faults."""
