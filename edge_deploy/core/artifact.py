@@ -104,6 +104,7 @@ class Comparison:
     max_error: float
     finite: bool
     top1_agreement: float | None = None
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

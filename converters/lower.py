@@ -1,0 +1,32 @@
+"""Lower one captured model with one target in a child process, where a crash of its toolchain stays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from converters.contracts import Lowered, LowerRequest
+from edge_deploy.core import registry
+from edge_deploy.core.child import run_in_child
+from edge_deploy.core.serde import from_json
+
+__all__ = ["lower"]
+
+
+def lower(target: str, request: LowerRequest) -> Lowered:
+    """Write the files of `request` with the target of this name, e.g. "tflite".
+
+    Raises:
+        BadInput: No such target, or the model's weights or calibration data are unusable.
+        Unsupported: Layers that cannot become what was asked.
+        ToolchainError: A third-party converter failed.
+    """
+    stage = f"lowering of {request.captured.name} to {target} {request.spec.recipe}"
+    answer = run_in_child("converters.lower:lower_here", {"target": target, "request": request}, stage=stage)
+    return from_json(Lowered, answer, where=stage)
+
+
+def lower_here(target: str, request: Any) -> Lowered:
+    """The child's part of `lower`."""
+    module = registry.load("converters.targets", target)
+    lowered: Lowered = module.lower(from_json(LowerRequest, request, where="request"))
+    return lowered

@@ -1,0 +1,194 @@
+"""Prove an artifact: read back what each layer became, run it in a child process, compare it with its float source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_deploy.core.artifact import Artifact, Comparison, LayerFacts, LayerOutcome, Signature
+from edge_deploy.core.child import run_in_child
+from edge_deploy.core.errors import VerificationFailed
+from edge_deploy.core.serde import from_json
+from edge_deploy.core.tensor import TensorInfo, dequantize_output, encode_input
+
+__all__ = ["check_outcomes", "compare", "compare_arrays", "logistic"]
+
+IDENTICAL_DB = 999.0
+MAX_DYNAMIC_BATCH = 8
+
+
+def logistic(values: np.ndarray) -> np.ndarray:
+    """1 / (1 + exp(-x)), without overflow."""
+    result: np.ndarray = 0.5 * (1.0 + np.tanh(0.5 * values.astype(np.float64)))
+    return result
+
+
+def compare(
+    model: Path,
+    artifact: Artifact,
+    *,
+    signature: Signature,
+    feeds: Path,
+    answers: Path,
+    threads: int,
+    scores: Path | None = None,
+) -> Comparison:
+    """Run every sample through the artifact in a child process and compare with the float source's outputs.
+
+    Args:
+        model: The artifact's folder.
+        feeds: npz, one array [samples, ...] for each source input.
+        answers: npz, one array [samples, ...] for each source output.
+        scores: Where to keep the artifact's first output as .npy [samples, ...] in the source's terms.
+
+    Raises:
+        ToolchainError: The runtime died.
+        BadInput: The artifact does not load.
+    """
+    stage = f"{artifact.format} {artifact.spec.recipe}: run at {threads} thread{'s' * (threads > 1)}"
+    arguments = {
+        "folder": model,
+        "artifact": artifact,
+        "signature": signature.name,
+        "feeds": feeds,
+        "answers": answers,
+        "threads": threads,
+        "scores": scores,
+    }
+    answer = run_in_child("converters.verify:compare_here", arguments, stage=stage)
+    return from_json(Comparison, answer, where=stage)
+
+
+def compare_here(
+    folder: str, artifact: Any, signature: str, feeds: str, answers: str, threads: int, scores: str | None
+) -> Comparison:
+    """The child's part of `compare`."""
+    from runtimes.session import open_artifact
+
+    known = from_json(Artifact, artifact, where="artifact")
+    session = open_artifact(Path(folder), known, signature=signature, threads=threads)
+    inputs = _arrays(Path(feeds))
+    outputs = run_all(session, known, inputs)
+    reference = _arrays(Path(answers))
+    if scores is not None:
+        np.save(scores, next(iter(outputs.values())))
+    return compare_arrays(reference, outputs, kernels=session.kernels, threads=threads, signature=signature)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def run_all(session: Any, artifact: Artifact, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Outputs of all samples in the source's terms: real values, its layout, probabilities where it gives them.
+
+    Args:
+        inputs: One array [samples, ...] for each source input.
+    """
+    signature: Signature = session.signature
+    sources = {info.name: info for info in artifact.source_inputs}
+    encoded = {
+        info.name: encode_input(inputs[info.name], source=sources[info.name], target=info) for info in signature.inputs
+    }
+    count = len(next(iter(encoded.values())))
+    batch = _batch(signature, count)
+    collected: dict[str, list[np.ndarray]] = {info.name: [] for info in artifact.source_outputs}
+    for start in range(0, count, batch):
+        rows = np.arange(start, start + batch).clip(max=count - 1)  # the last batch repeats the last sample
+        answer = session.run({name: array[rows] for name, array in encoded.items()})
+        for info, source in zip(signature.outputs, artifact.source_outputs, strict=True):
+            values = _in_source_terms(answer[info.name], info, source)
+            collected[source.name].append(values[: min(batch, count - start)])
+    return {name: np.concatenate(parts) for name, parts in collected.items()}
+
+
+def _batch(signature: Signature, count: int) -> int:
+    size = signature.inputs[0].shape[0]
+    return size if size > 0 else min(MAX_DYNAMIC_BATCH, count)
+
+
+def _in_source_terms(values: np.ndarray, info: TensorInfo, source: TensorInfo) -> np.ndarray:
+    real = dequantize_output(values, info)
+    if info.meaning == "logit" and source.meaning == "probability":
+        real = logistic(real).astype(np.float32)
+    if info.layout is not None and source.layout is not None and info.layout != source.layout:
+        real = real.transpose((0, 2, 3, 1) if source.layout == "NHWC" else (0, 3, 1, 2))
+    return real
+
+
+def compare_arrays(
+    reference: Mapping[str, np.ndarray],
+    outputs: Mapping[str, np.ndarray],
+    *,
+    kernels: str,
+    threads: int,
+    signature: str = "",
+) -> Comparison:
+    """SNR, cosine, largest error and top-1 agreement of `outputs` against `reference`.
+
+    Args:
+        reference: Arrays [samples, ...] by output name; the first is the one that top-1 is taken of.
+        outputs: The same names and shapes.
+    """
+    pairs = [(reference[name].astype(np.float64), outputs[name].astype(np.float64)) for name in reference]
+    for (name, have), (want, got) in zip(outputs.items(), pairs, strict=True):
+        if want.size != got.size:
+            raise VerificationFailed(f"output {name}: shape {have.shape}, the float model gives {want.shape}.")
+    want = np.concatenate([a.ravel() for a, _ in pairs])
+    got = np.concatenate([b.ravel() for _, b in pairs])
+    finite = bool(np.isfinite(got).all())
+    first_want, first_got = pairs[0]
+    rows = len(first_want)
+    classes = first_want.reshape(rows, -1).shape[1]
+    agreement = None
+    if classes > 1 and first_want.ndim == 2:
+        same = first_want.reshape(rows, -1).argmax(1) == first_got.reshape(rows, -1).argmax(1)
+        agreement = float(same.mean())
+    return Comparison(
+        kernels=kernels,
+        threads=threads,
+        samples=rows,
+        snr_db=_snr_db(want, got) if finite else -IDENTICAL_DB,
+        cosine=_cosine(want, got) if finite else 0.0,
+        max_error=float(np.abs(want - got).max()) if finite else float("inf"),
+        finite=finite,
+        top1_agreement=agreement,
+        signature=signature,
+    )
+
+
+def _snr_db(want: np.ndarray, got: np.ndarray) -> float:
+    signal, noise = float(np.square(want).sum()), float(np.square(want - got).sum())
+    if noise == 0:
+        return IDENTICAL_DB
+    return -IDENTICAL_DB if signal == 0 else float(10 * np.log10(signal / noise))
+
+
+def _cosine(want: np.ndarray, got: np.ndarray) -> float:
+    norm = float(np.linalg.norm(want) * np.linalg.norm(got))
+    return float(want @ got / norm) if norm else float(np.array_equal(want, got))
+
+
+def check_outcomes(outcomes: tuple[LayerOutcome, ...], facts: tuple[LayerFacts, ...]) -> None:
+    """Hold what the target claims against what the bytes of its file say.
+
+    Raises:
+        VerificationFailed: A layer with weights is missing from the file, or has another width than claimed.
+    """
+    known = {fact.layer: fact for fact in facts}
+    problems = []
+    for outcome in outcomes:
+        fact = known.get(outcome.layer)
+        if fact is None or not outcome.weight_bytes:
+            continue
+        if abs(fact.weight_bits - outcome.weight_bits) > 0.01:
+            problems.append(
+                f"layer {outcome.layer} ({outcome.op}): claimed {outcome.weight_bits:g} bits a weight, "
+                f"the file has {fact.weight_bits:g}."
+            )
+    if problems:
+        raise VerificationFailed(*problems)

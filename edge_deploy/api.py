@@ -1,1 +1,0 @@
-"""The journeys put together: convert, inspect, verify, benchmark."""

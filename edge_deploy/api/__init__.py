@@ -1,0 +1,1 @@
+"""The journeys put together: convert, verify, inspect, benchmark."""
