@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from edge_deploy.core.artifact import Signature
 
-__all__ = ["Kernels", "Session"]
+__all__ = ["Backend", "Kernels", "Session"]
 
 Kernels: TypeAlias = Literal["default", "builtin", "reference"]
 
@@ -37,3 +38,29 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free the model."""
+
+
+class Backend(Protocol):
+    """What a module in `runtimes/backends` offers; `runtimes.session` has checked the file before calling it."""
+
+    def open_model(
+        self,
+        path: Path,
+        *,
+        data_files: tuple[Path, ...],
+        known: tuple[Signature, ...],
+        signature: str | None,
+        threads: int,
+        kernels: Kernels,
+    ) -> Session:
+        """Load the model in this process.
+
+        Args:
+            data_files: Weights beside the model, e.g. a `.ptd`; empty when there are none.
+            known: Signatures from the manifest; empty for a bare file, whose own are then read from it.
+            signature: Name of the one to call; None for the first.
+            kernels: A backend that has only one kernel set refuses others with `Unsupported`.
+
+        Raises:
+            BadInput: The file cannot be loaded, or has no such signature.
+        """
