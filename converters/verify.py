@@ -14,7 +14,7 @@ from edge_deploy.core.errors import VerificationFailed
 from edge_deploy.core.serde import from_json
 from edge_deploy.core.tensor import TensorInfo, dequantize_output, encode_input
 
-__all__ = ["check_outcomes", "compare", "compare_arrays", "logistic"]
+__all__ = ["answer", "check_outcomes", "compare", "compare_arrays", "logistic"]
 
 IDENTICAL_DB = 999.0
 MAX_DYNAMIC_BATCH = 8
@@ -27,8 +27,7 @@ def logistic(values: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    model: Path,
-    artifact: Artifact,
+    folder: Path,
     *,
     signature: Signature,
     feeds: Path,
@@ -39,7 +38,7 @@ def compare(
     """Run every sample through the artifact in a child process and compare with the float source's outputs.
 
     Args:
-        model: The artifact's folder.
+        folder: The artifact, its manifest written.
         feeds: npz, one array [samples, ...] for each source input.
         answers: npz, one array [samples, ...] for each source output.
         scores: Where to keep the artifact's first output as .npy [samples, ...] in the source's terms.
@@ -48,10 +47,9 @@ def compare(
         ToolchainError: The runtime died.
         BadInput: The artifact does not load.
     """
-    stage = f"{artifact.format} {artifact.spec.recipe}: run at {threads} thread{'s' * (threads > 1)}"
+    stage = f"{folder.name}: run at {threads} thread{'s' * (threads > 1)}"
     arguments = {
-        "folder": model,
-        "artifact": artifact,
+        "folder": folder,
         "signature": signature.name,
         "feeds": feeds,
         "answers": answers,
@@ -62,16 +60,29 @@ def compare(
     return from_json(Comparison, answer, where=stage)
 
 
-def compare_here(
-    folder: str, artifact: Any, signature: str, feeds: str, answers: str, threads: int, scores: str | None
-) -> Comparison:
-    """The child's part of `compare`."""
-    from runtimes.session import open_artifact
+def answer(folder: Path, *, signature: Signature, feeds: Path, answers: Path) -> None:
+    """Write the artifact's own outputs at one thread, in the source's terms, to the npz `answers`."""
+    arguments = {"folder": folder, "signature": signature.name, "feeds": feeds, "answers": answers}
+    run_in_child("converters.verify:answer_here", arguments, stage=f"{folder.name}: run at 1 thread")
 
-    known = from_json(Artifact, artifact, where="artifact")
-    session = open_artifact(Path(folder), known, signature=signature, threads=threads)
-    inputs = _arrays(Path(feeds))
-    outputs = run_all(session, known, inputs)
+
+def answer_here(folder: str, signature: str, feeds: str, answers: str) -> None:
+    """The child's part of `answer`."""
+    from runtimes.folder import read_artifact
+    from runtimes.session import open_session
+
+    session = open_session(Path(folder), signature=signature, threads=1)
+    np.savez(answers, **run_all(session, read_artifact(Path(folder)), _arrays(Path(feeds))))
+
+
+def compare_here(folder: str, signature: str, feeds: str, answers: str, threads: int, scores: str | None) -> Comparison:
+    """The child's part of `compare`."""
+    from runtimes.folder import read_artifact
+    from runtimes.session import open_session
+
+    known = read_artifact(Path(folder))
+    session = open_session(Path(folder), signature=signature, threads=threads, trusted=True)
+    outputs = run_all(session, known, _arrays(Path(feeds)))
     reference = _arrays(Path(answers))
     if scores is not None:
         np.save(scores, next(iter(outputs.values())))

@@ -1,0 +1,262 @@
+"""The conversion: capture once, then for every target and precision lower, read back, compare, write."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from converters import verify
+from converters.capture import capture, run_float
+from converters.contracts import Captured, Lowered, LowerRequest
+from converters.lower import lower
+from converters.samples import random_samples, spool
+from edge_deploy.api.judge import judge
+from edge_deploy.api.request import ConvertRequest, folder_name
+from edge_deploy.core.artifact import MANIFEST, Artifact, Verification
+from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest, refuse_overlap
+from edge_deploy.core.errors import BadInput
+from edge_deploy.core.publish import published_folder
+from edge_deploy.core.quant_spec import QuantSpec
+from edge_deploy.core.serde import write_json
+from edge_deploy.core.toolchain import versions
+
+__all__ = ["Conversion", "convert"]
+
+RANDOM_SAMPLES = 64
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversion:
+    """What `convert` wrote: the folder, one artifact for each pair, and the report."""
+
+    folder: Path
+    artifacts: tuple[Artifact, ...]
+    report: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    """Samples on disk with the float model's answers to them."""
+
+    feeds: Path
+    answers: Path
+    labels: np.ndarray
+    digest: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Calibration:
+    feeds: Path
+    digest: str
+    samples: int
+
+
+def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None) -> Conversion:
+    """Convert, verify and write everything `request` asks for; the folder appears in one rename or not at all.
+
+    Args:
+        progress: Called with the name of each stage as it begins.
+
+    Raises:
+        BadInput: The model, the data or an option is not what it must be.
+        Unsupported: Layers that cannot become what was asked, by name.
+        ToolchainError: A third-party converter or runtime failed.
+        VerificationFailed: A written file does not compute what its source computes.
+    """
+    _refuse_foreign_folder(request.out, force=request.force)
+    with tempfile.TemporaryDirectory(prefix="edge-deploy-") as scratch:
+        work = Path(scratch)
+        progress(f"capture {request.capture.source}")
+        captured = capture(request.capture, _new(work / "captured"))
+        _refuse_missing_calibration(request, captured)
+        calibration_set, evaluation_set = _open_data(request, captured, progress)
+        calibration = _calibration(calibration_set, captured, work)
+        progress("run the float model")
+        evidence = _evidence(evaluation_set or calibration_set, evaluation_set, captured, work)
+        with published_folder(request.out, force=request.force) as partial:
+            artifacts = tuple(
+                _convert_pair(request, captured, target, spec, calibration, evidence, partial, progress)
+                for target, spec in request.pairs
+            )
+            progress("report")
+            _write_report(partial)
+    return Conversion(folder=request.out, artifacts=artifacts, report=request.out / "report.html")
+
+
+def _new(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _refuse_foreign_folder(out: Path, *, force: bool) -> None:
+    """--force may replace what we wrote, and nothing else."""
+    if not out.exists():
+        return
+    if not force:
+        raise BadInput(f"{out}: exists already; choose another --out or pass --force to replace it.")
+    ours = out.is_dir() and all(entry.name == "report.html" or (entry / MANIFEST).is_file() for entry in out.iterdir())
+    if not ours:
+        raise BadInput(f"{out}: holds other things than our artifacts; --force replaces only folders we wrote.")
+
+
+def _refuse_missing_calibration(request: ConvertRequest, captured: Captured) -> None:
+    if request.calibrate is not None:
+        return
+    hybrid = captured.kind == "recommender" and all(spec.for_device == "phone" for spec in request.specs)
+    needs = [spec.recipe for spec in request.specs if not spec.is_float]
+    if needs and not hybrid:
+        raise BadInput(
+            f"--precision {', '.join(needs)}: activations are quantized with ranges seen on real inputs; "
+            "pass --calibrate with an npz or a data set description of some hundred samples."
+        )
+
+
+def _open_data(
+    request: ConvertRequest, captured: Captured, progress: Progress
+) -> tuple[Dataset | None, Dataset | None]:
+    from edge_deploy.zoo.datasets import open_dataset
+
+    progress("check the data")
+    found: list[Dataset | None] = []
+    for path, limit in ((request.calibrate, request.calibrate_limit), (request.evaluate, request.evaluate_limit)):
+        dataset = open_dataset(path, inputs=captured.inputs, limit=limit) if path is not None else None
+        if dataset is not None:
+            check_samples(dataset, captured.inputs)
+        found.append(dataset)
+    calibration, evaluation = found
+    if calibration is not None and evaluation is not None:
+        refuse_overlap(calibration, evaluation)
+    return calibration, evaluation
+
+
+def _calibration(dataset: Dataset | None, captured: Captured, work: Path) -> _Calibration | None:
+    if dataset is None:
+        return None
+    feeds = work / "calibration.npz"
+    spool(dataset, len(dataset), captured.inputs, feeds)
+    return _Calibration(feeds=feeds, digest=dataset_digest(dataset), samples=len(dataset))
+
+
+def _evidence(samples: Dataset | None, evaluation: Dataset | None, captured: Captured, work: Path) -> _Evidence:
+    feeds, answers = work / "feeds.npz", work / "answers.npz"
+    if samples is None:
+        made = random_samples(captured.inputs, RANDOM_SAMPLES)
+        labels = spool(made, len(made), captured.inputs, feeds)
+        digest, note = dataset_digest(made), "compared on seeded random inputs: no data was given"
+    else:
+        labels = spool(samples, len(samples), captured.inputs, feeds)
+        digest = dataset_digest(samples)
+        note = "" if evaluation is not None else "compared on the calibration samples: no --eval was given"
+    run_float(captured, feeds, answers)
+    return _Evidence(feeds=feeds, answers=answers, labels=labels, digest=digest, note=note)
+
+
+def _convert_pair(
+    request: ConvertRequest,
+    captured: Captured,
+    target: str,
+    spec: QuantSpec,
+    calibration: _Calibration | None,
+    evidence: _Evidence,
+    partial: Path,
+    progress: Progress,
+) -> Artifact:
+    folder = _new(partial / folder_name(target, spec))
+    progress(f"{folder.name}: lower")
+    lowered = lower(
+        target,
+        LowerRequest(
+            captured=captured,
+            spec=spec,
+            folder=folder,
+            calibration=calibration.feeds if calibration is not None else None,
+        ),
+    )
+    artifact = _artifact(request, captured, target, spec, calibration, lowered)
+    write_json(artifact, folder / MANIFEST)
+    progress(f"{folder.name}: verify")
+    verified = replace(artifact, verification=_verify(request, folder, artifact, evidence))
+    write_json(verified, folder / MANIFEST)
+    return verified
+
+
+def _artifact(
+    request: ConvertRequest,
+    captured: Captured,
+    target: str,
+    spec: QuantSpec,
+    calibration: _Calibration | None,
+    lowered: Lowered,
+) -> Artifact:
+    used = calibration if not spec.is_float else None
+    signatures = lowered.signatures
+    if request.labels:
+        signatures = tuple(
+            replace(each, outputs=(replace(each.outputs[0], labels=request.labels), *each.outputs[1:]))
+            for each in signatures
+        )
+    return Artifact(
+        name=captured.name,
+        format=target,  # type: ignore[arg-type]  # targets are named after their formats
+        spec=spec,
+        source=Path(request.capture.source).name if ":" not in request.capture.source else request.capture.source,
+        kind=captured.kind,
+        files=lowered.files,
+        source_inputs=captured.inputs,
+        source_outputs=captured.outputs,
+        signatures=signatures,
+        graph=lowered.graph,
+        outcomes=lowered.outcomes,
+        toolchain={**versions("edge-deploy", "numpy"), **lowered.toolchain},
+        calibration_digest=used.digest if used else "",
+        calibration_samples=used.samples if used else 0,
+        minimum_runtime=lowered.minimum_runtime,
+        warnings=(*captured.notes, *lowered.warnings),
+    )
+
+
+def _verify(request: ConvertRequest, folder: Path, artifact: Artifact, evidence: _Evidence) -> Verification:
+    from runtimes.formats.facts import read_facts
+
+    verify.check_outcomes(artifact.outcomes, read_facts(folder / artifact.model_file.path))
+    scores = folder / ".scores.npy"
+    comparisons = []
+    first = artifact.signatures[0]
+    for signature, threads in [(first, 1), (first, 2), *((other, 1) for other in artifact.signatures[1:])]:
+        comparisons.append(
+            verify.compare(
+                folder,
+                signature=signature,
+                feeds=evidence.feeds,
+                answers=evidence.answers,
+                threads=threads,
+                scores=scores if not comparisons else None,
+            )
+        )
+    with np.load(evidence.answers, allow_pickle=False) as archive:
+        source_scores = archive[artifact.source_outputs[0].name]
+    artifact_scores = np.load(scores, allow_pickle=False)
+    scores.unlink()
+    result = judge(
+        comparisons,
+        evidence.labels,
+        source_scores,
+        artifact_scores,
+        meaning=artifact.source_outputs[0].meaning,
+        max_drop=request.max_drop,
+        strict=request.strict,
+    )
+    notes = tuple(note for note in (evidence.note, *result.notes) if note)
+    return replace(result, evaluation_digest=evidence.digest, notes=notes)
+
+
+def _write_report(folder: Path) -> None:
+    from edge_deploy.report import write_report
+
+    write_report(folder, folder / "report.html")

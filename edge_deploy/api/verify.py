@@ -1,0 +1,105 @@
+"""Verify a written artifact again: its files, its claims, its runtime, and its source where that is at hand."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from converters import verify as compare_with
+from converters.capture import capture, run_float
+from converters.contracts import CaptureRequest
+from converters.samples import random_samples, spool
+from edge_deploy.api.judge import judge
+from edge_deploy.core.artifact import Artifact, Verification
+from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest
+from edge_deploy.core.errors import BadInput
+from runtimes.folder import check_files, read_artifact
+from runtimes.formats.facts import read_facts
+
+__all__ = ["verify"]
+
+RANDOM_SAMPLES = 16
+
+
+def verify(
+    folder: Path,
+    *,
+    request: CaptureRequest | None = None,
+    evaluate: Path | None = None,
+    evaluate_limit: int | None = None,
+    max_drop: float | None = None,
+    strict: bool = False,
+    progress: Callable[[str], None] = lambda stage: None,
+) -> tuple[Artifact, Verification]:
+    """Check digests, claims against bytes, and outputs at 1 and 2 threads.
+
+    Args:
+        folder: An artifact.
+        request: The float model it came from; without it, 1 thread is compared with 2.
+        evaluate: Samples to compare on; without them, seeded random inputs.
+
+    Raises:
+        BadInput: A file is missing, damaged or not what the manifest says.
+        VerificationFailed: A claim is false, or outputs are garbage or worse than `max_drop`.
+    """
+    progress("check files")
+    artifact = read_artifact(folder)
+    check_files(folder, artifact)
+    compare_with.check_outcomes(artifact.outcomes, read_facts(folder / artifact.model_file.path))
+    with tempfile.TemporaryDirectory(prefix="edge-deploy-") as scratch:
+        work = Path(scratch)
+        feeds, answers, scores = work / "feeds.npz", work / "answers.npz", work / "scores.npy"
+        labels, digest, note = _feeds(artifact, evaluate, evaluate_limit, feeds)
+        if request is not None:
+            progress("run the float model")
+            (work / "captured").mkdir()
+            captured = capture(request, work / "captured")
+            if tuple(info.name for info in captured.inputs) != tuple(info.name for info in artifact.source_inputs):
+                raise BadInput(f"{request.source}: has other inputs than the source of {folder}.")
+            run_float(captured, feeds, answers)
+        first = artifact.signatures[0]
+        progress("run the artifact")
+        if request is None:
+            compare_with.answer(folder, signature=first, feeds=feeds, answers=answers)
+            note += "; compared with its own answers at 1 thread: no source was given"
+        comparisons = [
+            compare_with.compare(folder, signature=first, feeds=feeds, answers=answers, threads=threads, scores=scores)
+            for threads in (1, 2)
+        ]
+        with np.load(answers, allow_pickle=False) as archive:
+            source_scores = archive[artifact.source_outputs[0].name]
+        result = judge(
+            comparisons,
+            labels,
+            source_scores,
+            np.load(scores, allow_pickle=False),
+            meaning=artifact.source_outputs[0].meaning,
+            max_drop=max_drop,
+            strict=strict,
+        )
+    notes = tuple(text for text in (note.removeprefix("; "), *result.notes) if text)
+    return artifact, Verification(
+        comparisons=result.comparisons,
+        differences=result.differences,
+        verdict=result.verdict,
+        evaluation_digest=digest,
+        notes=notes,
+    )
+
+
+def _feeds(artifact: Artifact, evaluate: Path | None, limit: int | None, feeds: Path) -> tuple[np.ndarray, str, str]:
+    from edge_deploy.zoo.datasets import open_dataset
+
+    inputs = artifact.source_inputs
+    if evaluate is None:
+        samples = random_samples(inputs, RANDOM_SAMPLES)
+        return spool(samples, len(samples), inputs, feeds), dataset_digest(samples), "seeded random inputs"
+    dataset: Dataset = open_dataset(evaluate, inputs=inputs, limit=limit)
+    check_samples(dataset, inputs)
+    digest = dataset_digest(dataset)
+    if digest == artifact.calibration_digest:
+        raise BadInput(f"{evaluate}: these are the samples the artifact was calibrated on; take others.")
+    return spool(dataset, len(dataset), inputs, feeds), digest, ""

@@ -1,0 +1,101 @@
+"""`edge-deploy`: commands, exit codes, and nothing heavy until a command runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import traceback
+from types import FrameType
+from typing import NoReturn
+
+import typer
+
+from edge_deploy.cli import benchmark, convert, demo, doctor, inspect, list_, report, verify
+from edge_deploy.core.errors import EdgeDeployError, error_to_json
+
+__all__ = ["app", "main"]
+
+INTERRUPTED = 130
+app = typer.Typer(
+    name="edge-deploy",
+    help="Trained recommendation models and CNNs as verified INT8/INT4 TFLite and ExecuTorch artifacts.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 done, 2 usage, 3 bad input, 4 unsupported, 5 missing package, 6 toolchain failure, "
+    "7 device, 8 verification failed, 130 interrupted. --debug shows tracebacks, --json prints the result as JSON.",
+)
+app.command("convert")(convert.command)
+app.command("inspect")(inspect.command)
+app.command("verify")(verify.command)
+app.command("benchmark")(benchmark.command)
+app.command("report")(report.command)
+app.command("doctor")(doctor.command)
+app.command("list")(list_.command)
+app.command("demo")(demo.command)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run one command and exit with its code; every error ends in a message, a traceback only with --debug."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    words = [word for word in given if word != "--debug"]
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run(words, debug=debug))
+
+
+def _run(words: list[str], *, debug: bool) -> int:
+    try:
+        code = app(words, standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except EdgeDeployError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(error, as_json="--json" in words)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: {error.filename or 'the file system'}: {error.strerror or error}.", file=sys.stderr)
+        return EdgeDeployError.exit_code
+    except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback without --debug
+        return _usage_or_defect(error, debug=debug)
+
+
+def _usage_or_defect(error: Exception, *, debug: bool) -> int:
+    show = getattr(error, "show", None)  # a usage error of the command line
+    if show is not None:
+        show()
+        return int(getattr(error, "exit_code", 2))
+    if type(error).__name__ == "Abort":
+        print("interrupted: nothing was written.", file=sys.stderr)
+        return INTERRUPTED
+    if debug:
+        traceback.print_exc()
+    else:
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("This is a defect of edge-deploy; run again with --debug and report the traceback.", file=sys.stderr)
+    return EdgeDeployError.exit_code
+
+
+def _complain(error: EdgeDeployError, *, as_json: bool) -> None:
+    for problem in error.problems or (type(error).__name__,):
+        print(f"error: {problem}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": error_to_json(error)}, indent=1))
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

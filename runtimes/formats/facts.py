@@ -1,0 +1,26 @@
+"""Which reader knows a model file: facts of its layers by its suffix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_deploy.core import registry
+from edge_deploy.core.artifact import LayerFacts
+from edge_deploy.core.errors import BadInput
+
+__all__ = ["read_facts"]
+
+READERS = {".tflite": "tflite", ".pte": "pte"}
+
+
+def read_facts(path: Path) -> tuple[LayerFacts, ...]:
+    """What the file says of each layer.
+
+    Raises:
+        BadInput: Neither a .tflite nor a .pte file, or damaged.
+    """
+    reader = READERS.get(path.suffix)
+    if reader is None:
+        raise BadInput(f"{path}: must be one of {', '.join(READERS)}.")
+    found: tuple[LayerFacts, ...] = registry.load("runtimes.formats", reader).read_facts(path)
+    return found
