@@ -1,0 +1,136 @@
+"""Open an artifact folder or a bare model file as a session: checked, tried in a child process, then loaded here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_deploy.core.artifact import Signature
+from edge_deploy.core.errors import BadInput
+from edge_deploy.core.registry import load
+from runtimes.contracts import Kernels, Session
+from runtimes.first_load import first_load
+from runtimes.folder import artifact_file, check_files, read_artifact
+from runtimes.minimum import check_minimum_runtime
+
+__all__ = ["BACKENDS", "open_bare_file", "open_session"]
+
+BACKENDS = {".tflite": "litert", ".pte": "executorch", ".onnx": "onnxruntime", ".pt2": "torch-eager"}
+
+
+def open_session(
+    source: Path | str,
+    *,
+    backend: str | None = None,
+    signature: str | None = None,
+    threads: int = 1,
+    kernels: Kernels = "default",
+    trusted: bool = False,
+) -> Session:
+    """Load a model to run it in this process.
+
+    An artifact's files are compared with the digests in its manifest. A bare file is looked through and then loaded
+    in a child process first, because a damaged one can end the process that loads it.
+
+    Args:
+        source: An artifact folder, or a `.tflite`, `.pte`, `.onnx` or `.pt2` file.
+        backend: Module name in `runtimes/backends`; None for the one of the file's type.
+        signature: Name of the signature to call; None for the first.
+        kernels: The runtime's own choice, its builtin kernels, or its reference kernels.
+        trusted: A bare file of your own: skip the child process, but not the look through.
+
+    Raises:
+        BadInput: The file is damaged, of an unknown type, or not the one that its manifest describes.
+        Unsupported: The runtime is too old for the artifact, or has no such kernels.
+        MissingExtra: The runtime is not installed.
+        ToolchainError: The runtime died of the file, in the child process.
+    """
+    if threads < 1:
+        raise BadInput(f"threads = {threads}: must be at least 1.")
+    if kernels not in ("default", "builtin", "reference"):
+        raise BadInput(f"kernels = {kernels!r}: must be default, builtin or reference.")
+    source = Path(source)
+    if not source.is_dir():
+        return open_bare_file(
+            source, backend=backend, signature=signature, threads=threads, kernels=kernels, trusted=trusted
+        )
+    artifact = read_artifact(source)
+    check_files(source, artifact)
+    path = artifact_file(source, artifact.model_file.path)
+    data_files = tuple(artifact_file(source, entry.path) for entry in artifact.files if entry.role == "data")
+    name = backend or _backend_of(path)
+    check_minimum_runtime(artifact, backend=name)
+    _look_through(path)
+    module = load("runtimes.backends", name)
+    opened: Session = module.open_model(
+        path,
+        data_files=data_files,
+        known=artifact.signatures,
+        signature=signature,
+        threads=threads,
+        kernels=kernels,
+    )
+    return opened
+
+
+def open_bare_file(
+    path: Path,
+    *,
+    backend: str | None,
+    signature: str | None,
+    threads: int,
+    kernels: Kernels,
+    trusted: bool,
+) -> Session:
+    """Load a model file that has no manifest; see `open_session`."""
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file or folder.")
+    name = backend or _backend_of(path)
+    _look_through(path)
+    data_files = tuple(sorted(path.parent.glob(f"{path.stem}*.ptd"))) if path.suffix == ".pte" else ()
+    if not trusted and name != "null":
+        first_load(path, backend=name, data_files=data_files, kernels=kernels)
+    module = load("runtimes.backends", name)
+    opened: Session = module.open_model(
+        path,
+        data_files=data_files,
+        known=_signatures(path) if name == "litert" else (),
+        signature=signature,
+        threads=threads,
+        kernels=kernels,
+    )
+    return opened
+
+
+def _backend_of(path: Path) -> str:
+    if path.suffix not in BACKENDS:
+        raise BadInput(f"{path}: unknown type of file; must end in {', '.join(BACKENDS)}, or be an artifact folder.")
+    return BACKENDS[path.suffix]
+
+
+def _look_through(path: Path) -> None:
+    if path.suffix == ".tflite" and _schema_is_installed():
+        from runtimes.formats.tflite import lint
+
+        problems = lint(path)
+    else:
+        problems = ()
+    if problems:
+        raise BadInput(*(f"{path}: {problem}" for problem in problems))
+
+
+def _signatures(path: Path) -> tuple[Signature, ...]:
+    if path.suffix != ".tflite" or not _schema_is_installed():
+        return ()
+    from runtimes.formats.tflite import read_signatures
+
+    return read_signatures(path)
+
+
+def _schema_is_installed() -> bool:
+    import importlib.util
+
+    # A device with tflite-runtime only has no schema; the interpreter's own verifier remains.
+    try:
+        return importlib.util.find_spec("ai_edge_litert.schema_py_generated") is not None
+    except ModuleNotFoundError:
+        return False
