@@ -1,0 +1,115 @@
+"""Keras `.keras` and `.h5` models become a float TFLite file by the stock converter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from converters.contracts import Captured, CaptureRequest
+from converters.loading.file_kind import file_kind
+from converters.loading.float_run import run_feeds
+from converters.loading.input_shapes import settle
+from converters.loading.keras_export import export_tflite
+from converters.loading.keras_model import LoadedKeras, dtype_name, load_keras
+from converters.loading.tflite_facts import check_plain, final_operators
+from edge_deploy.core.errors import BadInput
+from edge_deploy.core.serde import read_json, write_json
+from edge_deploy.core.tensor import Layout, TensorInfo
+
+__all__ = ["accepts", "capture", "run_float"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    path: Path
+
+
+def accepts(request: CaptureRequest) -> bool:
+    """Whether the file is HDF5 or a Keras archive."""
+    return file_kind(Path(request.source)) in ("hdf5", "keras")
+
+
+def capture(request: CaptureRequest, folder: Path) -> Captured:
+    """Load in safe mode and convert to float TFLite.
+
+    Raises:
+        BadInput: Damaged file, NaN weights, open dimensions.
+        Unsupported: Layers that carry code, custom classes, operators without a TFLite counterpart.
+        ToolchainError: Keras or the converter failed otherwise.
+    """
+    path = Path(request.source).resolve()
+    if request.weights is not None:
+        raise BadInput(f"--weights {request.weights}: a Keras file brings its own weights; leave the option out.")
+    loaded = load_keras(path)
+    layout: Layout = "NCHW" if _is_channels_first(loaded) else "NHWC"
+    inputs = tuple(
+        replace(info, layout=layout if len(info.shape) == 4 else None) for info in settle(loaded.inputs, request)
+    )
+    batches = request.batches if any(info.shape[0] == -1 for info in inputs) else (inputs[0].shape[0],)
+    file = folder / "float.tflite"
+    export_tflite(loaded, inputs, batches, file)
+    check_plain(file, where=request.source)
+    outputs = _outputs(loaded, inputs[0].shape[0], layout, final_operators(file))
+    state = folder / "source.json"
+    write_json(_State(path=path), state)
+    return Captured(
+        name=path.stem,
+        framework="keras",
+        kind=_kind(loaded),
+        folder=folder,
+        inputs=inputs,
+        outputs=outputs,
+        batches=batches,
+        float_tflite=file,
+        state=state,
+        notes=loaded.notes,
+    )
+
+
+def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
+    """Run the Keras model itself.
+
+    Raises:
+        BadInput: The feeds do not fit, or the model file is no longer there.
+    """
+    assert captured.state is not None
+    loaded = load_keras(read_json(_State, captured.state).path)
+    # The model's own batch dimension, mostly dynamic, lets it run faster than the batch that the artifact asked for.
+    inputs = tuple(
+        replace(info, shape=(own.shape[0], *info.shape[1:]))
+        for info, own in zip(captured.inputs, loaded.inputs, strict=True)
+    )
+    run_feeds(
+        lambda arrays: [np.asarray(value) for value in loaded.call(arrays)],
+        inputs=inputs,
+        outputs=captured.outputs,
+        feeds=feeds,
+        answers=answers,
+    )
+
+
+def _outputs(loaded: LoadedKeras, batch: int, layout: Layout, finals: dict[str, str]) -> tuple[TensorInfo, ...]:
+    return tuple(
+        TensorInfo(
+            name=name,
+            shape=(batch, *(-1 if size is None else int(size) for size in tensor.shape[1:])),
+            dtype=dtype_name(tensor),
+            layout=layout if len(tensor.shape) == 4 else None,
+            meaning="probability" if finals.get(name) in ("SOFTMAX", "LOGISTIC") else None,
+        )
+        for name, tensor in zip(loaded.output_names, loaded.model.outputs, strict=True)
+    )
+
+
+def _is_channels_first(loaded: LoadedKeras) -> bool:
+    return any(getattr(layer, "data_format", None) == "channels_first" for layer in loaded.layers())
+
+
+def _kind(loaded: LoadedKeras) -> Literal["cnn", "recommender", "generic"]:
+    kinds = {type(layer).__name__ for layer in loaded.layers()}
+    if any("Conv" in kind for kind in kinds):
+        return "cnn"
+    return "recommender" if "Embedding" in kinds else "generic"
