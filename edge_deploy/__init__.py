@@ -1,3 +1,74 @@
-"""edge-deploy: trained DLRMs and CNNs as verified INT8/INT4 TFLite and ExecuTorch artifacts."""
+"""edge-deploy: trained DLRMs and CNNs as verified INT8/INT4 TFLite and ExecuTorch artifacts.
+
+The journeys, loaded when they are first used:
+
+    plan, convert     a trained model becomes verified artifacts
+    verify            check a written artifact again
+    inspect           what any .tflite or .pte file contains
+    benchmark         measure artifacts on this machine
+    open_session      run an artifact or a model file
+    read_artifact     the manifest of an artifact as a value
+    write_report      one HTML page about a folder of artifacts
+    diagnose          look at this installation
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_deploy.api.benchmark import benchmark_and_keep as benchmark
+    from edge_deploy.api.convert import Conversion, convert
+    from edge_deploy.api.inspect import inspect
+    from edge_deploy.api.request import ConvertRequest, plan
+    from edge_deploy.api.verify import verify
+    from edge_deploy.core.artifact import Artifact
+    from edge_deploy.core.errors import EdgeDeployError
+    from edge_deploy.core.quant_spec import QuantSpec
+    from edge_deploy.doctor import diagnose
+    from edge_deploy.report import write_report
+    from runtimes.folder import read_artifact
+    from runtimes.session import open_session
 
 __version__ = "0.1.0"
+__all__ = [
+    "Artifact",
+    "Conversion",
+    "ConvertRequest",
+    "EdgeDeployError",
+    "QuantSpec",
+    "benchmark",
+    "convert",
+    "diagnose",
+    "inspect",
+    "open_session",
+    "plan",
+    "read_artifact",
+    "verify",
+    "write_report",
+]
+
+_HOMES = {
+    "Artifact": "edge_deploy.core.artifact:Artifact",
+    "Conversion": "edge_deploy.api.convert:Conversion",
+    "ConvertRequest": "edge_deploy.api.request:ConvertRequest",
+    "EdgeDeployError": "edge_deploy.core.errors:EdgeDeployError",
+    "QuantSpec": "edge_deploy.core.quant_spec:QuantSpec",
+    "benchmark": "edge_deploy.api.benchmark:benchmark_and_keep",
+    "convert": "edge_deploy.api.convert:convert",
+    "diagnose": "edge_deploy.doctor:diagnose",
+    "inspect": "edge_deploy.api.inspect:inspect",
+    "open_session": "runtimes.session:open_session",
+    "plan": "edge_deploy.api.request:plan",
+    "read_artifact": "runtimes.folder:read_artifact",
+    "verify": "edge_deploy.api.verify:verify",
+    "write_report": "edge_deploy.report:write_report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edge_deploy' has no attribute {name!r}")
+    module, attribute = _HOMES[name].split(":")
+    return getattr(importlib.import_module(module), attribute)

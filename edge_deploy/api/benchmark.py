@@ -1,0 +1,64 @@
+"""Measure artifacts and keep the raw values beside them, where the report finds them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from device_tests.benchmark import benchmark
+from edge_deploy.core.artifact import MANIFEST
+from edge_deploy.core.benchmark import BENCHMARK, BenchmarkReport
+from edge_deploy.core.serde import write_json
+
+__all__ = ["artifact_folders", "benchmark_and_keep"]
+
+
+def artifact_folders(paths: Sequence[Path]) -> tuple[Path, ...]:
+    """Each path itself, or, for a folder that holds artifacts, the artifacts in it."""
+    found: list[Path] = []
+    for path in paths:
+        inside = sorted(manifest.parent for manifest in path.glob(f"*/{MANIFEST}")) if path.is_dir() else []
+        found += inside if inside and not (path / MANIFEST).exists() else [path]
+    return tuple(found)
+
+
+def benchmark_and_keep(
+    artifacts: Sequence[Path],
+    *,
+    against: Sequence[Path] = (),
+    device: str = "host",
+    threads: int = 1,
+    backend: str | None = None,
+    signature: str | None = None,
+    kernels: str = "default",
+    inputs: Path | None = None,
+    min_seconds: float = 1.0,
+    runs: int = 60,
+    rounds: int = 12,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[BenchmarkReport, ...]:
+    """Measure in one interleaved run and write `benchmark.json` into every artifact folder that was measured.
+
+    See `device_tests.benchmark.benchmark` for the arguments and errors.
+    """
+    subjects, others = artifact_folders(artifacts), artifact_folders(against)
+    reports = benchmark(
+        subjects,
+        against=others,
+        device=device,
+        threads=threads,
+        backend=backend,
+        signature=signature,
+        kernels=kernels,
+        inputs=inputs,
+        min_seconds=min_seconds,
+        runs=runs,
+        rounds=rounds,
+        seed=seed,
+        progress=progress,
+    )
+    for path, report in zip((*subjects, *others), reports, strict=True):
+        if path.is_dir():
+            write_json(report, path / BENCHMARK)
+    return reports

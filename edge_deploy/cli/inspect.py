@@ -1,0 +1,51 @@
+"""`edge-deploy inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table
+
+__all__ = ["command"]
+
+
+def command(
+    path: Annotated[Path, typer.Argument(help="A .tflite or .pte file, ours or not, or an artifact folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a model file really contains: every layer's storage, bits, kernels, and what is wrong with it."""
+    from edge_deploy.api.inspect import inspect
+
+    report = inspect(path)
+    if as_json:
+        print_json(report)
+        return
+    print(f"{report.path}: {report.format}, {human_bytes(report.bytes)}; loads: {report.loads}")
+    for signature in report.signatures:
+        for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
+            for tensor in tensors:
+                shape = "x".join(map(str, tensor.shape))
+                scale = f", scale {tensor.scale[0]:.6g}, zero point {tensor.zero_point[0]}" if tensor.scale else ""
+                print(f"  {signature.name} {kind} {tensor.name}: {tensor.dtype} {shape}{scale}")
+    rows = [
+        (
+            fact.layer,
+            fact.op,
+            fact.weight_dtype or "",
+            f"{fact.weight_bits:g}" if fact.weight_count else "",
+            fact.granularity if fact.weight_count else "",
+            human_bytes(fact.weight_bytes) if fact.weight_count else "",
+            fact.activation_dtype,
+            fact.runs_on,
+        )
+        for fact in report.facts
+    ]
+    columns = ("layer", "operator", "weights", "bits each", "scales", "bytes", "activations", "runs on")
+    print_table(f"{len(report.facts)} layers", columns, rows)
+    for problem in report.problems:
+        print(f"problem: {problem}")
+    if report.problems or not report.is_usable:
+        raise typer.Exit(3)
