@@ -1,0 +1,255 @@
+"""The benchmark protocol: artifacts take turns on one device, each in its own process; raw values come back."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device_tests.contracts import Channel, Transport
+from device_tests.device_list import find_device
+from edge_deploy.core import registry
+from edge_deploy.core.artifact import MANIFEST
+from edge_deploy.core.benchmark import BenchmarkReport, Machine, RunConditions
+from edge_deploy.core.device import Device
+from edge_deploy.core.digest import file_sha256
+from edge_deploy.core.errors import BadInput
+from edge_deploy.core.serde import from_json, to_json
+from edge_deploy.core.tensor import TensorInfo
+from runtimes.folder import artifact_file, read_artifact
+
+__all__ = ["Subject", "Turn", "benchmark", "measure_in_turns", "read_subject"]
+
+FORMATS = {".tflite": "tflite", ".pte": "executorch", ".onnx": "onnx", ".pt2": "torch"}
+LOAD_TIMEOUT_S = 600.0
+RUN_TIMEOUT_S = 1800.0
+PROFILED_RUNS = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is measured: an artifact folder, or a model file that may not be ours.
+
+    Attributes:
+        files: File, its name on the device, and its sha256; the manifest first, or else the model.
+        is_folder: The session opens the folder, not the first file.
+        source: The float model's inputs; empty for a bare file.
+    """
+
+    name: str
+    format: str
+    recipe: str
+    sha256: str
+    model_bytes: int
+    files: tuple[tuple[Path, str, str], ...]
+    is_folder: bool = False
+    source: tuple[TensorInfo, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """One subject with the worker that runs it and the path it has on the device."""
+
+    subject: Subject
+    channel: Channel
+    path: str
+
+
+def benchmark(
+    artifacts: Sequence[Path],
+    *,
+    device: str = "host",
+    against: Sequence[Path] = (),
+    threads: int = 1,
+    backend: str | None = None,
+    signature: str | None = None,
+    kernels: str = "default",
+    inputs: Path | None = None,
+    min_seconds: float = 1.0,
+    runs: int = 60,
+    rounds: int = 12,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[BenchmarkReport, ...]:
+    """Measure artifacts on a device, interleaved A B A B, and return one report each, those of `against` last.
+
+    Args:
+        artifacts: Folders that convert wrote, or bare `.tflite`, `.pte` and other model files.
+        device: Name of a device, or path of its TOML file.
+        backend: Name of a runtime in `runtimes.backends`; None for the one of the file's type.
+        inputs: An npz file in the source model's terms (a bare file's own); absent: random inputs that fit.
+        min_seconds: Measured time to aim at for each artifact, over all rounds.
+        runs: Least number of raw values for each artifact, over all rounds.
+        rounds: Turns that the artifacts take; comparing needs at least 6.
+        seed: Of the random inputs and of the order within each round.
+        progress: Called with a line for the user.
+
+    Raises:
+        BadInput: No such device or file, or an option out of range.
+        DeviceError: A process that ran a model died; names the signal.
+    """
+    problems = [
+        f"{name} = {value}: must be at least {least}."
+        for name, value, least in (("threads", threads, 1), ("runs", runs, 1), ("rounds", rounds, 1))
+        if value < least
+    ]
+    if min_seconds < 0:
+        problems.append(f"min_seconds = {min_seconds}: must not be negative.")
+    if not artifacts:
+        problems.append("benchmark: no artifact given.")
+    if problems:
+        raise BadInput(*problems)
+    where = find_device(device)
+    subjects = [read_subject(path) for path in (*artifacts, *against)]
+    with ExitStack() as stack:
+        transport: Transport = registry.load("device_tests.transports", where.transport).connect()
+        stack.callback(transport.close)
+        pushed_inputs = transport.push(inputs, "inputs.npz") if inputs is not None else None
+        turns = []
+        for number, subject in enumerate(subjects):
+            pushed = [transport.push(file, f"{number}/{name}", sha256=digest) for file, name, digest in subject.files]
+            environment = {"OMP_NUM_THREADS": str(threads), "TF_CPP_MIN_LOG_LEVEL": "3"}
+            channel = stack.enter_context(closing(transport.run("device_tests.worker", environment=environment)))
+            path = str(Path(pushed[0]).parent) if subject.is_folder else pushed[0]
+            turns.append(Turn(subject=subject, channel=channel, path=path))
+        return measure_in_turns(
+            turns,
+            device=where,
+            threads=threads,
+            backend=backend,
+            signature=signature,
+            kernels=kernels,
+            inputs=pushed_inputs,
+            min_seconds=min_seconds,
+            runs=runs,
+            rounds=rounds,
+            seed=seed,
+            progress=progress,
+        )
+
+
+def read_subject(path: Path) -> Subject:
+    """What stands at `path`: a folder with a manifest, or a model file.
+
+    Raises:
+        BadInput: Neither.
+    """
+    if path.is_dir():
+        artifact = read_artifact(path)
+        manifest = (path / MANIFEST, MANIFEST, file_sha256(path / MANIFEST))
+        return Subject(
+            name=artifact.name,
+            format=artifact.format,
+            recipe=artifact.spec.recipe,
+            sha256=artifact.model_file.sha256,
+            model_bytes=artifact.device_bytes,
+            files=(manifest, *((artifact_file(path, e.path), e.path, e.sha256) for e in artifact.files)),
+            is_folder=True,
+            source=artifact.source_inputs,
+        )
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file or folder.")
+    if path.suffix not in FORMATS:
+        raise BadInput(f"{path}: {path.suffix or 'no'} suffix: must be one of {', '.join(FORMATS)}, or a folder.")
+    beside = [path, *(sorted(path.parent.glob(f"{path.stem}*.ptd")) if path.suffix == ".pte" else ())]
+    return Subject(
+        name=path.name,
+        format=FORMATS[path.suffix],
+        recipe="",
+        sha256=file_sha256(path),
+        model_bytes=sum(file.stat().st_size for file in beside),
+        files=tuple((file, file.name, file_sha256(file)) for file in beside),
+    )
+
+
+def measure_in_turns(
+    turns: Sequence[Turn],
+    *,
+    device: Device,
+    threads: int,
+    backend: str | None,
+    signature: str | None,
+    kernels: str,
+    inputs: str | None,
+    min_seconds: float,
+    runs: int,
+    rounds: int,
+    seed: int,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[BenchmarkReport, ...]:
+    """Load and warm up one worker after the other, then let them take turns, in a new random order each round.
+
+    Only one worker runs at any time; the others wait for their next request.
+    """
+    say = progress or (lambda line: None)
+    loaded: list[dict[str, Any]] = []
+    warmed: list[dict[str, Any]] = []
+    for turn in turns:
+        say(f"{turn.subject.name} {turn.subject.recipe}: load and warm up")
+        load = {
+            "do": "load",
+            "path": turn.path,
+            "backend": backend,
+            "signature": signature,
+            "threads": threads,
+            "kernels": kernels,
+            "seed": seed,
+            "inputs": inputs,
+            "source": to_json(turn.subject.source),
+        }
+        loaded.append(turn.channel.ask(load, timeout_s=LOAD_TIMEOUT_S))
+        wish = {"do": "warm", "rounds": rounds, "runs": runs, "min_seconds": min_seconds}
+        warmed.append(turn.channel.ask(wish, timeout_s=RUN_TIMEOUT_S))
+    values: list[list[tuple[float, ...]]] = [[] for _ in turns]
+    order = np.random.default_rng(seed)
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}")
+        for index in (int(index) for index in order.permutation(len(turns))):
+            plan = {key: warmed[index][key] for key in ("values_per_round", "calls_per_value")}
+            answer = turns[index].channel.ask({"do": "measure", **plan}, timeout_s=RUN_TIMEOUT_S)
+            values[index].append(tuple(answer["values_s"]))
+    group = uuid.uuid4().hex
+    reports = []
+    for turn, begun, warm, rounds_s in zip(turns, loaded, warmed, values, strict=True):
+        # Memory is read before the layers are profiled, because a profiler keeps what it sees.
+        state = turn.channel.ask({"do": "state"}, timeout_s=RUN_TIMEOUT_S)
+        layer_s = turn.channel.ask({"do": "layers", "runs": PROFILED_RUNS}, timeout_s=RUN_TIMEOUT_S)["layer_s"]
+        unsteady = () if warm["steady"] else ("warm-up ended before the latency was steady within 5 %",)
+        reports.append(
+            BenchmarkReport(
+                artifact=turn.subject.name,
+                format=turn.subject.format,
+                recipe=turn.subject.recipe,
+                sha256=turn.subject.sha256,
+                model_bytes=turn.subject.model_bytes,
+                device=device,
+                machine=from_json(Machine, begun["machine"], where="machine"),
+                conditions=RunConditions(
+                    threads=threads,
+                    kernels=begun["kernels"],
+                    batch=begun["batch"],
+                    signature=begun["signature"],
+                    inputs=f"random, seed {seed}" if inputs is None else "the given npz file",
+                    input_sets=begun["input_sets"],
+                    calls_per_value=warm["calls_per_value"],
+                ),
+                provenance="emulated" if device.kind == "emulated" else "measured",
+                group=group,
+                load_s=begun["load_s"],
+                warm_up_s=tuple(warm["values_s"]),
+                rounds_s=tuple(rounds_s),
+                base_rss_bytes=begun["base_rss_bytes"],
+                peak_rss_bytes=state["peak_rss_bytes"],
+                load_average_before=tuple(begun["load_average"]),
+                load_average_after=tuple(state["load_average"]),
+                layer_s=layer_s or {},
+                layer_source="profiler" if layer_s else "none",
+                notes=(*begun["notes"], *unsteady),
+            )
+        )
+    return tuple(reports)
