@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from edge_deploy.core.artifact import MANIFEST
 from edge_deploy.core.benchmark import BenchmarkReport, Machine, RunConditions
 from edge_deploy.core.device import Device
 from edge_deploy.core.digest import file_sha256
-from edge_deploy.core.errors import BadInput
+from edge_deploy.core.errors import BadInput, EdgeDeployError, error_from_json, error_to_json
 from edge_deploy.core.serde import from_json, to_json
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.folder import artifact_file, read_artifact
@@ -41,6 +42,7 @@ class Subject:
         source: The float model's inputs; empty for a bare file.
     """
 
+    path: Path
     name: str
     format: str
     recipe: str
@@ -53,7 +55,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One subject with the worker that runs it and the path it has on the device."""
+    """One subject with the worker that runs it, and the path that it has on the device."""
 
     subject: Subject
     channel: Channel
@@ -143,6 +145,7 @@ def read_subject(path: Path) -> Subject:
         artifact = read_artifact(path)
         manifest = (path / MANIFEST, MANIFEST, file_sha256(path / MANIFEST))
         return Subject(
+            path=path,
             name=artifact.name,
             format=artifact.format,
             recipe=artifact.spec.recipe,
@@ -158,6 +161,7 @@ def read_subject(path: Path) -> Subject:
         raise BadInput(f"{path}: {path.suffix or 'no'} suffix: must be one of {', '.join(FORMATS)}, or a folder.")
     beside = [path, *(sorted(path.parent.glob(f"{path.stem}*.ptd")) if path.suffix == ".pte" else ())]
     return Subject(
+        path=path,
         name=path.name,
         format=FORMATS[path.suffix],
         recipe="",
@@ -202,23 +206,23 @@ def measure_in_turns(
             "inputs": inputs,
             "source": to_json(turn.subject.source),
         }
-        loaded.append(turn.channel.ask(load, timeout_s=LOAD_TIMEOUT_S))
+        loaded.append(_ask(turn, load, timeout_s=LOAD_TIMEOUT_S))
         wish = {"do": "warm", "rounds": rounds, "runs": runs, "min_seconds": min_seconds}
-        warmed.append(turn.channel.ask(wish, timeout_s=RUN_TIMEOUT_S))
+        warmed.append(_ask(turn, wish, timeout_s=RUN_TIMEOUT_S))
     values: list[list[tuple[float, ...]]] = [[] for _ in turns]
     order = np.random.default_rng(seed)
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
         for index in (int(index) for index in order.permutation(len(turns))):
             plan = {key: warmed[index][key] for key in ("values_per_round", "calls_per_value")}
-            answer = turns[index].channel.ask({"do": "measure", **plan}, timeout_s=RUN_TIMEOUT_S)
+            answer = _ask(turns[index], {"do": "measure", **plan}, timeout_s=RUN_TIMEOUT_S)
             values[index].append(tuple(answer["values_s"]))
     group = uuid.uuid4().hex
     reports = []
     for turn, begun, warm, rounds_s in zip(turns, loaded, warmed, values, strict=True):
         # Memory is read before the layers are profiled, because a profiler keeps what it sees.
-        state = turn.channel.ask({"do": "state"}, timeout_s=RUN_TIMEOUT_S)
-        layer_s = turn.channel.ask({"do": "layers", "runs": PROFILED_RUNS}, timeout_s=RUN_TIMEOUT_S)["layer_s"]
+        state = _ask(turn, {"do": "state"}, timeout_s=RUN_TIMEOUT_S)
+        layer_s = _ask(turn, {"do": "layers", "runs": PROFILED_RUNS}, timeout_s=RUN_TIMEOUT_S)["layer_s"]
         unsteady = () if warm["steady"] else ("warm-up ended before the latency was steady within 5 %",)
         reports.append(
             BenchmarkReport(
@@ -253,3 +257,14 @@ def measure_in_turns(
             )
         )
     return tuple(reports)
+
+
+def _ask(turn: Turn, request: Mapping[str, Any], *, timeout_s: float) -> Any:
+    """The worker's answer; its errors name the user's file and not the copy on the device."""
+    try:
+        return turn.channel.ask(request, timeout_s=timeout_s)
+    except EdgeDeployError as error:
+        here, there = str(turn.subject.path), turn.path
+        told = json.loads(json.dumps(error_to_json(error)).replace(json.dumps(there)[1:-1], json.dumps(here)[1:-1]))
+        told["problems"] = [text if here in text else f"{here}: {text}" for text in told["problems"]]
+        raise error_from_json(told) from error

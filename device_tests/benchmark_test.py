@@ -65,7 +65,9 @@ def measured():
     turns = []
     for name, seconds in (("a", 0.02), ("b", 0.01)):
         worker = Worker(lambda path, n=name, s=seconds, **_: FakeSession(clock, s, journal, n), clock)
-        subject = Subject(name=name, format="tflite", recipe="int8", sha256="0", model_bytes=1, files=())
+        subject = Subject(
+            path=Path(name), name=name, format="tflite", recipe="int8", sha256="0", model_bytes=1, files=()
+        )
         turns.append(Turn(subject=subject, channel=DirectChannel(worker), path="x.tflite"))
     reports = measure_in_turns(
         turns,
@@ -181,6 +183,21 @@ def test_a_damaged_file_is_refused_when_it_arrives(folder, tmp_path):
     (copy / "model.tflite").write_bytes(bytes(108))
     with pytest.raises(DeviceError, match="arrived: must be"):
         benchmark([copy])
+
+
+def test_errors_of_the_worker_name_the_file_that_was_given(folder):
+    with pytest.raises(BadInput) as caught:
+        benchmark([folder], backend="null", signature="absent")
+    assert str(folder) in str(caught.value)
+    assert "edge-deploy-device" not in str(caught.value)
+
+
+def test_a_whole_benchmark_runs_over_pipes(folder):
+    (report,) = benchmark([folder], backend="null", min_seconds=0, runs=12, rounds=3)
+    assert percentiles(report).runs >= 12
+    assert report.conditions.kernels == "null"
+    assert report.conditions.batch == 4
+    assert report.peak_rss_bytes > 0
 
 
 def test_a_model_of_another_runtime_is_measured_in_a_process_of_its_own(data):
