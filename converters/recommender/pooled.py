@@ -1,0 +1,183 @@
+"""Read one component of a looked-up vector off its label: which table, which ids, how they are pooled.
+
+What is read of masks, divisors and weights is a hypothesis; `recognise` proves the whole structure on numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from converters.recommender.labels import Affine, Const, Dot, Input, Labels, Opaque, Row, Sum
+
+__all__ = ["Pooled", "read_pooled"]
+
+Element = tuple[int, int]  # input number, place in the input's memory order
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pooled:
+    """A look-up in terms of input elements.
+
+    Attributes:
+        table: id() of the table's `tensor`.
+        ids: The elements that are looked up, in order.
+        offset: What is added to them first (several fields in one table).
+        weights: Elements of the per-sample weights, in the order of `ids`; empty when there are none.
+    """
+
+    table: int
+    tensor: Any = field(compare=False, repr=False)
+    name: str
+    rows: int
+    dim: int
+    ids: tuple[Element, ...]
+    offset: int
+    pooling: str
+    padding_index: int | None
+    weights: tuple[Element, ...] = ()
+
+
+@dataclass(slots=True)
+class _Found:
+    """What stands below one label."""
+
+    rows: list[tuple[Row, int]]
+    inputs: list[Element]
+    compared: set[int]
+    divided: bool = False
+    deep: bool = False
+
+
+def read_pooled(labels: Labels, label: int) -> tuple[Pooled, int] | None:
+    """The look-up that `label` is a component of, and which; None when it is something else."""
+    block, place, _ = labels.find(label)
+    if isinstance(block, Row):
+        own_id = _id_element(labels, block.id_label)
+        return None if own_id is None else (_pooled(block, [own_id], "none", None), place)
+    if not isinstance(block, (Sum, Dot, Opaque, Affine)):
+        return None
+    found = _Found(rows=[], inputs=[], compared=set())
+    _collect(labels, label, found)
+    if found.deep or not found.rows:
+        return None
+    first, component = found.rows[0]
+    if any(at != component or row.table is not first.table for row, at in found.rows):
+        return None
+    if isinstance(block, (Dot, Sum)) and not found.divided and _is_product_of_rows(labels, label):
+        return None
+    ids = [_id_element(labels, row.id_label) for row, _ in found.rows]
+    known = [element for element in ids if element is not None]
+    if len(known) != len(ids) or len({offset for _, offset in known}) != 1 or len(set(known)) != len(known):
+        return None
+    looked_up = {element for element, _ in known}
+    weights = [element for element in dict.fromkeys(found.inputs) if element not in looked_up]
+    if weights and len(weights) != len(known):
+        return None
+    padding = None
+    if found.compared:
+        if len(found.compared) != 1:
+            return None
+        padding = found.compared.pop()
+    pooling = "mean" if found.divided else "sum"
+    return _pooled(first, known, pooling, padding, tuple(weights)), component
+
+
+def _pooled(
+    row: Row,
+    ids: list[tuple[Element, int]],
+    pooling: str,
+    padding: int | None,
+    weights: tuple[Element, ...] = (),
+) -> Pooled:
+    return Pooled(
+        table=id(row.table),
+        tensor=row.table,
+        name=row.name,
+        rows=int(row.table.shape[0]),
+        dim=int(row.table.shape[1]),
+        ids=tuple(element for element, _ in ids),
+        offset=ids[0][1],
+        pooling=pooling,
+        padding_index=padding,
+        weights=weights,
+    )
+
+
+def _is_product_of_rows(labels: Labels, label: int) -> bool:
+    """Whether two looked-up values are multiplied below `label`: an interaction, not a pool."""
+    block, place, _ = labels.find(label)
+    if isinstance(block, Dot):
+        return _has_row(labels, block.left[place]) and _has_row(labels, block.right[place])
+    if isinstance(block, Sum):
+        return any(_is_product_of_rows(labels, int(arg)) for arg in block.args[place])
+    return False
+
+
+def _has_row(labels: Labels, row: np.ndarray) -> bool:
+    found = _Found(rows=[], inputs=[], compared=set())
+    for label in row:
+        _collect(labels, int(label), found)
+    return bool(found.rows)
+
+
+def _collect(labels: Labels, label: int, found: _Found) -> None:
+    """Everything below `label` down to rows, inputs and constants."""
+    block, place, _ = labels.find(label)
+    if isinstance(block, Row):
+        found.rows.append((block, place))
+    elif isinstance(block, Input):
+        found.inputs.append((block.index, place))
+    elif isinstance(block, Affine):
+        scale, shift = float(block.scale[place]), float(block.shift[place])
+        inner, _, _ = labels.find(int(block.args[place]))
+        if isinstance(inner, (Sum, Dot)) and 0 < scale < 1 and shift == 0:
+            found.divided = True
+        _collect(labels, int(block.args[place]), found)
+    elif isinstance(block, Sum):
+        for arg in block.args[place]:
+            _collect(labels, int(arg), found)
+    elif isinstance(block, Dot):
+        for one, two in zip(block.left[place], block.right[place], strict=True):
+            if one != 0 and two != 0:
+                _collect(labels, int(one), found)
+                _collect(labels, int(two), found)
+    elif isinstance(block, Opaque):
+        if block.op in ("div", "reciprocal"):
+            found.divided = True
+        if block.op in ("ne", "eq"):
+            number = _number(labels, block.args[place])
+            if number is not None:
+                found.compared.add(number)
+        for arg in block.args[place]:
+            _collect(labels, int(arg), found)
+    elif not isinstance(block, Const):
+        found.deep = True
+
+
+def _number(labels: Labels, operands: np.ndarray) -> int | None:
+    """The constant that an input element is compared with, counted before any offset."""
+    for label, other in (operands, operands[::-1]):
+        block, place, _ = labels.find(int(label))
+        if isinstance(block, Const):
+            element = _id_element(labels, int(other))
+            return None if element is None else int(block.values[place]) - element[1]
+    return None
+
+
+def _id_element(labels: Labels, label: int) -> tuple[Element, int] | None:
+    """The input element that an id is, and the offset added to it; clamps to a table's rows change nothing."""
+    offset = 0
+    block, place, _ = labels.find(label)
+    while not isinstance(block, Input):
+        if isinstance(block, Affine) and block.scale[place] == 1 and block.shift[place] == int(block.shift[place]):
+            offset += int(block.shift[place])
+            label = int(block.args[place])
+        elif isinstance(block, Opaque) and block.op.startswith(("clamp", "maximum", "minimum")):
+            label = int(block.args[place][0])
+        else:
+            return None
+        block, place, _ = labels.find(label)
+    return (block.index, place), offset
