@@ -1,0 +1,99 @@
+"""The TFLite target: float, full-integer INT8 and packed INT4 files from a float TFLite graph."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from converters.contracts import Captured, Lowered, LowerRequest
+from converters.tflite.calibrate import Ranges, calibrate, load_samples
+from converters.tflite.flatbuffer import write_model
+from converters.tflite.outcomes import layer_outcomes, precision_warnings
+from converters.tflite.plan import Choice, choose
+from converters.tflite.quantizer import Quantized, prepare, quantize_static
+from converters.tflite.signatures import describe
+from converters.tflite.structure import views
+from edge_deploy.core.artifact import FileEntry
+from edge_deploy.core.digest import file_sha256
+from edge_deploy.core.errors import BadInput
+from edge_deploy.core.toolchain import versions
+
+__all__ = ["FORMAT", "lower", "lower_file"]
+
+FORMAT = "tflite"
+MODEL = "model.tflite"
+MINIMUM_RUNTIMES = {4: "ai-edge-litert 1.4", 8: "tflite-runtime 2.14", 32: "tflite-runtime 2.14"}
+
+
+def lower(request: LowerRequest) -> Lowered:
+    """Write `model.tflite` into the request's folder.
+
+    Raises:
+        Unsupported: Layers that cannot become what was asked, each by name.
+        BadInput: Weights hold NaN, calibration data is missing or does not fit.
+        ToolchainError: The stock converter or the interpreter failed on the float model.
+    """
+    if request.captured.recommender is not None:
+        module = import_module("converters.tflite.recommender")
+        lowered: Lowered = module.lower(request)
+        return lowered
+    return lower_file(_float_file(request.captured, request.folder), request)
+
+
+def _float_file(captured: Captured, folder: Path) -> Path:
+    if captured.float_tflite is not None:
+        return captured.float_tflite
+    path: Path = import_module("converters.tflite.from_torch").float_tflite(captured, captured.folder)
+    return path
+
+
+def lower_file(float_file: Path, request: LowerRequest) -> Lowered:
+    """Lower a float TFLite file; the part of `lower` behind the capture."""
+    model = prepare(float_file)
+    path = request.folder / MODEL
+    if request.spec.is_float:
+        write_model(model, path)
+        return _lowered(request, model, path, {})
+    quantized = _quantize(model, request)
+    write_model(quantized.model, path)
+    choices = {quantized.layers[key]: choice for key, choice in quantized.plan.choices.items()}
+    return _lowered(request, quantized.model, path, choices)
+
+
+def _quantize(model: Any, request: LowerRequest) -> Quantized:
+    choose(views(model), request.spec)  # refuse before the slow step
+    return quantize_static(model, request.spec, _ranges(model, request))
+
+
+def _ranges(model: Any, request: LowerRequest) -> Ranges:
+    if request.calibration is None:
+        raise BadInput(
+            f"{request.captured.name}: INT8 activations need calibration data; pass --calibrate with samples like "
+            "those the model will see."
+        )
+    # The interpreter must see the names and signatures that the model has in memory.
+    named = request.folder / "float.partial.tflite"
+    write_model(model, named)
+    try:
+        return calibrate(named, load_samples(request.calibration), request.captured.inputs, request.spec)
+    finally:
+        named.unlink()
+
+
+def _lowered(request: LowerRequest, model: Any, path: Path, choices: dict[str, Choice]) -> Lowered:
+    from runtimes.formats.tflite import read_facts, read_graph
+
+    facts = read_facts(path)
+    outcomes = layer_outcomes(facts, choices)
+    entry = FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=file_sha256(path))
+    narrowest = min((4 if 0 < outcome.weight_bits < 8 else 8 for outcome in outcomes), default=32)
+    return Lowered(
+        files=(entry,),
+        signatures=describe(model, request.captured.inputs, request.captured.outputs),
+        graph=read_graph(path),
+        outcomes=outcomes,
+        toolchain=versions("ai-edge-litert", "flatbuffers", "tensorflow", "litert-torch"),
+        minimum_runtime=MINIMUM_RUNTIMES[narrowest],
+        warnings=precision_warnings(facts),
+    )

@@ -1,0 +1,124 @@
+"""Ranges of every activation of a float TFLite file over a calibration set, read from the interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from converters.quantize.ranges import HistogramObserver, MinMaxObserver, Range
+from converters.tflite.flatbuffer import dtype_name, has_data, read_model, tensor_name
+from converters.tflite.signatures import describe, match_inputs
+from converters.tflite.structure import twin_of
+from edge_deploy.core.errors import BadInput, ToolchainError
+from edge_deploy.core.quant_spec import QuantSpec
+from edge_deploy.core.require import require
+from edge_deploy.core.tensor import TensorInfo, encode_input
+
+__all__ = ["Ranges", "calibrate", "load_samples"]
+
+# Range of a variable float tensor, by (subgraph, index of the tensor in the float file).
+Ranges: TypeAlias = dict[tuple[int, int], Range]
+
+
+def load_samples(path: Path) -> dict[str, np.ndarray]:
+    """Arrays of an npz by input name, samples on axis 0.
+
+    Raises:
+        BadInput: Not an npz, no samples, or arrays of different numbers of samples.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: cannot be read as npz ({error}).") from error
+    counts = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    if not counts or min(counts.values()) == 0 or len(set(counts.values())) != 1:
+        raise BadInput(f"{path}: samples per input: {counts}: must be the same number of at least 1 for every input.")
+    return arrays
+
+
+def calibrate(path: Path, samples: dict[str, np.ndarray], sources: tuple[TensorInfo, ...], spec: QuantSpec) -> Ranges:
+    """Ranges of all variable float tensors over all samples.
+
+    The true extremes over every sample, or the central percentile in a second pass: never a moving average, whose
+    answer depends on the order of the samples. Of subgraphs that are one network at several batch sizes only the first
+    is calibrated; the plan gives all of them its scales, so that shared weights get identical biases.
+
+    Args:
+        samples: As `load_samples` gives them.
+        sources: The source's inputs, in whose terms the samples are.
+
+    Raises:
+        BadInput: Samples do not fit the inputs, or an activation becomes NaN or infinite.
+        ToolchainError: The interpreter cannot run the float file.
+    """
+    model = read_model(path)
+    ranges: Ranges = {}
+    for number, definition in enumerate(model.signatureDefs):
+        index = int(definition.subgraphIndex)
+        if twin_of(model, index) == index:
+            ranges.update(_signature_ranges(path, model, number, samples, sources, spec))
+    return ranges
+
+
+def _signature_ranges(
+    path: Path,
+    model: Any,
+    number: int,
+    samples: dict[str, np.ndarray],
+    sources: tuple[TensorInfo, ...],
+    spec: QuantSpec,
+) -> Ranges:
+    index = int(model.signatureDefs[number].subgraphIndex)
+    graph = model.subgraphs[index]
+    made = [int(i) for i in graph.inputs] + [int(i) for op in graph.operators for i in op.outputs]
+    watched = [i for i in made if dtype_name(graph.tensors[i]) == "float32" and not has_data(model, graph.tensors[i])]
+    extremes = {i: MinMaxObserver(name=tensor_name(graph.tensors[i])) for i in watched}
+    for read in _runs(path, model, number, samples, sources):
+        for tensor, observer in extremes.items():
+            observer.see(read(tensor))
+    found = {i: observer.range() for i, observer in extremes.items()}
+    if spec.range_method == "percentile" and spec.percentile < 100:
+        histograms = {i: HistogramObserver(extremes=found[i]) for i in watched}
+        for read in _runs(path, model, number, samples, sources):
+            for tensor, histogram in histograms.items():
+                histogram.see(read(tensor))
+        found = {i: histogram.range(spec.percentile) for i, histogram in histograms.items()}
+    return {(index, i): value for i, value in found.items()}
+
+
+def _runs(
+    path: Path, model: Any, number: int, samples: dict[str, np.ndarray], sources: tuple[TensorInfo, ...]
+) -> Iterator[Any]:
+    """After each inference a function that reads a tensor by index; one inference per batch of samples."""
+    interpreter_module = require("ai_edge_litert.interpreter", extra="run-tflite")
+    signature = describe(model, sources, ())[number]
+    feeding = match_inputs(signature, sources)
+    missing = sorted({source.name for source in feeding.values()} - set(samples))
+    if missing:
+        raise BadInput(f"calibration: inputs {', '.join(missing)} are missing; found {', '.join(samples)}.")
+    # The builtin kernels, because XNNPACK keeps what passes between its operators to itself.
+    resolver = interpreter_module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        interpreter = interpreter_module.Interpreter(
+            str(path), experimental_op_resolver_type=resolver, experimental_preserve_all_tensors=True, num_threads=1
+        )
+        runner = interpreter.get_signature_runner(signature.name)
+        subgraph = int(model.signatureDefs[number].subgraphIndex)
+        batch = max((info.shape[0] for info in signature.inputs if info.shape), default=1)
+        batch = max(batch, 1)
+        count = len(next(iter(samples.values())))
+        for start in range(0, count, batch):
+            # The last batch is filled up with the first samples: repeating a sample changes no extreme.
+            rows = np.arange(start, start + batch) % count
+            feeds = {
+                info.name: encode_input(samples[feeding[info.name].name][rows], source=feeding[info.name], target=info)
+                for info in signature.inputs
+            }
+            runner(**feeds)
+            yield lambda tensor: interpreter.get_tensor(tensor, subgraph)
+    except (ValueError, RuntimeError) as error:
+        raise ToolchainError(f"calibration of {path.name} with LiteRT: {error}") from error

@@ -1,0 +1,128 @@
+"""What the LiteRT kernels demand of each operator in full-integer INT8: one table, and the versions they register."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from converters.quantize.uniform import Affine
+
+__all__ = ["OPERATORS", "OperatorRule", "integer_version"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperatorRule:
+    """How an operator with float inputs or outputs becomes an INT8 one.
+
+    Attributes:
+        kind: "weighted": per-channel weights and INT32 bias. "same": all float inputs and outputs must share scale
+            and zero point, because the kernel moves or compares stored values. "free": every tensor has its own.
+            "fixed": the kernel demands `output`, whatever the range.
+        weight: Position of the weights among the inputs ("weighted").
+        bias: Position of the bias.
+        data: Position of the activations.
+        axis: Axis of the weights' output channels.
+        int4: Whether kernels for packed INT4 weights exist.
+        output: Demanded scale and zero point of the output ("fixed").
+        version: Operator version whose kernel takes INT8.
+        symmetric: Positions of constant inputs that must have zero point 0.
+    """
+
+    kind: Literal["weighted", "same", "free", "fixed"]
+    weight: int = 1
+    bias: int = 2
+    data: int = 0
+    axis: int = 0
+    int4: bool = False
+    output: Affine | None = None
+    version: int = 1
+    symmetric: tuple[int, ...] = ()
+
+
+def _same(version: int = 2) -> OperatorRule:
+    return OperatorRule(kind="same", version=version)
+
+
+def _free(version: int = 2, symmetric: tuple[int, ...] = ()) -> OperatorRule:
+    return OperatorRule(kind="free", version=version, symmetric=symmetric)
+
+
+def _fixed(scale: float, zero_point: int, version: int = 2) -> OperatorRule:
+    return OperatorRule(kind="fixed", output=Affine(scale=scale, zero_point=zero_point), version=version)
+
+
+OPERATORS: dict[str, OperatorRule] = {
+    "CONV_2D": OperatorRule(kind="weighted", int4=True, version=3),
+    "DEPTHWISE_CONV_2D": OperatorRule(kind="weighted", axis=3, int4=True, version=3),
+    "FULLY_CONNECTED": OperatorRule(kind="weighted", int4=True, version=4),
+    "TRANSPOSE_CONV": OperatorRule(kind="weighted", weight=1, data=2, bias=3, version=2),
+    "RESHAPE": _same(1),
+    "SQUEEZE": _same(1),
+    "EXPAND_DIMS": _same(1),
+    "PAD": _same(),
+    "PADV2": _same(),
+    "MIRROR_PAD": _same(),
+    "AVERAGE_POOL_2D": _same(),
+    "MAX_POOL_2D": _same(),
+    "CONCATENATION": _same(),
+    "SPLIT": _same(),
+    "SPLIT_V": _same(),
+    "TRANSPOSE": _same(),
+    "SLICE": _same(),
+    "STRIDED_SLICE": _same(),
+    "GATHER": _same(),
+    "PACK": _same(),
+    "UNPACK": _same(),
+    "RESIZE_BILINEAR": _same(),
+    "RESIZE_NEAREST_NEIGHBOR": _same(),
+    "SPACE_TO_DEPTH": _same(),
+    "DEPTH_TO_SPACE": _same(),
+    "SPACE_TO_BATCH_ND": _same(),
+    "BATCH_TO_SPACE_ND": _same(),
+    "MAXIMUM": _same(),
+    "MINIMUM": _same(),
+    "REDUCE_MAX": _same(),
+    "REDUCE_MIN": _same(),
+    "BROADCAST_TO": _same(3),
+    "TILE": _same(2),
+    "ADD": _free(),
+    "SUB": _free(),
+    "MUL": _free(),
+    "MEAN": _free(),
+    "SUM": _free(),
+    "SQUARED_DIFFERENCE": _free(),
+    "BATCH_MATMUL": _free(symmetric=(1,)),
+    "RELU": _free(),
+    "RELU6": _free(),
+    "RELU_N1_TO_1": _free(1),
+    "LEAKY_RELU": _free(1),
+    "PRELU": _free(1),
+    "HARD_SWISH": _free(1),
+    "ABS": _free(),
+    "ARG_MAX": _free(),
+    "ARG_MIN": _free(),
+    "SOFTMAX": _fixed(1 / 256, -128),
+    "LOGISTIC": _fixed(1 / 256, -128),
+    "TANH": _fixed(1 / 128, 0),
+    "L2_NORMALIZATION": _fixed(1 / 128, 0),
+    "LOG_SOFTMAX": _fixed(16 / 256, 127),
+}
+
+# Versions under which the packed kernels are registered in every resolver: BUILTIN_REF knows DEPTHWISE_CONV_2D up to 6.
+INT4_VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 10}
+
+
+def integer_version(op: str, old: int, *, weight_bits: int = 8, grouped: bool = False) -> int:
+    """Version of the INT8 operator `op` whose float version was `old`.
+
+    A feature that demanded the old version (half-pixel resizing, broadcasting over five dimensions, ...) still does.
+
+    Args:
+        grouped: A CONV_2D with groups, which kernels before version 6 computed wrongly.
+    """
+    version = max(OPERATORS[op].version, old)
+    if weight_bits == 4:
+        version = max(version, INT4_VERSIONS[op])
+    if grouped:
+        version = max(version, 6)
+    return version

@@ -1,0 +1,59 @@
+"""What every layer with weights was asked to become and what it became, read back from the written file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from converters.tflite.plan import Choice
+from edge_deploy.core.artifact import LayerFacts, LayerOutcome
+
+__all__ = ["layer_outcomes", "precision_warnings"]
+
+
+def layer_outcomes(facts: tuple[LayerFacts, ...], choices: Mapping[str, Choice]) -> tuple[LayerOutcome, ...]:
+    """One outcome for each layer of the file that has weights.
+
+    Args:
+        facts: What the bytes of the file say.
+        choices: What was asked of each layer and why it got something else, by layer name; a layer that is missing
+            was asked to stay in float.
+    """
+    outcomes = []
+    for fact in facts:
+        if not fact.weight_count:
+            continue
+        choice = choices.get(fact.layer, Choice(bits=32, asked=32))
+        outcomes.append(
+            LayerOutcome(
+                layer=fact.layer,
+                op=fact.op,
+                asked="float32" if choice.asked == 32 else f"int{choice.asked}",
+                got=_got(fact),
+                reason=choice.reason,
+                weight_bits=fact.weight_bits,
+                weight_bytes=fact.weight_bytes,
+                runs_on=fact.runs_on,
+            )
+        )
+    return tuple(outcomes)
+
+
+def _got(fact: LayerFacts) -> str:
+    if fact.granularity == "none":
+        return fact.weight_dtype or "float32"
+    return f"{fact.weight_dtype} {fact.granularity}, {fact.activation_dtype} activations"
+
+
+def precision_warnings(facts: tuple[LayerFacts, ...]) -> tuple[str, ...]:
+    """What a user of the file should know about its speed and resolution."""
+    warnings = []
+    slow = [f.layer for f in facts if f.weight_dtype == "int4" and f.op in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+    if slow:
+        warnings.append(
+            f"XNNPACK does not run INT4 convolutions: {len(slow)} layers ({slow[0]}, ...) run on the builtin kernels, "
+            "about 2.5x slower than INT8; INT4 saves storage here, not time."
+        )
+    coarse = [f.layer for f in facts if f.op in ("SOFTMAX", "LOGISTIC") and f.activation_dtype == "int8"]
+    if coarse:
+        warnings.append(f"an INT8 probability resolves only 1/256: {', '.join(coarse)}; read the logit for more.")
+    return tuple(warnings)

@@ -1,0 +1,326 @@
+"""Decide, before anything is written: which operators become integer, at which width, and every tensor's scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+
+from converters.quantize.ranges import Range
+from converters.quantize.uniform import Affine, affine_from_range, symmetric_scales
+from converters.tflite.calibrate import Ranges
+from converters.tflite.flatbuffer import tensor_name
+from converters.tflite.operators import OPERATORS
+from converters.tflite.structure import Node, View, twin_of
+from edge_deploy.core.errors import BadInput, Refusal, Unsupported
+from edge_deploy.core.quant_spec import QuantSpec
+
+__all__ = ["Choice", "Plan", "choose", "plan_scales"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What one operator becomes.
+
+    Attributes:
+        bits: Of the weights; 8 for an operator without; 32 leaves the operator in float.
+        asked: Bits that were asked.
+        reason: Why `bits` differs from `asked`.
+    """
+
+    bits: int
+    asked: int
+    reason: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Plan:
+    """Every decision about a model.
+
+    Attributes:
+        choices: By (subgraph, position) of the operators that touch float tensors.
+        affine: Scale and zero point of activations that become INT8, by (subgraph, tensor).
+        constants: The same for constant operands that are no per-channel weights, by (subgraph, position, input slot).
+        pinned: Operators that write their output with another scale than the tensor's readers share: it is
+            requantized right after.
+    """
+
+    choices: dict[tuple[int, int], Choice]
+    affine: dict[tuple[int, int], Affine] = field(default_factory=dict)
+    constants: dict[tuple[int, int, int], Affine] = field(default_factory=dict)
+    pinned: dict[tuple[int, int], Affine] = field(default_factory=dict)
+
+    def is_integer(self, node: Node) -> bool:
+        """Whether the operator works on integers that stand for floats."""
+        choice = self.choices.get(node.key)
+        return choice is not None and choice.bits != 32
+
+
+def choose(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, int], Choice]:
+    """Width of every operator that touches float tensors.
+
+    Raises:
+        Unsupported: Operators that cannot become what was asked and may not fall back, each by layer name.
+        BadInput: Weights hold NaN or infinity.
+    """
+    choices: dict[tuple[int, int], Choice] = {}
+    refusals: dict[str, Refusal] = {}
+    problems: dict[str, str] = {}
+    for view in graphs:
+        for node in view.nodes:
+            if not any(view.is_float(i) for i in (*node.inputs, *node.outputs)):
+                continue
+            for index in node.inputs:
+                if view.is_float(index) and view.is_constant(index) and not np.isfinite(view.values(index)).all():
+                    problems[node.layer] = (
+                        f"layer {node.layer} ({node.kind}): constant {tensor_name(view.tensor(index))} holds NaN or "
+                        "infinity; repair or retrain the model."
+                    )
+            result = _choose_one(view, node, spec)
+            if isinstance(result, Refusal):
+                refusals.setdefault(node.layer, result)
+            else:
+                choices[node.key] = result
+    if problems:
+        raise BadInput(*problems.values())
+    if refusals:
+        raise Unsupported(refusals=tuple(refusals.values()))
+    return choices
+
+
+def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
+    if node.kind in ("CAST", "QUANTIZE", "DEQUANTIZE"):
+        return Choice(bits=32, asked=32)  # the border between integers that are no quantized floats, and floats
+    rule = OPERATORS.get(node.kind)
+    if rule is None:
+        if spec.fallback_bits == 32:
+            return Choice(bits=32, asked=8, reason="no integer kernel known; left in float as permitted")
+        return Refusal(
+            layer=node.layer,
+            op=node.kind,
+            reason="has no integer form that this tool knows",
+            remedy="pass --fallback float to leave such layers in float",
+        )
+    if _ends_in_probability(view, node) and spec.io == "float" and spec.for_device == "phone":
+        # An INT8 probability resolves 1/256 only; the integer part of the graph ends at the logit instead.
+        return Choice(bits=32, asked=32)
+    if rule.kind != "weighted" and stored_operand(view, node) is None:
+        asked = 32 if spec.bits_for(node.layer, default=8) == 32 else 8
+        return Choice(bits=asked, asked=asked)
+    asked = spec.bits_for(node.layer)
+    if asked == 32:
+        return Choice(bits=32, asked=32)
+    reason = _cannot_be_integer(view, node)
+    if reason:
+        if spec.fallback_bits == 32:
+            return Choice(bits=32, asked=asked, reason=f"{reason}; left in float as permitted")
+        return Refusal(
+            layer=node.layer, op=node.kind, reason=reason, remedy="pass --fallback float to leave it in float"
+        )
+    reason = _cannot_be_int4(view, node) if asked == 4 else ""
+    if reason:
+        if spec.fallback_bits is not None:
+            return Choice(bits=spec.fallback_bits, asked=4, reason=f"{reason}; INT{spec.fallback_bits} as permitted")
+        return Refusal(layer=node.layer, op=node.kind, reason=reason, remedy="pass --fallback int8")
+    return Choice(bits=asked, asked=asked)
+
+
+def _ends_in_probability(view: View, node: Node) -> bool:
+    return node.kind in ("SOFTMAX", "LOGISTIC") and node.outputs[0] in {int(i) for i in view.graph.outputs}
+
+
+def stored_operand(view: View, node: Node) -> int | None:
+    """Slot of a stored operand that counts as weights although the operator is none that has weights by nature."""
+    slot = {"GATHER": 0, "BATCH_MATMUL": 1}.get(node.kind)
+    return slot if slot is not None and view.is_constant(node.inputs[slot]) else None
+
+
+def _cannot_be_integer(view: View, node: Node) -> str:
+    rule = OPERATORS[node.kind]
+    if rule.kind != "weighted":
+        return ""
+    if not view.is_constant(node.inputs[rule.weight]):
+        return "its weights are computed, not stored"
+    if rule.bias < len(node.inputs) and node.inputs[rule.bias] >= 0 and not view.is_constant(node.inputs[rule.bias]):
+        return "its bias is computed, not stored"
+    return ""
+
+
+def _cannot_be_int4(view: View, node: Node) -> str:
+    if not OPERATORS[node.kind].int4:
+        return "LiteRT has no packed INT4 kernel for this operator"
+    return ""
+
+
+def plan_scales(
+    graphs: tuple[View, ...],
+    choices: dict[tuple[int, int], Choice],
+    ranges: Ranges,
+    learned: Mapping[str, Affine] | None = None,
+) -> Plan:
+    """Scale and zero point of every tensor that becomes INT8.
+
+    Tensors that a kernel demands to share parameters form a group; a group's range is the union of the ranges of what
+    enters it. An operator whose output parameters are fixed by its kernel keeps them and is requantized where its
+    readers share another scale. The same network at another batch size gets the same parameters.
+
+    Args:
+        learned: Parameters learned in training, by tensor name; they win over ranges.
+
+    Raises:
+        BadInput: Learned parameters contradict each other, name no tensor, or a range is missing.
+    """
+    plan = Plan(choices=choices)
+    learned = dict(learned or {})
+    unknown = set(learned) - {tensor_name(t) for view in graphs for t in view.graph.tensors}
+    if unknown:
+        raise BadInput(f"learned scales: no tensor is called {', '.join(sorted(unknown))}.")
+    for view in graphs:
+        twin = twin_of(view.model, view.index)
+        if twin < view.index:
+            _copy_plan(plan, graphs[twin], view)
+        else:
+            _plan_graph(plan, view, ranges, learned)
+    return plan
+
+
+def _copy_plan(plan: Plan, one: View, other: View) -> None:
+    pairs = list(zip(one.graph.inputs, other.graph.inputs, strict=True))
+    for left, right in zip(one.nodes, other.nodes, strict=True):
+        pairs += list(zip(left.outputs, right.outputs, strict=True))
+    for a, b in pairs:
+        if (one.index, int(a)) in plan.affine:
+            plan.affine[other.index, int(b)] = plan.affine[one.index, int(a)]
+    for (graph, position, slot), affine in list(plan.constants.items()):
+        if graph == one.index:
+            plan.constants[other.index, position, slot] = affine
+    for (graph, position), affine in list(plan.pinned.items()):
+        if graph == one.index:
+            plan.pinned[other.index, position] = affine
+
+
+# A member of a group: an activation (tensor, -1, -1), or one use of a constant (tensor, position, slot), so that a
+# constant that several operators read does not tie them together.
+Member: TypeAlias = tuple[int, int, int]
+
+
+def _plan_graph(plan: Plan, view: View, ranges: Ranges, learned: Mapping[str, Affine]) -> None:
+    groups = _Groups()
+    producers = {output: node for node in view.nodes for output in node.outputs}
+    for node in view.nodes:
+        if not plan.is_integer(node):
+            continue
+        rule = OPERATORS[node.kind]
+        members: list[Member] = []
+        for slot, index in enumerate(node.inputs):
+            if not view.is_float(index) or (rule.kind == "weighted" and slot in (rule.weight, rule.bias)):
+                continue
+            if not view.is_constant(index):
+                members.append((index, -1, -1))
+            elif slot in rule.symmetric or is_table(view, node, slot):
+                plan.constants[(*node.key, slot)] = _constant_affine(view, node, slot)
+            else:
+                members.append((index, node.position, slot))
+        members += [(index, -1, -1) for index in node.outputs if view.is_float(index)]
+        for member in members:
+            groups.add(member)
+        if rule.kind == "same":
+            for member in members[1:]:
+                groups.join(members[0], member)
+    for group in groups.all():
+        _plan_group(plan, view, group, producers, ranges, learned)
+
+
+def is_table(view: View, node: Node, slot: int) -> bool:
+    """A stored table that is looked up keeps a scale of its own: tables of one concatenation must not share one."""
+    return node.kind == "GATHER" and slot == 0 and view.is_constant(node.inputs[0])
+
+
+def _constant_affine(view: View, node: Node, slot: int) -> Affine:
+    values = view.values(node.inputs[slot])
+    if slot in OPERATORS[node.kind].symmetric:
+        return Affine(scale=float(symmetric_scales(values, axis=None, bits=8)[0]), zero_point=0)
+    return affine_from_range(float(values.min()), float(values.max()))
+
+
+def _plan_group(
+    plan: Plan,
+    view: View,
+    group: list[Member],
+    producers: dict[int, Node],
+    ranges: Ranges,
+    learned: Mapping[str, Affine],
+) -> None:
+    activations = [index for index, position, _ in group if position < 0]
+    told = {learned[name] for name in (tensor_name(view.tensor(i)) for i in activations) if name in learned}
+    if len(told) > 1:
+        names = ", ".join(tensor_name(view.tensor(i)) for i in activations)
+        raise BadInput(f"learned scales: {names} must share one scale and zero point; found {len(told)} different.")
+    pins: dict[int, Affine] = {}
+    sources: list[Member] = []
+    for member in group:
+        index, position, _ = member
+        node = producers.get(index) if position < 0 else None
+        if node is not None and plan.is_integer(node):
+            rule = OPERATORS[node.kind]
+            if rule.output is not None:
+                pins[index] = rule.output
+            elif is_table(view, node, 0):
+                pins[index] = plan.constants[(*node.key, 0)]
+            elif rule.kind == "same":
+                continue  # holds nothing that did not enter the group elsewhere
+        sources.append(member)
+    if told:
+        shared = told.pop()
+    elif sources and all(i in pins for i, _, _ in sources) and len({pins[i] for i, _, _ in sources}) == 1:
+        shared = pins[sources[0][0]]
+    else:
+        low, high = 0.0, 0.0
+        for index, _, _ in sources or group:
+            own = _range(view, index, ranges)
+            low, high = min(low, own.low), max(high, own.high)
+        shared = affine_from_range(low, high)
+    for index, position, slot in group:
+        if position >= 0:
+            plan.constants[view.index, position, slot] = shared
+            continue
+        plan.affine[view.index, index] = shared
+        if index in pins and pins[index] != shared:
+            plan.pinned[producers[index].key] = pins[index]
+
+
+def _range(view: View, index: int, ranges: Ranges) -> Range:
+    if view.is_constant(index):
+        values = view.values(index)
+        return Range(low=float(values.min()), high=float(values.max())) if values.size else Range(low=0.0, high=0.0)
+    if (view.index, index) not in ranges:
+        raise BadInput(f"tensor {tensor_name(view.tensor(index))}: no range; calibration did not reach it.")
+    return ranges[view.index, index]
+
+
+class _Groups:
+    """Disjoint sets of members, in the order of their first mention."""
+
+    def __init__(self) -> None:
+        self._parent: dict[Member, Member] = {}
+
+    def add(self, item: Member) -> None:
+        self._parent.setdefault(item, item)
+
+    def _root(self, item: Member) -> Member:
+        while self._parent[item] != item:
+            item = self._parent[item]
+        return item
+
+    def join(self, one: Member, other: Member) -> None:
+        first, second = self._root(one), self._root(other)
+        if first != second:
+            self._parent[second] = first
+
+    def all(self) -> list[list[Member]]:
+        found: dict[Member, list[Member]] = {}
+        for item in self._parent:
+            found.setdefault(self._root(item), []).append(item)
+        return list(found.values())

@@ -1,0 +1,74 @@
+"""Our quantizer over the float flatbuffer: static full-integer INT8 and packed INT4, from ranges or learned scales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from converters.quantize.uniform import Affine
+from converters.tflite.calibrate import Ranges
+from converters.tflite.compact import compact
+from converters.tflite.flatbuffer import read_model
+from converters.tflite.plan import Plan, choose, plan_scales
+from converters.tflite.rewrite import rewrite_graph
+from converters.tflite.signatures import ensure_signatures
+from converters.tflite.structure import make_names_unique, views
+from converters.tflite.weights import WeightStore
+from edge_deploy.core.quant_spec import QuantSpec
+
+__all__ = ["Quantized", "prepare", "quantize_static"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """A quantized model and the decisions behind it.
+
+    Attributes:
+        layers: (subgraph, position) in the float file to layer name.
+        kinds: (subgraph, position) in the float file to operator.
+    """
+
+    model: Any
+    plan: Plan
+    layers: dict[tuple[int, int], str]
+    kinds: dict[tuple[int, int], str]
+
+
+def prepare(path: Path) -> Any:
+    """The float file as everything downstream wants it: signatures present, tensor names unique.
+
+    Raises:
+        BadInput: It cannot be read.
+    """
+    model = read_model(path)
+    ensure_signatures(model)
+    make_names_unique(model)
+    return model
+
+
+def quantize_static(
+    model: Any, spec: QuantSpec, ranges: Ranges, *, learned: Mapping[str, Affine] | None = None
+) -> Quantized:
+    """Full-integer form of a float model; the model is edited in place.
+
+    Args:
+        model: As `prepare` gives it.
+        ranges: Of the activations, as `converters.tflite.calibrate` measures them; may lack tensors that `learned` has.
+        learned: Scale and zero point of activations learned in training, by tensor name; they win over ranges.
+
+    Raises:
+        Unsupported: Layers that cannot become what was asked and may not fall back, each by name.
+        BadInput: Weights hold NaN or infinity; ranges are missing; learned scales contradict each other.
+    """
+    graphs = views(model)
+    plan = plan_scales(graphs, choose(graphs, spec), ranges, learned)
+    store = WeightStore(model=model, plan=plan)
+    store.survey(graphs)
+    layers = {node.key: node.layer for view in graphs for node in view.nodes}
+    kinds = {node.key: node.kind for view in graphs for node in view.nodes}
+    for view in graphs:
+        rewrite_graph(view, plan, store, spec.io)
+    compact(model)
+    return Quantized(model=model, plan=plan, layers=layers, kinds=kinds)

@@ -1,0 +1,117 @@
+"""A float TFLite file as the quantizer looks at it: operators with their layer names, float tensors, twins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from converters.tflite.flatbuffer import constant, dtype_name, has_data, op_name, tensor_name
+
+__all__ = ["Node", "View", "make_names_unique", "twin_of", "views"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One operator of one subgraph; `layer` is the name of its first output in the float file."""
+
+    graph: int
+    position: int
+    kind: str
+    layer: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    operator: Any
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Subgraph and position."""
+        return self.graph, self.position
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One subgraph."""
+
+    model: Any
+    index: int
+    nodes: tuple[Node, ...]
+
+    @property
+    def graph(self) -> Any:
+        """The `SubGraphT`."""
+        return self.model.subgraphs[self.index]
+
+    def tensor(self, index: int) -> Any:
+        """The `TensorT`."""
+        return self.graph.tensors[index]
+
+    def is_float(self, index: int) -> bool:
+        """Whether the tensor exists and holds float32 values."""
+        return index >= 0 and dtype_name(self.tensor(index)) == "float32"
+
+    def is_constant(self, index: int) -> bool:
+        """Whether the tensor exists and is stored in the file."""
+        return index >= 0 and has_data(self.model, self.tensor(index))
+
+    def is_activation(self, index: int) -> bool:
+        """Whether the tensor is computed, or given, as float32 values."""
+        return self.is_float(index) and not self.is_constant(index)
+
+    def values(self, index: int) -> Any:
+        """Values of a constant."""
+        return constant(self.model, self.tensor(index))
+
+    def float_inputs(self, node: Node) -> Iterator[int]:
+        """Float inputs of an operator, constants included."""
+        return (index for index in node.inputs if self.is_float(index))
+
+
+def twin_of(model: Any, index: int) -> int:
+    """The first subgraph with the same operators in the same order: the same network at another batch size."""
+    kinds = _kinds(model, index)
+    return next(other for other in range(index + 1) if _kinds(model, other) == kinds)
+
+
+def _kinds(model: Any, index: int) -> list[tuple[str, int]]:
+    return [(op_name(model, op), len(op.outputs)) for op in model.subgraphs[index].operators]
+
+
+def views(model: Any) -> tuple[View, ...]:
+    """All subgraphs; operators of a twin bear the layer names of the first one, so that rules meet both."""
+    found: list[View] = []
+    for index, graph in enumerate(model.subgraphs):
+        twin = twin_of(model, index)
+        nodes = []
+        for position, operator in enumerate(graph.operators):
+            outputs = tuple(int(i) for i in operator.outputs)
+            layer = found[twin].nodes[position].layer if twin < index else tensor_name(graph.tensors[outputs[0]])
+            inputs = tuple(int(i) for i in operator.inputs)
+            kind = op_name(model, operator)
+            nodes.append(
+                Node(
+                    graph=index,
+                    position=position,
+                    kind=kind,
+                    layer=layer,
+                    inputs=inputs,
+                    outputs=outputs,
+                    operator=operator,
+                )
+            )
+        found.append(View(model, index, tuple(nodes)))
+    return tuple(found)
+
+
+def make_names_unique(model: Any) -> None:
+    """Number tensors of one subgraph that share a name, and name those that have none: names identify layers."""
+    for graph in model.subgraphs:
+        seen: set[str] = set()
+        for index, tensor in enumerate(graph.tensors):
+            wanted = tensor_name(tensor) or f"tensor_{index}"
+            name, count = wanted, 1
+            while name in seen:
+                count += 1
+                name = f"{wanted}#{count}"
+            seen.add(name)
+            tensor.name = name.encode()
