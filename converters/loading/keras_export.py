@@ -53,7 +53,7 @@ def export_tflite(loaded: LoadedKeras, inputs: tuple[TensorInfo, ...], batches: 
             missing = sorted(set(re.findall(r"'(tf\.[\w.]+)' op is neither", str(error))))
             if not missing:
                 raise ToolchainError(
-                    f"conversion to float TFLite (tensorflow {tf.__version__}): {type(error).__name__}: {str(error)[:1000]}"
+                    f"tensorflow {tf.__version__}: conversion to TFLite: {type(error).__name__}: {str(error)[:1000]}"
                 ) from error
             refusals = tuple(
                 Refusal(layer=name, op=name, reason="TFLite has no such builtin operator") for name in missing

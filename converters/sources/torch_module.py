@@ -1,0 +1,65 @@
+"""PyTorch modules named as "package.module:factory" become a program; factories are trusted code: they run."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from converters.contracts import Captured, CaptureRequest
+from converters.loading.checkpoint import load_weights
+from converters.loading.forward_call import bind, flat_module
+from converters.loading.input_shapes import settle
+from converters.loading.torch_captured import finish, run_program
+from converters.loading.torch_factory import is_factory, make_module
+from converters.loading.torch_program import export_program, with_layout
+from edge_deploy.core.errors import BadInput
+from edge_deploy.core.tensor import TensorInfo
+
+__all__ = ["accepts", "capture", "run_float"]
+
+
+def accepts(request: CaptureRequest) -> bool:
+    """Whether the source reads as package.module:factory and is no file."""
+    return is_factory(request.source) and not Path(request.source).exists()
+
+
+def capture(request: CaptureRequest, folder: Path) -> Captured:
+    """Import, call the factory, load the weights, export.
+
+    Raises:
+        BadInput: Import, factory, weights or declared inputs are not what they must be.
+        Unsupported: The module cannot be exported as a graph, by the reason torch gives.
+        ToolchainError: torch.export failed otherwise.
+    """
+    source = request.source
+    module = make_module(source, request.search_path).eval()
+    notes = ["float weights of the factory itself; no --weights given"]
+    if request.weights is not None:
+        notes = [f"weights of {request.weights.name}", *load_weights(module, request.weights)]
+    from converters.passes.embedding_bag import rewrite
+
+    module = rewrite(module).eval()
+    binding = bind(source, module, request.inputs)
+    # Sizes asked for by --batch win over the batch that stands in the declared shapes.
+    declared = binding.inputs if request.batches == (1,) else _any_batch(binding.inputs)
+    inputs = with_layout(settle(declared, request))
+    if len({info.shape[0] for info in inputs}) > 1:
+        found = ", ".join(f"{info.name}: {info.shape[0]}" for info in inputs)
+        raise BadInput(f"--input: the batch, first in every shape, differs ({found}): must be the same everywhere.")
+    batches = request.batches if inputs[0].shape[0] == -1 else (inputs[0].shape[0],)
+    program = export_program(source, flat_module(module, binding), inputs, batches)
+    name = source.rpartition(":")[2].replace(".", "-")
+    return finish(source, name, program, inputs=inputs, batches=batches, folder=folder, notes=tuple(notes))
+
+
+def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
+    """Run the exported program in eager mode.
+
+    Raises:
+        BadInput: The feeds do not fit.
+    """
+    run_program(captured, feeds, answers)
+
+
+def _any_batch(inputs: tuple[TensorInfo, ...]) -> tuple[TensorInfo, ...]:
+    return tuple(dataclasses.replace(info, shape=(-1, *info.shape[1:])) for info in inputs)
