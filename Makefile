@@ -35,7 +35,7 @@ test: $(INSTALLED) packages lint
 	$(BIN)/pytest -n 2 --dist loadfile
 
 bench-%: $(INSTALLED)
-	$(BIN)/python -m bench.$* $(BENCH)
+	$(BIN)/python -m edge_deploy.bench.$* $(BENCH)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -16,7 +16,7 @@ from converters.lower import lower
 from converters.samples import random_samples, spool
 from edge_deploy.api.judge import judge
 from edge_deploy.api.request import ConvertRequest, folder_name
-from edge_deploy.core.artifact import MANIFEST, Artifact, Verification
+from edge_deploy.core.artifact import MANIFEST, Artifact, Comparison, Verification
 from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest, refuse_overlap
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.publish import published_folder
@@ -24,7 +24,7 @@ from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.serde import write_json
 from edge_deploy.core.toolchain import versions
 
-__all__ = ["Conversion", "convert"]
+__all__ = ["Conversion", "convert", "refuse_foreign_folder"]
 
 RANDOM_SAMPLES = 64
 Progress = Callable[[str], None]
@@ -69,7 +69,7 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
         ToolchainError: A third-party converter or runtime failed.
         VerificationFailed: A written file does not compute what its source computes.
     """
-    _refuse_foreign_folder(request.out, force=request.force)
+    refuse_foreign_folder(request.out, force=request.force)
     with tempfile.TemporaryDirectory(prefix="edge-deploy-") as scratch:
         work = Path(scratch)
         progress(f"capture {request.capture.source}")
@@ -94,15 +94,27 @@ def _new(folder: Path) -> Path:
     return folder
 
 
-def _refuse_foreign_folder(out: Path, *, force: bool) -> None:
-    """--force may replace what we wrote, and nothing else."""
+def refuse_foreign_folder(out: Path, *, force: bool) -> None:
+    """Refuse an existing folder without `force`; with it, one that holds other things than what we write.
+
+    Raises:
+        BadInput: `out` must not be replaced.
+    """
     if not out.exists():
         return
     if not force:
         raise BadInput(f"{out}: exists already; choose another --out or pass --force to replace it.")
-    ours = out.is_dir() and all(entry.name == "report.html" or (entry / MANIFEST).is_file() for entry in out.iterdir())
-    if not ours:
+    if not _is_ours(out):
         raise BadInput(f"{out}: holds other things than our artifacts; --force replaces only folders we wrote.")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder holds reports, artifacts and folders of them, and nothing else."""
+    if not folder.is_dir():
+        return False
+    return all(
+        entry.name == "report.html" or (entry / MANIFEST).is_file() or _is_ours(entry) for entry in folder.iterdir()
+    )
 
 
 def _refuse_missing_calibration(request: ConvertRequest, captured: Captured) -> None:
@@ -226,7 +238,7 @@ def _verify(request: ConvertRequest, folder: Path, artifact: Artifact, evidence:
 
     verify.check_outcomes(artifact.outcomes, read_facts(folder / artifact.model_file.path))
     scores = folder / ".scores.npy"
-    comparisons = []
+    comparisons: list[Comparison] = []
     first = artifact.signatures[0]
     for signature, threads in [(first, 1), (first, 2), *((other, 1) for other in artifact.signatures[1:])]:
         comparisons.append(

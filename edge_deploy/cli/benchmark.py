@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table
-
-if TYPE_CHECKING:
-    from edge_deploy.core.benchmark import BenchmarkReport
+from edge_deploy.cli.output import AsJson, print_json
+from edge_deploy.cli.tables import print_benchmarks, print_layers
 
 __all__ = ["command"]
 
@@ -54,45 +52,7 @@ def command(
     if as_json:
         print_json({"reports": list(reports)})
         return
-    _print(reports)
+    print_benchmarks(reports)
     if layers:
         for report in reports:
-            _print_layers(report)
-
-
-def _print(reports: tuple[BenchmarkReport, ...]) -> None:
-    from edge_deploy.core.benchmark import percentiles, ratio
-
-    first, rows = reports[0], []
-    for report in reports:
-        stats = percentiles(report)
-        compared = ""
-        if report is not first:
-            found = ratio(report, first)
-            compared = f"{found.median:.2f}x ({found.low:.2f} to {found.high:.2f})"
-            compared += "" if found.resolved else ", not resolved"
-        rows.append(
-            (
-                f"{report.artifact} {report.format} {report.recipe}".strip(),
-                human_bytes(report.model_bytes),
-                f"{stats.p50_s * 1e6:.1f}",
-                f"{stats.p10_s * 1e6:.1f} to {stats.p90_s * 1e6:.1f}",
-                compared,
-                human_bytes(report.peak_rss_bytes),
-                report.conditions.kernels,
-            )
-        )
-    columns = ("artifact", "size", "p50 us", "p10 to p90 us", "latency over the first", "peak memory", "kernels")
-    title = (
-        f"{first.provenance} on {first.device.name} ({first.machine.cpu_model}), {first.conditions.threads} thread(s)"
-    )
-    print_table(title, columns, rows)
-
-
-def _print_layers(report: BenchmarkReport) -> None:
-    if report.layer_source == "none":
-        print(f"{report.artifact} {report.format} {report.recipe}: this runtime gave no times per layer")
-        return
-    slowest = sorted(report.layer_s.items(), key=lambda item: -item[1])[:15]
-    rows = [(name, f"{seconds * 1e6:.1f}") for name, seconds in slowest]
-    print_table(f"{report.artifact} {report.format} {report.recipe}: slowest layers", ("layer", "us"), rows)
+            print_layers(report)

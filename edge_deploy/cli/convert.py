@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table, progress_bar
-
-if TYPE_CHECKING:
-    from edge_deploy.api.convert import Conversion
-    from edge_deploy.core.artifact import Artifact
+from edge_deploy.cli.output import AsJson, print_json, progress_bar
+from edge_deploy.cli.tables import print_artifacts
 
 STAGES_BESIDE_PAIRS = 4
 STAGES_A_PAIR = 2
@@ -101,37 +98,5 @@ def command(
     if as_json:
         print_json({"folder": conversion.folder, "report": conversion.report, "artifacts": list(conversion.artifacts)})
     else:
-        _print(conversion)
-
-
-def _print(conversion: Conversion) -> None:
-    rows = [_row(artifact) for artifact in conversion.artifacts]
-    columns = ("artifact", "size", "SNR dB", "top-1 agreement", "metric float -> artifact", "layers", "verdict")
-    print_table(f"{conversion.artifacts[0].name} -> {conversion.folder}", columns, rows)
-    for artifact in conversion.artifacts:
-        for warning in artifact.warnings:
-            print(f"note ({artifact.format} {artifact.spec.recipe}): {warning}")
-    print(f"report: {conversion.report}")
-
-
-def _row(artifact: Artifact) -> tuple[str, ...]:
-    comparison = artifact.verification.comparisons[0]
-    agreement = comparison.top1_agreement
-    metric = ""
-    if artifact.verification.differences:
-        found = artifact.verification.differences[0]
-        metric = (
-            f"{found.metric} {found.source:.4f} -> {found.artifact:.4f} "
-            f"({found.difference:+.4f}, 95 % {found.low:+.4f} to {found.high:+.4f})"
-        )
-    changed = sum(outcome.asked != outcome.got for outcome in artifact.outcomes)
-    layers = f"{len(artifact.outcomes)}" + (f", {changed} not as asked" if changed else "")
-    return (
-        f"{artifact.format} {artifact.spec.recipe}",
-        human_bytes(artifact.device_bytes),
-        "identical" if comparison.snr_db >= 999 else f"{comparison.snr_db:.1f}",
-        "" if agreement is None else f"{agreement:.1%}",
-        metric,
-        layers,
-        artifact.verification.verdict,
-    )
+        print_artifacts(f"{conversion.artifacts[0].name} -> {conversion.folder}", conversion.artifacts)
+        print(f"report: {conversion.report}")

@@ -1,0 +1,1 @@
+"""Acceptance tables and benchmarks: each a module run by `make bench-NAME`, resumable, printing Markdown."""

@@ -1,0 +1,90 @@
+"""The tables that several commands print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edge_deploy.cli.output import human_bytes, print_table
+
+if TYPE_CHECKING:
+    from edge_deploy.core.artifact import Artifact
+    from edge_deploy.core.benchmark import BenchmarkReport
+
+__all__ = ["print_artifacts", "print_benchmarks", "print_layers"]
+
+
+def print_artifacts(title: str, artifacts: Sequence[Artifact]) -> None:
+    """One line an artifact: size, agreement with its source, metric, verdict; then what the user should know."""
+    rows = [_row(artifact) for artifact in artifacts]
+    columns = ("artifact", "size", "SNR dB", "top-1 agreement", "metric float -> artifact", "layers", "verdict")
+    print_table(title, columns, rows)
+    told: dict[str, list[str]] = {}
+    for artifact in artifacts:
+        for warning in artifact.warnings:
+            told.setdefault(warning, []).append(f"{artifact.name} {artifact.format} {artifact.spec.recipe}")
+    for warning, whom in told.items():
+        print(f"note ({', '.join(whom)}): {warning}")
+
+
+def _row(artifact: Artifact) -> tuple[str, ...]:
+    comparison = artifact.verification.comparisons[0]
+    agreement = comparison.top1_agreement
+    metric = ""
+    if artifact.verification.differences:
+        found = artifact.verification.differences[0]
+        metric = (
+            f"{found.metric} {found.source:.4f} -> {found.artifact:.4f} "
+            f"({found.difference:+.4f}, 95 % {found.low:+.4f} to {found.high:+.4f})"
+        )
+    changed = sum(outcome.asked != outcome.got for outcome in artifact.outcomes)
+    layers = f"{len(artifact.outcomes)}" + (f", {changed} not as asked" if changed else "")
+    return (
+        f"{artifact.name} {artifact.format} {artifact.spec.recipe}",
+        human_bytes(artifact.device_bytes),
+        "identical" if comparison.snr_db >= 999 else f"{comparison.snr_db:.1f}",
+        "" if agreement is None else f"{agreement:.1%}",
+        metric,
+        layers,
+        artifact.verification.verdict,
+    )
+
+
+def print_benchmarks(reports: Sequence[BenchmarkReport]) -> None:
+    """One line a report, each compared with the first, which it took turns with."""
+    from edge_deploy.core.benchmark import percentiles, ratio
+
+    first, rows = reports[0], []
+    for report in reports:
+        stats = percentiles(report)
+        compared = ""
+        if report is not first:
+            found = ratio(report, first)
+            compared = f"{found.median:.2f}x ({found.low:.2f} to {found.high:.2f})"
+            compared += "" if found.resolved else ", not resolved"
+        rows.append(
+            (
+                f"{report.artifact} {report.format} {report.recipe}".strip(),
+                human_bytes(report.model_bytes),
+                f"{stats.p50_s * 1e6:.1f}",
+                f"{stats.p10_s * 1e6:.1f} to {stats.p90_s * 1e6:.1f}",
+                compared,
+                human_bytes(report.peak_rss_bytes),
+                report.conditions.kernels,
+            )
+        )
+    columns = ("artifact", "size", "p50 us", "p10 to p90 us", "latency over the first", "peak memory", "kernels")
+    title = (
+        f"{first.provenance} on {first.device.name} ({first.machine.cpu_model}), {first.conditions.threads} thread(s)"
+    )
+    print_table(title, columns, rows)
+
+
+def print_layers(report: BenchmarkReport) -> None:
+    """The slowest layers."""
+    if report.layer_source == "none":
+        print(f"{report.artifact} {report.format} {report.recipe}: this runtime gave no times per layer")
+        return
+    slowest = sorted(report.layer_s.items(), key=lambda item: -item[1])[:15]
+    rows = [(name, f"{seconds * 1e6:.1f}") for name, seconds in slowest]
+    print_table(f"{report.artifact} {report.format} {report.recipe}: slowest layers", ("layer", "us"), rows)
