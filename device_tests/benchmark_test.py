@@ -1,5 +1,6 @@
 import itertools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,8 +126,8 @@ def folder(tmp_path_factory) -> Path:
     """An artifact folder with a file that the null runtime never opens."""
     folder = tmp_path_factory.mktemp("artifact") / "tflite-int8"
     folder.mkdir()
-    (folder / "model.tflite").write_bytes(b"\x1c\x00\x00\x00TFL3" + bytes(100))
-    entry = FileEntry(path="model.tflite", role="model", bytes=108, sha256=file_sha256(folder / "model.tflite"))
+    (folder / "model.bin").write_bytes(b"model" * 20)
+    entry = FileEntry(path="model.bin", role="model", bytes=100, sha256=file_sha256(folder / "model.bin"))
     artifact = Artifact(
         name="net",
         format="tflite",
@@ -145,12 +146,13 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_a_folder_is_known_by_its_manifest_and_a_file_by_itself(folder):
-    ours, bare = read_subject(folder), read_subject(folder / "model.tflite")
+def test_a_folder_is_known_by_its_manifest_and_a_file_by_itself(folder, tmp_path):
+    shutil.copy(folder / "model.bin", tmp_path / "bare.tflite")
+    ours, bare = read_subject(folder), read_subject(tmp_path / "bare.tflite")
     assert (ours.name, ours.recipe, ours.is_folder) == ("net", "int8", True)
-    assert (bare.name, bare.recipe, bare.is_folder) == ("model.tflite", "", False)
+    assert (bare.name, bare.recipe, bare.is_folder) == ("bare.tflite", "", False)
     assert ours.sha256 == bare.sha256
-    assert ours.model_bytes == bare.model_bytes == 108
+    assert ours.model_bytes == bare.model_bytes == 100
 
 
 def test_paths_that_are_no_models_are_refused(tmp_path):
@@ -180,9 +182,17 @@ def test_a_damaged_file_is_refused_when_it_arrives(folder, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()
     (copy / "manifest.json").write_bytes((folder / "manifest.json").read_bytes())
-    (copy / "model.tflite").write_bytes(bytes(108))
+    (copy / "model.bin").write_bytes(bytes(100))
     with pytest.raises(DeviceError, match="arrived: must be"):
         benchmark([copy])
+
+
+def test_data_files_beside_a_program_go_along(tmp_path):
+    for name in ("net.pte", "net.ptd", "net_table.ptd", "other.ptd"):
+        (tmp_path / name).write_bytes(b"x" * 10)
+    subject = read_subject(tmp_path / "net.pte")
+    assert [name for _, name, _ in subject.files] == ["net.pte", "net.ptd", "net_table.ptd"]
+    assert subject.model_bytes == 30
 
 
 def test_errors_of_the_worker_name_the_file_that_was_given(folder):
