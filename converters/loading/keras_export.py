@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.loading.keras_model import LoadedKeras
+from converters.tflite.readable_names import rename_layers
 from edge_deploy.core.errors import Refusal, ToolchainError, Unsupported
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
@@ -60,3 +61,4 @@ def export_tflite(loaded: LoadedKeras, inputs: tuple[TensorInfo, ...], batches: 
             )
             raise Unsupported("The model cannot become TFLite.", refusals=refusals) from error
     path.write_bytes(content)
+    rename_layers(path, layers=[layer.name for layer in loaded.layers()])

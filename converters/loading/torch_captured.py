@@ -10,7 +10,7 @@ import numpy as np
 
 from converters.contracts import Captured
 from converters.loading.float_run import run_feeds
-from converters.loading.torch_program import check_finite, describe_outputs, kind_of, load_program
+from converters.loading.torch_program import check_finite, describe_outputs, flatten_outputs, kind_of, load_program
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
 
@@ -43,6 +43,7 @@ def finish(
     program = rewrite_program(program)
     is_image = any(info.layout == "NCHW" for info in inputs)
     outputs = describe_outputs(source, program, is_image)
+    flatten_outputs(program)
     kind = kind_of(program)
     recommender = None
     if kind != "cnn":

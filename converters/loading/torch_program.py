@@ -19,6 +19,7 @@ __all__ = [
     "check_batch_bounds",
     "check_finite",
     "flat_program",
+    "flatten_outputs",
     "describe_outputs",
     "export_program",
     "kind_of",
@@ -172,6 +173,14 @@ def describe_outputs(source: str, program: ExportedProgram, image: bool) -> tupl
         meaning: Literal["probability"] | None = "probability" if _is_probability(program, node) else None
         found.append(TensorInfo(name=name, shape=shape, dtype=kind, layout=layout, meaning=meaning))
     return tuple(found)
+
+
+def flatten_outputs(program: ExportedProgram) -> None:
+    """Let the program return a tensor, or a tuple of tensors, whatever its module returned; changes it in place."""
+    pytree = require("torch.utils._pytree", extra="export-tflite")
+    signature = program.module_call_graph[0].signature
+    count = signature.out_spec.num_leaves
+    signature.out_spec = pytree.tree_structure(0 if count == 1 else tuple(range(count)))
 
 
 def kind_of(program: ExportedProgram) -> Literal["cnn", "recommender", "generic"]:
