@@ -1,0 +1,84 @@
+"""A float .tflite file as a torch module: the way of Keras models to ExecuTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from converters.importers import activations, convolution, elementwise, lookup, pooling, resizing, shaping
+from converters.importers.build import Builder
+from converters.importers.tflite_read import Operator, Subgraph, read_subgraph
+from edge_deploy.core.errors import BadInput, Refusal, Unsupported
+from edge_deploy.core.require import require
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["OPERATORS", "import_module"]
+
+OPERATORS: dict[str, Callable[[Operator, Builder], None]] = {
+    **activations.OPERATORS,
+    **convolution.OPERATORS,
+    **elementwise.OPERATORS,
+    **lookup.OPERATORS,
+    **pooling.OPERATORS,
+    **resizing.OPERATORS,
+    **shaping.OPERATORS,
+}
+"""Every operator that can be imported."""
+
+
+def import_module(path: Path, *, signature: str | None = None) -> nn.Module:
+    """The network of a float .tflite file, in evaluation mode.
+
+    It takes the file's inputs in call order, in their layout (NHWC) and type, and returns its outputs likewise, a
+    single one bare. Convolutions and fully connected layers are torch's modules; modules are called after the tensors
+    that TFLite's layers make. The batch size is the caller's where no operator fixes it.
+
+    Args:
+        signature: Key of the signature to import; without it the first subgraph.
+
+    Raises:
+        BadInput: No such file or signature, or the file is damaged.
+        Unsupported: The file is quantized, or has operators that cannot be imported; all of them, by layer.
+        MissingExtra: torch or LiteRT is not installed.
+    """
+    require("torch", extra="export-executorch")
+    source = read_subgraph(path, signature)
+    unknown = tuple(
+        Refusal(layer=op.layer, op=op.kind, reason="this operator cannot be imported")
+        for op in source.operators
+        if op.kind not in OPERATORS
+    )
+    if unknown:
+        raise Unsupported(refusals=unknown)
+    build = Builder(source)
+    for op in source.operators:
+        try:
+            OPERATORS[op.kind](op, build)
+        except (ArithmeticError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise BadInput(
+                f"{path}: layer {op.layer} ({op.kind}): its parts do not fit together ({reason})."
+            ) from error
+    module = build.finish()
+    _try(path, source, module)
+    return module
+
+
+def _try(path: Path, source: Subgraph, module: nn.Module) -> None:
+    """Run the module once: sizes that do not fit are the file's fault and must not surface later."""
+    import torch
+
+    entries = [source.tensors[index] for index in source.inputs]
+    inputs = [torch.zeros(entry.shape, dtype=getattr(torch, entry.dtype)) for entry in entries]
+    try:
+        with torch.no_grad():
+            results = module(*inputs)
+    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+        raise BadInput(f"{path}: damaged: its layers do not fit together ({error}).") from error
+    found = [tuple(value.shape) for value in (results if isinstance(results, tuple) else (results,))]
+    wanted = [source.tensors[index].shape for index in source.outputs]
+    if found != wanted:
+        raise BadInput(f"{path}: damaged: its layers make outputs of shape {found}, it says {wanted}.")
