@@ -8,11 +8,11 @@ from typing import Any
 
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.tflite.calibrate import Ranges, calibrate, load_samples
-from converters.tflite.flatbuffer import write_model
+from converters.tflite.flatbuffer import read_model, write_model
 from converters.tflite.outcomes import layer_outcomes, precision_warnings
 from converters.tflite.plan import Choice, choose
 from converters.tflite.quantizer import Quantized, prepare, quantize_static
-from converters.tflite.signatures import describe
+from converters.tflite.signatures import describe, ensure_signatures
 from converters.tflite.structure import views
 from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.digest import file_sha256
@@ -50,11 +50,13 @@ def _float_file(captured: Captured, folder: Path) -> Path:
 
 def lower_file(float_file: Path, request: LowerRequest) -> Lowered:
     """Lower a float TFLite file; the part of `lower` behind the capture."""
-    model = prepare(float_file)
     path = request.folder / MODEL
     if request.spec.is_float:
+        model = read_model(float_file)
+        ensure_signatures(model)
         write_model(model, path)
         return _lowered(request, model, path, {})
+    model = prepare(float_file)
     quantized = _quantize(model, request)
     write_model(quantized.model, path)
     choices = {quantized.layers[key]: choice for key, choice in quantized.plan.choices.items()}

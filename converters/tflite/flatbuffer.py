@@ -33,6 +33,8 @@ __all__ = [
 # A flatbuffer's root must stay below 2 GB; larger constants go behind it and are referred to by offset.
 INLINE_LIMIT = 2**31 - 2**20
 OFFSET_ALIGNMENT = 64
+# Larger files are mapped instead of read; a mapped file must not be overwritten while its model is in use.
+MAP_LIMIT = 2**28
 OLD_OPCODE_LIMIT = 127  # opcodes above this stand in the newer field only
 
 
@@ -53,7 +55,9 @@ def read_model(path: Path) -> Any:
             head = file.read(8)
         if head[4:8] != b"TFL3":
             raise BadInput(f"{path}: not a TFLite file (the identifier at byte 4 is {head[4:8]!r}, not b'TFL3').")
-        return flatbuffers.read_model(str(path))
+        if path.stat().st_size > MAP_LIMIT:
+            return flatbuffers.read_model(str(path))
+        return flatbuffers.read_model_from_bytearray(path.read_bytes())
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, IndexError, TypeError, AttributeError, RuntimeError) as error:

@@ -76,7 +76,7 @@ OPERATORS: dict[str, OperatorRule] = {
     "RESIZE_BILINEAR": _same(),
     "RESIZE_NEAREST_NEIGHBOR": _same(),
     "SPACE_TO_DEPTH": _same(),
-    "DEPTH_TO_SPACE": _same(),
+    "DEPTH_TO_SPACE": _same(1),  # version 2 is the same kernel, but BUILTIN_REF does not register it
     "SPACE_TO_BATCH_ND": _same(),
     "BATCH_TO_SPACE_ND": _same(),
     "MAXIMUM": _same(),
@@ -101,6 +101,12 @@ OPERATORS: dict[str, OperatorRule] = {
     "ABS": _free(),
     "ARG_MAX": _free(),
     "ARG_MIN": _free(),
+    "ELU": _free(1),  # not registered in BUILTIN_REF
+    "GELU": _free(),
+    "EXP": _free(),
+    "RSQRT": _free(),
+    "SQRT": _free(2),
+    "NEG": _free(1),
     "SOFTMAX": _fixed(1 / 256, -128),
     "LOGISTIC": _fixed(1 / 256, -128),
     "TANH": _fixed(1 / 128, 0),

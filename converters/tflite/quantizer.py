@@ -14,6 +14,7 @@ from converters.tflite.flatbuffer import read_model
 from converters.tflite.plan import Plan, choose, plan_scales
 from converters.tflite.rewrite import rewrite_graph
 from converters.tflite.signatures import ensure_signatures
+from converters.tflite.simplify import simplify
 from converters.tflite.structure import make_names_unique, views
 from converters.tflite.weights import WeightStore
 from edge_deploy.core.quant_spec import QuantSpec
@@ -37,7 +38,7 @@ class Quantized:
 
 
 def prepare(path: Path) -> Any:
-    """The float file as everything downstream wants it: signatures present, tensor names unique.
+    """The float file as the quantizer wants it: signatures present, tensor names unique, simplified.
 
     Raises:
         BadInput: It cannot be read.
@@ -45,6 +46,7 @@ def prepare(path: Path) -> Any:
     model = read_model(path)
     ensure_signatures(model)
     make_names_unique(model)
+    simplify(model)
     return model
 
 
