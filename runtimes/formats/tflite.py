@@ -18,6 +18,7 @@ from runtimes.formats.tflite_layers import (
     find_weights,
     is_constant,
     layer_names,
+    makers,
     stored_bytes,
     tensor_names,
 )
@@ -58,8 +59,9 @@ def facts_of(model: TfliteFile) -> tuple[LayerFacts, ...]:
     facts: list[LayerFacts] = []
     told: set[int] = set()
     for number, graph in enumerate(model.subgraphs):
+        made_by = makers(graph)
         found = [
-            (name, operator, find_weights(model, graph, operator))
+            (name, operator, find_weights(model, graph, operator, made_by))
             for name, operator in zip(layer_names(graph), graph.operators, strict=True)
         ]
         buffers = {weights.tensor.buffer for _, _, weights in found if weights is not None}

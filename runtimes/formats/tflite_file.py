@@ -29,8 +29,6 @@ __all__ = [
 ]
 
 IDENTIFIER = b"TFL3"
-# TFLite cannot have more entries than this in any table we loop over; damaged lengths run into billions.
-MOST_ENTRIES = 1 << 22
 BITS = {
     "float32": 32, "float16": 16, "int32": 32, "uint8": 8, "int64": 64, "bool": 8, "int16": 16, "complex64": 64,
     "int8": 8, "float64": 64, "complex128": 128, "uint64": 64, "uint32": 32, "uint16": 16, "int4": 4, "bfloat16": 16,
@@ -190,50 +188,63 @@ def buffer_bytes(model: TfliteFile, tensor: FileTensor) -> bytes:
         return file.read(buffer.bytes)
 
 
+class _Budget:
+    """Entries that may still be read: a sound file has at most one in four bytes, a damaged length claims billions.
+
+    It also bounds files in which many tables point to one long vector.
+    """
+
+    def __init__(self, file_bytes: int) -> None:
+        self._left = file_bytes + (1 << 16)
+
+    def spend(self, count: int, what: str) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise ValueError(f"{count} {what}: more than the file can hold")
+
+
 def _read_model(path: Path, content: mmap.mmap, schema: Any) -> TfliteFile:
     model = schema.Model.GetRootAs(content, 0)
-    codes = tuple(
-        (_operator_name(code, schema), code.Version())
-        for code in _entries(model.OperatorCodes, model.OperatorCodesLength(), "operator codes")
-    )
-    subgraphs = _entries(model.Subgraphs, model.SubgraphsLength(), "subgraphs")
-    buffers = _entries(model.Buffers, model.BuffersLength(), "buffers")
-    signatures = _entries(model.SignatureDefs, model.SignatureDefsLength(), "signatures")
+    budget = _Budget(len(content))
+    codes = tuple((_operator_name(code, schema), code.Version()) for code in _entries(budget, model, "OperatorCodes"))
+    subgraphs = _entries(budget, model, "Subgraphs")
+    buffers = _entries(budget, model, "Buffers")
+    signatures = _entries(budget, model, "SignatureDefs")
     return TfliteFile(
         path=path,
         bytes=len(content),
         version=model.Version(),
         opcodes=len(codes),
-        subgraphs=tuple(_read_subgraph(subgraph, codes, schema) for subgraph in subgraphs),
+        subgraphs=tuple(_read_subgraph(budget, subgraph, codes, schema) for subgraph in subgraphs),
         buffers=tuple(_read_buffer(buffer) for buffer in buffers),
-        signatures=tuple(_read_signature(signature) for signature in signatures),
+        signatures=tuple(_read_signature(budget, signature) for signature in signatures),
     )
 
 
-def _entries(get: Callable[[int], Any], count: int, what: str) -> Iterator[Any]:
-    if count > MOST_ENTRIES:
-        raise ValueError(f"{count} {what}")
+def _entries(budget: _Budget, table: Any, field: str) -> Iterator[Any]:
+    count = getattr(table, field + "Length")()
+    budget.spend(count, field)
     for index in range(count):
-        entry = get(index)
+        entry = getattr(table, field)(index)
         if entry is None:
-            raise ValueError(f"entry {index} of {what} is missing")
+            raise ValueError(f"entry {index} of {field} is missing")
         yield entry
 
 
-def _text(value: bytes | None) -> str:
+def _text(budget: _Budget, value: bytes | None) -> str:
+    budget.spend(len(value or b"") // 4, "characters")
     return (value or b"").decode("utf-8", errors="replace")
 
 
-def _numbers(table: Any, field: str) -> np.ndarray:
+def _numbers(budget: _Budget, table: Any, field: str) -> np.ndarray:
+    budget.spend(getattr(table, field + "Length")(), field)
     values = getattr(table, field + "AsNumpy")()
     # An absent vector reads as the integer 0; a copy lets the mapped file go.
     return np.array(values) if isinstance(values, np.ndarray) else np.empty(0, np.int64)
 
 
-def _integers(table: Any, field: str) -> tuple[int, ...]:
-    if getattr(table, field + "Length")() > MOST_ENTRIES:
-        raise ValueError(f"{field}: too many entries")
-    return tuple(_numbers(table, field).tolist())
+def _integers(budget: _Budget, table: Any, field: str) -> tuple[int, ...]:
+    return tuple(_numbers(budget, table, field).tolist())
 
 
 @cache
@@ -245,28 +256,28 @@ def _operator_name(code: Any, schema: Any) -> str:
     # Codes above 127 stand in the new field; older writers fill only the deprecated one.
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     name = _names(schema.BuiltinOperator).get(number, f"builtin {number}")
-    return f"CUSTOM {_text(code.CustomCode())}" if name == "CUSTOM" else name
+    return f"CUSTOM {(code.CustomCode() or b'')[:200].decode(errors='replace')}" if name == "CUSTOM" else name
 
 
-def _read_subgraph(subgraph: Any, codes: tuple[tuple[str, int], ...], schema: Any) -> FileSubgraph:
-    tensors = _entries(subgraph.Tensors, subgraph.TensorsLength(), "tensors")
-    operators = _entries(subgraph.Operators, subgraph.OperatorsLength(), "operators")
+def _read_subgraph(budget: _Budget, subgraph: Any, codes: tuple[tuple[str, int], ...], schema: Any) -> FileSubgraph:
+    tensors = _entries(budget, subgraph, "Tensors")
+    operators = _entries(budget, subgraph, "Operators")
     return FileSubgraph(
-        name=_text(subgraph.Name()),
-        tensors=tuple(_read_tensor(tensor, schema) for tensor in tensors),
-        operators=tuple(_read_operator(operator, codes, schema) for operator in operators),
-        inputs=_integers(subgraph, "Inputs"),
-        outputs=_integers(subgraph, "Outputs"),
+        name=_text(budget, subgraph.Name()),
+        tensors=tuple(_read_tensor(budget, tensor, schema) for tensor in tensors),
+        operators=tuple(_read_operator(budget, operator, codes, schema) for operator in operators),
+        inputs=_integers(budget, subgraph, "Inputs"),
+        outputs=_integers(budget, subgraph, "Outputs"),
     )
 
 
-def _read_tensor(tensor: Any, schema: Any) -> FileTensor:
+def _read_tensor(budget: _Budget, tensor: Any, schema: Any) -> FileTensor:
     quantization = tensor.Quantization()
     scale: np.ndarray = np.empty(0, np.float32)
     zero_point: np.ndarray = np.empty(0, np.int64)
     blockwise, unknown, dimension = None, False, 0
     if quantization is not None:
-        scale, zero_point = _numbers(quantization, "Scale"), _numbers(quantization, "ZeroPoint")
+        scale, zero_point = _numbers(budget, quantization, "Scale"), _numbers(budget, quantization, "ZeroPoint")
         dimension = quantization.QuantizedDimension()
         kind = quantization.DetailsType()
         details = quantization.Details()
@@ -277,10 +288,10 @@ def _read_tensor(tensor: Any, schema: Any) -> FileTensor:
         unknown = kind != schema.QuantizationDetails.NONE and blockwise is None
     number = tensor.Type()
     return FileTensor(
-        name=_text(tensor.Name()),
+        name=_text(budget, tensor.Name()),
         dtype=_names(schema.TensorType).get(number, f"type {number}").lower(),
-        shape=_integers(tensor, "Shape"),
-        shape_signature=_integers(tensor, "ShapeSignature"),
+        shape=_integers(budget, tensor, "Shape"),
+        shape_signature=_integers(budget, tensor, "ShapeSignature"),
         buffer=tensor.Buffer(),
         scale=scale,
         zero_point=zero_point,
@@ -293,7 +304,7 @@ def _read_tensor(tensor: Any, schema: Any) -> FileTensor:
     )
 
 
-def _read_operator(operator: Any, codes: tuple[tuple[str, int], ...], schema: Any) -> FileOperator:
+def _read_operator(budget: _Budget, operator: Any, codes: tuple[tuple[str, int], ...], schema: Any) -> FileOperator:
     index = operator.OpcodeIndex()
     op, version = codes[index] if 0 <= index < len(codes) else (f"opcode {index}", 0)
     options = ""
@@ -309,9 +320,9 @@ def _read_operator(operator: Any, codes: tuple[tuple[str, int], ...], schema: An
         op=op,
         version=version,
         opcode=index,
-        inputs=_integers(operator, "Inputs"),
-        outputs=_integers(operator, "Outputs"),
-        intermediates=_integers(operator, "Intermediates"),
+        inputs=_integers(budget, operator, "Inputs"),
+        outputs=_integers(budget, operator, "Outputs"),
+        intermediates=_integers(budget, operator, "Intermediates"),
         options=options,
         options_table=read,
     )
@@ -346,13 +357,13 @@ def _read_buffer(buffer: Any) -> FileBuffer:
     return FileBuffer(offset=offset, bytes=length, outside=False)
 
 
-def _read_signature(signature: Any) -> FileSignature:
+def _read_signature(budget: _Budget, signature: Any) -> FileSignature:
     def named(field: str) -> tuple[tuple[str, int], ...]:
-        entries = _entries(getattr(signature, field), getattr(signature, field + "Length")(), "signature tensors")
-        return tuple((_text(entry.Name()), entry.TensorIndex()) for entry in entries)
+        entries = _entries(budget, signature, field)
+        return tuple((_text(budget, entry.Name()), entry.TensorIndex()) for entry in entries)
 
     return FileSignature(
-        key=_text(signature.SignatureKey()),
+        key=_text(budget, signature.SignatureKey()),
         subgraph=signature.SubgraphIndex(),
         inputs=named("Inputs"),
         outputs=named("Outputs"),

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from runtimes.formats.tflite_file import FileOperator, FileSubgraph, FileTensor, TfliteFile
 
-__all__ = ["Weights", "count_macs", "find_weights", "is_constant", "layer_names", "stored_bytes", "tensor_names"]
+__all__ = [
+    "Weights",
+    "count_macs",
+    "find_weights",
+    "is_constant",
+    "layer_names",
+    "makers",
+    "stored_bytes",
+    "tensor_names",
+]
 
 WEIGHT_INPUT = {
     "CONV_2D": 1,
@@ -83,8 +92,19 @@ def is_constant(model: TfliteFile, tensor: FileTensor) -> bool:
     return stored_bytes(model, tensor) > 0 or 0 in tensor.shape
 
 
-def find_weights(model: TfliteFile, graph: FileSubgraph, operator: FileOperator) -> Weights | None:
-    """The weights of an operator, also where they pass a DEQUANTIZE first; None for an operator without."""
+def makers(graph: FileSubgraph) -> dict[int, FileOperator]:
+    """The operator that makes each computed tensor."""
+    return {index: operator for operator in reversed(graph.operators) for index in operator.outputs}
+
+
+def find_weights(
+    model: TfliteFile, graph: FileSubgraph, operator: FileOperator, made_by: Mapping[int, FileOperator]
+) -> Weights | None:
+    """The weights of an operator, also where they pass a DEQUANTIZE first; None for an operator without.
+
+    Args:
+        made_by: What `makers` says of the graph.
+    """
     place = WEIGHT_INPUT.get(operator.op)
     if place is None or place >= len(operator.inputs):
         return None
@@ -92,19 +112,19 @@ def find_weights(model: TfliteFile, graph: FileSubgraph, operator: FileOperator)
     if operator.op == "BATCH_MATMUL":
         candidates.append(operator.inputs[0])
     for index in candidates:
-        for step in _upstream(graph, index):
+        for step in _upstream(graph, index, made_by):
             tensor = graph.tensors[step]
             if is_constant(model, tensor):
                 return Weights(index=step, tensor=tensor)
     return None
 
 
-def _upstream(graph: FileSubgraph, index: int) -> Iterator[int]:
+def _upstream(graph: FileSubgraph, index: int, made_by: Mapping[int, FileOperator]) -> Iterator[int]:
     for _ in range(len(PASSES_WEIGHTS)):
         if not 0 <= index < len(graph.tensors):
             return
         yield index
-        maker = next((operator for operator in graph.operators if index in operator.outputs), None)
+        maker = made_by.get(index)
         if maker is None or maker.op not in PASSES_WEIGHTS or not maker.inputs:
             return
         index = maker.inputs[0]
