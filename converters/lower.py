@@ -7,7 +7,8 @@ from typing import Any
 from converters.contracts import Lowered, LowerRequest
 from edge_deploy.core import registry
 from edge_deploy.core.child import run_in_child
-from edge_deploy.core.serde import from_json
+from edge_deploy.core.layer_errors import LAYERS
+from edge_deploy.core.serde import from_json, write_json
 
 __all__ = ["lower"]
 
@@ -26,7 +27,10 @@ def lower(target: str, request: LowerRequest) -> Lowered:
 
 
 def lower_here(target: str, request: Any) -> Lowered:
-    """The child's part of `lower`."""
+    """The child's part of `lower`; also leaves `layers.json` where the target can tell each layer's error."""
     module = registry.load("converters.targets", target)
-    lowered: Lowered = module.lower(from_json(LowerRequest, request, where="request"))
+    wanted = from_json(LowerRequest, request, where="request")
+    lowered: Lowered = module.lower(wanted)
+    if not wanted.spec.is_float and hasattr(module, "layer_errors"):
+        write_json(module.layer_errors(wanted), wanted.folder / LAYERS)
     return lowered

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from converters.contracts import Captured, Lowered, LowerRequest
@@ -17,9 +19,11 @@ from converters.tflite.structure import views
 from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.layer_errors import LayerErrors
+from edge_deploy.core.quant_spec import spec_for_recipe
 from edge_deploy.core.toolchain import versions
 
-__all__ = ["FORMAT", "lower", "lower_file"]
+__all__ = ["FORMAT", "layer_errors", "lower", "lower_file"]
 
 FORMAT = "tflite"
 MODEL = "model.tflite"
@@ -46,6 +50,21 @@ def _float_file(captured: Captured, folder: Path) -> Path:
         return captured.float_tflite
     path: Path = import_module("converters.tflite.from_torch").float_tflite(captured, captured.folder)
     return path
+
+
+def layer_errors(request: LowerRequest) -> LayerErrors:
+    """Each layer of the file that `lower` wrote against the float file, on the first calibration samples."""
+    from converters.tflite.layer_errors import layer_errors as compare
+
+    samples = load_samples(request.calibration) if request.calibration is not None else None
+    with TemporaryDirectory() as folder:
+        if request.captured.recommender is not None:
+            spec = spec_for_recipe("float32", for_device=request.spec.for_device)
+            lower(replace(request, spec=spec, folder=Path(folder)))
+            float_file = Path(folder) / MODEL
+        else:
+            float_file = _float_file(request.captured, Path(folder))
+        return compare(float_file, request.folder / MODEL, samples, request.captured.inputs)
 
 
 def lower_file(float_file: Path, request: LowerRequest) -> Lowered:
