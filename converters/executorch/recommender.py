@@ -1,0 +1,258 @@
+"""A recognised recommender becomes ExecuTorch files for phones: packed tables, dynamic INT8 linears, ids kept in range.
+
+`quantized.pt2` holds the same program with two rows for each table; the rows stand in `model.pte` alone, as the
+constants of its look-ups, so that no table is stored twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from converters.contracts import Captured, Lowered, LowerRequest
+from converters.executorch.recommender_layers import Asked, dense_outcomes, recommender_graph, table_outcomes
+from converters.executorch.recommender_module import Group, build_module, group_lookups
+from converters.executorch.recommender_tables import StackedTables, check_finite, check_half_a_step, stack_tables
+from converters.recommender.model import Recommender, load
+from edge_deploy.core.artifact import Signature
+from edge_deploy.core.errors import ToolchainError, Unsupported
+from edge_deploy.core.quant_spec import QuantSpec
+from edge_deploy.core.tensor import TensorInfo
+from edge_deploy.core.toolchain import versions
+
+__all__ = ["lower"]
+
+MINIMUM_RUNTIME = "executorch 1.0"
+NEEDS_KERNELS = (
+    "its look-ups are quantized kernels: link quantized_ops_lib, or in Python import executorch.kernels.quantized "
+    "before loading"
+)
+
+
+def lower(request: LowerRequest) -> Lowered:
+    """Write the files of `request` into its folder; no calibration is needed, as activations are quantized on the fly.
+
+    Raises:
+        Unsupported: A microcontroller or INT8 inputs are asked for, or a linear stayed in float.
+        BadInput: The recommender's folder is damaged, or weights are NaN or infinite.
+        VerificationFailed: A stored row is off by more than half a step.
+        ToolchainError: torch.export, PT2E or ExecuTorch fails.
+    """
+    _refuse_early(request.spec)
+    from converters.executorch.lowering import write_program
+    from runtimes.formats.pte import read_facts
+
+    captured, spec = request.captured, request.spec
+    assert captured.recommender is not None, "the caller asks for recommenders only"
+    model, arrays = load(captured.recommender)
+    layers = (*model.bottom, *model.top)
+    for name, array in arrays.items():
+        check_finite(_owner(model, name), array)
+    wanted = _widths(model, spec)
+    groups = group_lookups(model, wanted.bits)
+    stacked = tuple(
+        stack_tables([arrays[model.tables[t].weight] for t in group.tables], bits=group.bits, scale=spec.table_scale)
+        for group in groups
+    )
+    for group, tables in zip(groups, stacked, strict=True):
+        own = [model.tables[index] for index in group.tables]
+        check_half_a_step(tables, [table.name for table in own], [arrays[table.weight] for table in own])
+    names = _group_names(model, groups)
+    module = build_module(model, arrays, groups, stacked, wanted.bits)
+    inputs = _ordered(model, captured)
+    graph = _quantized_graph(module, inputs, captured.batches, _layer_names(model, names), wanted.bits)
+    kept = _export(graph, inputs, captured.batches)
+    _put_tables(graph, stacked)
+    written = write_program(_export(graph, inputs, captured.batches), request.folder, keep=kept)
+    facts = read_facts(request.folder / "model.pte")
+    outcomes = (
+        *table_outcomes(model, groups, stacked, names, wanted),
+        *dense_outcomes(layers, facts, wanted, float_allowed=spec.fallback_bits == 32),
+    )
+    return Lowered(
+        files=written.files,
+        signatures=_signatures(captured, inputs, model.output),
+        graph=recommender_graph(model, inputs, outcomes),
+        outcomes=outcomes,
+        toolchain=versions("torch", "torchao", "executorch"),
+        minimum_runtime=MINIMUM_RUNTIME,
+        warnings=(NEEDS_KERNELS,) if any(s.bits != 32 and s.granularity == "row" for s in stacked) else (),
+    )
+
+
+def _refuse_early(spec: QuantSpec) -> None:
+    problems = []
+    if spec.for_device == "mcu":
+        problems.append(
+            "--for mcu with --to executorch: its microcontroller kernels have no embedding look-up in INT8 or INT4 and "
+            "no dynamic linear; take --to tflite --for mcu, or --for phone."
+        )
+    if spec.io == "int8":
+        problems.append(
+            "--io int8 with a recommender on executorch: its linears quantize their inputs on the fly, so that there "
+            "is no scale an INT8 input could have; take --io float."
+        )
+    if problems:
+        raise Unsupported(*problems)
+
+
+def _widths(model: Recommender, spec: QuantSpec) -> Asked:
+    asked = {table.name: spec.bits_for(table.name) for table in model.tables}
+    asked |= {layer.name: spec.bits_for(layer.name, default=spec.mlp_bits) for layer in (*model.bottom, *model.top)}
+    return Asked(asked=asked, bits=dict(asked), reasons={})
+
+
+def _owner(model: Recommender, array: str) -> str:
+    """The layer that an array belongs to."""
+    for table in model.tables:
+        if table.weight == array:
+            return table.name
+    return next(d.name for d in (*model.bottom, *model.top) if array in (d.weight, d.bias))
+
+
+def _group_names(model: Recommender, groups: Sequence[Group]) -> tuple[str, ...]:
+    """How each look-up is called in the file: like its table, or "tables" where it serves several."""
+    names = []
+    for index, group in enumerate(groups):
+        if len(group.tables) == 1:
+            names.append(model.tables[group.tables[0]].name)
+        else:
+            names.append("tables" if len(groups) == 1 else f"tables.{index}")
+    return tuple(names)
+
+
+def _layer_names(model: Recommender, groups: Sequence[str]) -> dict[str, str]:
+    """Layer name by path of its weight in the module."""
+    names = {f"lookups.{index}.rows": name for index, name in enumerate(groups)}
+    for part, layers in (("bottom", model.bottom), ("top", model.top)):
+        names |= {f"{part}.{index}.linear.weight": layer.name for index, layer in enumerate(layers)}
+    return names
+
+
+def _ordered(model: Recommender, captured: Captured) -> tuple[TensorInfo, ...]:
+    """The captured inputs in the order of the module's forward."""
+    known = {info.name: info for info in captured.inputs}
+    return tuple(known.get(info.name, info) for info in model.inputs)
+
+
+def _export(module: Any, inputs: Sequence[TensorInfo], batches: Sequence[int]) -> Any:
+    """Export with every dynamic dimension as the batch, wherever it stands."""
+    import torch
+
+    from converters.executorch.program import example_inputs
+
+    shapes: tuple[Any, ...] | None = None
+    if len(set(batches)) > 1:
+        batch = torch.export.Dim("batch", min=1, max=max(batches))
+        shapes = tuple({axis: batch for axis, size in enumerate(info.shape) if size < 0} for info in inputs)
+        if not any(shapes):
+            raise Unsupported(f"--batch {', '.join(map(str, batches))}: the model's batch is fixed; give one --batch.")
+        if isinstance(module, torch.nn.Module) and not isinstance(module, torch.fx.GraphModule):
+            shapes = (shapes,)  # forward(*values) takes one variadic argument
+    try:
+        with torch.no_grad():
+            return torch.export.export(module, example_inputs(inputs, batches), dynamic_shapes=shapes)
+    except Exception as error:  # torch.export raises errors of many kinds
+        raise ToolchainError(f"torch.export {torch.__version__}: {type(error).__name__}: {error}") from error
+
+
+def _quantized_graph(
+    module: Any, inputs: Sequence[TensorInfo], batches: Sequence[int], names: Mapping[str, str], bits: Mapping[str, int]
+) -> Any:
+    """The unlifted graph with named layers and dynamically quantized linears."""
+    import torch
+
+    from converters.executorch.layers import layer_name
+    from converters.executorch.program import LAYER, example_inputs, name_layers
+
+    graph = _export(module, inputs, batches).module(check_guards=False)
+    for node in graph.graph.nodes:
+        paths = [str(arg.target) for arg in node.all_input_nodes if arg.op == "get_attr"]
+        name = next((names[path] for path in paths if path in names), None)
+        if node.op == "call_function" and name is not None:
+            node.meta["custom"] = {**node.meta.get("custom", {}), LAYER: name}
+    name_layers(graph)
+    widths = {bits[name] for name in names.values() if name in bits}
+    linear = {
+        layer_name(node): bits.get(layer_name(node), 32)
+        for node in graph.graph.nodes
+        if node.target is torch.ops.aten.linear.default
+    }
+    quantizers = [_quantizer(width, linear) for width in sorted(widths & set(linear.values()) - {32})]
+    if not quantizers:
+        return graph
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import ComposableQuantizer
+
+    starts = _starts(graph)
+    first_rows = {path: start.clone() for path, start in starts.items()}
+    for start in starts.values():
+        start.zero_()  # while the tables have two rows, every look-up stays within them
+    try:
+        prepared = prepare_pt2e(graph, ComposableQuantizer(quantizers))
+        with torch.no_grad():
+            prepared(*example_inputs(inputs, batches))
+            converted = convert_pt2e(prepared)
+        for path, start in _starts(converted).items():
+            start.copy_(first_rows[path])
+        return converted
+    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
+        raise ToolchainError(f"PT2E quantization: {type(error).__name__}: {error}") from error
+
+
+def _starts(graph: Any) -> dict[str, Any]:
+    """The constants that move ids to the first row of their table, by path."""
+    from converters.executorch.program import attribute
+
+    paths = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
+    return {path: attribute(graph, path) for path in paths if path.startswith("lookups.") and path.endswith(".start")}
+
+
+def _quantizer(width: int, linear: Mapping[str, int]) -> Any:
+    import torch
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+
+    from converters.executorch.layers import layer_name
+
+    # XNNPACK packs two weights to a byte exactly when the bounds are -8 and 7.
+    bounds = {"weight_qmin": -8, "weight_qmax": 7} if width == 4 else {}
+    config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True, **bounds)
+    quantizer = XNNPACKQuantizer().set_operator_type(torch.ops.aten.linear.default, config)
+    return quantizer.set_filter_function(lambda node: linear.get(layer_name(node), 32) == width)
+
+
+def _put_tables(graph: Any, stacked: Sequence[StackedTables]) -> None:
+    """Replace the two rows of every look-up by the real ones."""
+    import torch
+
+    from converters.executorch.program import attribute
+
+    for index, tables in enumerate(stacked):
+        owner = attribute(graph, f"lookups.{index}")
+        owner.rows = torch.from_numpy(np.ascontiguousarray(tables.stored))
+        if tables.granularity == "row":
+            owner.scales = torch.from_numpy(np.ascontiguousarray(tables.scales))
+
+
+def _signatures(captured: Captured, inputs: Sequence[TensorInfo], output: TensorInfo) -> tuple[Signature, ...]:
+    """One for each batch size; all call the method "forward"."""
+
+    def sized(info: TensorInfo, batch: int) -> TensorInfo:
+        return replace(info, shape=tuple(batch if size < 0 else size for size in info.shape))
+
+    outputs = captured.outputs or (output,)
+    several = len(captured.batches) > 1
+    return tuple(
+        Signature(
+            name=f"batch_{batch}" if several else "forward",
+            inputs=tuple(sized(info, batch) for info in inputs),
+            outputs=tuple(sized(info, batch) for info in outputs),
+        )
+        for batch in dict.fromkeys(captured.batches)
+    )

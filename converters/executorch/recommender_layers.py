@@ -1,0 +1,185 @@
+"""The layers of a recommender as the artifact reports them: the graph, and what each table and linear became."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from converters.executorch.recommender_module import Group
+from converters.executorch.recommender_tables import StackedTables
+from converters.executorch.widths import word
+from converters.recommender.model import Dense, Lookup, Recommender
+from edge_deploy.core.artifact import LayerFacts, LayerOutcome
+from edge_deploy.core.errors import Refusal, Unsupported
+from edge_deploy.core.layer_graph import Layer, LayerGraph
+from edge_deploy.core.tensor import TensorInfo
+
+__all__ = ["Asked", "dense_outcomes", "recommender_graph", "table_outcomes"]
+
+INTERACTION = "interaction"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Widths by layer name: what was asked, what it will be, and why they differ where they do."""
+
+    asked: Mapping[str, int]
+    bits: Mapping[str, int]
+    reasons: Mapping[str, str]
+
+
+def table_outcomes(
+    model: Recommender, groups: Sequence[Group], stacked: Sequence[StackedTables], names: Sequence[str], wanted: Asked
+) -> tuple[LayerOutcome, ...]:
+    """An outcome for every table; widths come from the stored arrays.
+
+    Args:
+        names: Of each group's look-up in the file.
+    """
+    found: dict[int, LayerOutcome] = {}
+    for group, tables, name in zip(groups, stacked, names, strict=True):
+        for index in group.tables:
+            table = model.tables[index]
+            notes = [wanted.reasons.get(table.name, "")]
+            if len(group.tables) > 1:
+                notes.append(f"stored below its neighbours in {name}, looked up together")
+            if tables.bits == 4 and table.dim % 2:
+                notes.append("rows padded to an even width")
+            found[index] = LayerOutcome(
+                layer=table.name,
+                op="embedding",
+                asked=word(wanted.asked[table.name]),
+                got=_scaled(tables),
+                reason="; ".join(note for note in notes if note),
+                weight_bits=tables.bits_per_weight,
+                weight_bytes=tables.stored.nbytes * table.rows // max(1, tables.stored.shape[0]),
+                runs_on="portable" if tables.bits == 32 or tables.granularity == "table" else "quantized kernels",
+            )
+    return tuple(found[index] for index in sorted(found))
+
+
+def _scaled(tables: StackedTables) -> str:
+    if tables.bits == 32:
+        return "float32"
+    if tables.granularity == "table":
+        return f"int{tables.bits}, one scale a table"
+    return f"int{tables.bits}, one {tables.scales.dtype} scale a row"
+
+
+def dense_outcomes(
+    layers: Sequence[Dense], facts: Sequence[LayerFacts], wanted: Asked, *, float_allowed: bool
+) -> tuple[LayerOutcome, ...]:
+    """An outcome for every linear, from the written file.
+
+    Raises:
+        Unsupported: A linear that was to be quantized stands in the file as float, or is not to be found.
+    """
+    by_name = {fact.layer: fact for fact in facts if fact.weight_count}
+    outcomes, refusals = [], []
+    for layer in layers:
+        fact, bits = by_name.get(layer.name), wanted.bits[layer.name]
+        got = fact.weight_dtype or "float32" if fact is not None else "not found"
+        reason = wanted.reasons.get(layer.name, "")
+        if bits != 32 and got != word(bits):
+            if got != "float32" or not float_allowed:
+                refusals.append(
+                    Refusal(
+                        layer=layer.name,
+                        op="linear",
+                        reason=f"asked {word(bits)}, the written file has {got}",
+                        remedy="give the layer a rule, or allow it: --fallback float32",
+                    )
+                )
+            reason = reason or "the toolchain left it in float"
+        elif bits == 4 and layer.in_features % 2:
+            reason = reason or "one input of zero added: XNNPACK's 4-bit linear needs an even number"
+        outcomes.append(
+            LayerOutcome(
+                layer=layer.name,
+                op="linear",
+                asked=word(wanted.asked[layer.name]),
+                got=f"{got}, dynamic int8 activations" if got in ("int8", "int4") else got,
+                reason=reason,
+                weight_bits=fact.weight_bits if fact is not None else 0.0,
+                weight_bytes=fact.weight_bytes if fact is not None else 0,
+                runs_on=fact.runs_on if fact is not None else "unknown",
+            )
+        )
+    if refusals:
+        raise Unsupported("ExecuTorch did not quantize what was asked.", refusals=tuple(refusals))
+    return tuple(outcomes)
+
+
+def recommender_graph(
+    model: Recommender, inputs: tuple[TensorInfo, ...], outcomes: Sequence[LayerOutcome]
+) -> LayerGraph:
+    """Look-ups, linears and the interaction, in order of execution; a table's bytes count at its first look-up."""
+    sizes = {outcome.layer: outcome.weight_bytes for outcome in outcomes}
+    layers: list[Layer] = []
+    base = _chain(layers, model.bottom, model.dense_input or "", sizes)
+    vectors = []
+    seen: dict[int, int] = {}
+    for lookup in model.lookups:
+        seen[lookup.table] = seen.get(lookup.table, 0) + 1
+        layers.append(_lookup_layer(model, lookup, seen[lookup.table], sizes))
+        vectors.append(layers[-1].outputs[0].name)
+    met = list(dict.fromkeys(_meeting(model, base, vectors)))
+    inter = model.interaction
+    width = model.top[0].in_features
+    tensor = TensorInfo(name=f"{INTERACTION}:0", shape=(-1, width), dtype="float32")
+    dim = model.tables[model.lookups[0].table].dim if model.lookups else 0
+    macs = len(inter.pairs) * dim
+    layers.append(Layer(name=INTERACTION, op=inter.kind, inputs=tuple(met), outputs=(tensor,), macs=macs))
+    last = _chain(layers, model.top, tensor.name, sizes)
+    if model.output_activation != "none":
+        layers.append(
+            Layer(name=model.output_activation, op=model.output_activation, inputs=(last,), outputs=(model.output,))
+        )
+        last = model.output.name
+    return LayerGraph(inputs=inputs, outputs=(last,), layers=tuple(layers))
+
+
+def _chain(layers: list[Layer], chain: Sequence[Dense], source: str, sizes: Mapping[str, int]) -> str:
+    for dense in chain:
+        tensor = TensorInfo(name=f"{dense.name}:0", shape=(-1, dense.out_features), dtype="float32")
+        layers.append(
+            Layer(
+                name=dense.name,
+                op="linear",
+                inputs=(source,),
+                outputs=(tensor,),
+                weight_bytes=sizes.get(dense.name, 0),
+                macs=dense.in_features * dense.out_features,
+            )
+        )
+        source = tensor.name
+    return source
+
+
+def _lookup_layer(model: Recommender, lookup: Lookup, number: int, sizes: Mapping[str, int]) -> Layer:
+    table = model.tables[lookup.table]
+    name = table.name if number == 1 else f"{table.name}#{number}"
+    sources = (lookup.input, lookup.weights_input) if lookup.weights_input else (lookup.input,)
+    return Layer(
+        name=name,
+        op="embedding",
+        inputs=sources,
+        outputs=(TensorInfo(name=f"{name}:0", shape=(-1, table.dim), dtype="float32"),),
+        weight_bytes=sizes.get(table.name, 0) if number == 1 else 0,
+        macs=lookup.length * table.dim if lookup.length > 1 else 0,
+    )
+
+
+def _meeting(model: Recommender, base: str, vectors: Sequence[str]) -> list[str]:
+    """Names of everything that enters the interaction."""
+    inter = model.interaction
+    names = [base if index < 0 else vectors[index] for index in inter.vectors]
+    for part in inter.top_inputs:
+        kind, _, which = part.partition(":")
+        if kind == "bottom":
+            names.append(base)
+        elif kind == "dense":
+            names.append(which)
+        elif kind == "lookup":
+            names.append(vectors[int(which)])
+    return names

@@ -1,0 +1,169 @@
+"""Embedding tables for ExecuTorch's kernels: rows of one width side by side, quantized in chunks of mapped arrays.
+
+Storage is that of `quantized_decomposed.embedding_byte` (int8) and `embedding_4bit` (two values a byte, the one of even
+index in the upper half, value + 8), scales float16 a row. A row's scale is max|w| / 127.5 or max|w| / 7.5, rounded up
+to float16: the largest value then rounds or clips to the end of the range and no value is off by more than half a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from edge_deploy.core.errors import BadInput, VerificationFailed
+
+__all__ = ["StackedTables", "check_half_a_step", "check_finite", "dequantized", "stack_tables"]
+
+CHUNK_ROWS = 1 << 16
+SMALLEST_NORMAL_HALF = 2.0**-14
+LARGEST_HALF = 65504.0
+# The step is known to float32 only; so is the difference of a value and its dequantized self.
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackedTables:
+    """Tables of one width, below one another.
+
+    Attributes:
+        bits: 32 (float32 rows), 8 or 4.
+        granularity: "row": `scales` [rows]; "table": `scales` [tables]; "none" for float.
+        dim: Width of a row as the model sees it; stored rows are padded to an even width at 4 bits.
+        offsets: First row of each table.
+        stored: float32 [rows, dim], int8 [rows, dim] or uint8 [rows, (dim + 1) // 2].
+        scales: float16 or float32.
+    """
+
+    bits: int
+    granularity: Literal["none", "row", "table"]
+    dim: int
+    offsets: tuple[int, ...]
+    stored: np.ndarray
+    scales: np.ndarray
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits stored for each weight, scales apart; above `bits` only where an odd width is padded."""
+        bits: float = self.stored.nbytes * 8 / (len(self.stored) * self.dim)
+        return bits
+
+
+def check_finite(name: str, values: np.ndarray) -> None:
+    """Refuse weights that are NaN or infinite.
+
+    Raises:
+        BadInput: Names the layer and how many values are concerned.
+    """
+    wrong = sum(int((~np.isfinite(part)).sum()) for _, part in _chunks(values))
+    if wrong:
+        raise BadInput(
+            f"layer {name}: {wrong} of {values.size} weights are NaN or infinite; train it again or mend it."
+        )
+
+
+def stack_tables(tables: Sequence[np.ndarray], *, bits: int, scale: Literal["row", "table"]) -> StackedTables:
+    """Quantize tables [rows, dim] of one width.
+
+    Args:
+        bits: 32, 8 or 4.
+        scale: One scale a row, or one a table; without meaning at 32 bits.
+    """
+    sizes = [len(table) for table in tables]
+    offsets = tuple(int(start) for start in np.cumsum([0, *sizes[:-1]]))
+    dim, rows = tables[0].shape[1], sum(sizes)
+    if bits == 32:
+        whole = np.concatenate([np.asarray(table, np.float32) for table in tables])
+        return StackedTables(
+            bits=32, granularity="none", dim=dim, offsets=offsets, stored=whole, scales=np.empty(0, np.float32)
+        )
+    largest = [_row_maxima(table) for table in tables]
+    steps = 127.5 if bits == 8 else 7.5
+    if scale == "table":
+        scales = np.array([_table_scale(maxima, steps) for maxima in largest], np.float32)
+        per_row = [np.full(size, value, np.float32) for size, value in zip(sizes, scales, strict=True)]
+    else:
+        scales = _row_scales(np.concatenate(largest), steps)
+        per_row = np.split(scales, np.cumsum(sizes)[:-1])
+    stored = np.empty((rows, dim if bits == 8 else (dim + 1) // 2), np.int8 if bits == 8 else np.uint8)
+    for table, start, own in zip(tables, offsets, per_row, strict=True):
+        for at, part in _chunks(table):
+            row = own[at : at + len(part)].astype(np.float32)[:, None]
+            stored[start + at : start + at + len(part)] = _stored(part, row, bits)
+    return StackedTables(bits=bits, granularity=scale, dim=dim, offsets=offsets, stored=stored, scales=scales)
+
+
+def dequantized(stacked: StackedTables, table: int, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [start, stop) of a table as float32 [rows, dim], and their steps [rows, 1]."""
+    first = stacked.offsets[table]
+    stored = stacked.stored[first + start : first + stop]
+    if stacked.bits == 32:
+        return stored, np.zeros((len(stored), 1), np.float32)
+    if stacked.granularity == "table":
+        scale = np.full((len(stored), 1), stacked.scales[table], np.float32)
+    else:
+        scale = stacked.scales[first + start : first + stop].astype(np.float32)[:, None]
+    if stacked.bits == 8:
+        return stored.astype(np.float32) * scale, scale
+    values = np.stack([stored >> 4, stored & 15], axis=-1).reshape(len(stored), -1)[:, : stacked.dim]
+    return (values.astype(np.float32) - 8) * scale, scale
+
+
+def check_half_a_step(stacked: StackedTables, names: Sequence[str], tables: Sequence[np.ndarray]) -> None:
+    """Compare every dequantized row with its source.
+
+    Raises:
+        VerificationFailed: A value is off by more than half a step; names the table and the row.
+    """
+    for index, (name, table) in enumerate(zip(names, tables, strict=True)):
+        for at, part in _chunks(table):
+            values, steps = dequantized(stacked, index, at, at + len(part))
+            error = np.abs(values - part)
+            wrong = error > steps * (0.5 + ROUNDING) + ROUNDING * np.abs(part) * (stacked.bits == 8)
+            if wrong.any():
+                row = int(wrong.any(axis=1).argmax())
+                raise VerificationFailed(
+                    f"table {name}: row {at + row} is off by {error[row].max():.3g}: more than half its step "
+                    f"{float(steps[row, 0]):.3g}."
+                )
+
+
+def _chunks(table: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(table), CHUNK_ROWS):
+        yield start, np.asarray(table[start : start + CHUNK_ROWS], np.float32)
+
+
+def _row_maxima(table: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.abs(part).max(axis=1, initial=0.0) for _, part in _chunks(table)])
+
+
+def _table_scale(maxima: np.ndarray, steps: float) -> float:
+    largest: float = float(maxima.max(initial=0.0))
+    return float(largest / steps) if largest > 0 else 1.0
+
+
+def _row_scales(maxima: np.ndarray, steps: float) -> np.ndarray:
+    """float16 a row where that is exact enough, else float32."""
+    wanted = maxima.astype(np.float64) / steps
+    largest = wanted.max(initial=0.0)
+    if largest > LARGEST_HALF / 2 or 0 < largest < SMALLEST_NORMAL_HALF:
+        scales = wanted.astype(np.float32)
+        scales = np.where(scales < wanted, np.nextafter(scales, np.float32(np.inf)), scales)
+        return np.where(maxima > 0, scales, np.float32(1.0)).astype(np.float32)
+    halves = wanted.astype(np.float16)
+    # Rounded up, so that max|w| / scale never exceeds the range it was made for.
+    halves = np.where(halves < wanted, np.nextafter(halves, np.float16(np.inf)), halves)
+    return np.where(maxima > 0, halves, np.float16(SMALLEST_NORMAL_HALF)).astype(np.float16)
+
+
+def _stored(values: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
+    if bits == 8:
+        whole: np.ndarray = np.clip(np.rint(values / scale), -128, 127).astype(np.int8)
+        return whole
+    nibbles = (np.clip(np.rint(values / scale), -8, 7) + 8).astype(np.uint8)
+    if nibbles.shape[1] % 2:
+        nibbles = np.pad(nibbles, ((0, 0), (0, 1)), constant_values=8)
+    packed: np.ndarray = (nibbles[:, 0::2] << 4) | nibbles[:, 1::2]
+    return packed
