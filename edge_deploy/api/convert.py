@@ -14,11 +14,13 @@ from converters.capture import capture, run_float
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.lower import lower
 from converters.samples import random_samples, spool
+from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
 from edge_deploy.api.judge import judge
 from edge_deploy.api.request import ConvertRequest, folder_name
 from edge_deploy.core.artifact import MANIFEST, Artifact, Comparison, Verification
 from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest, refuse_overlap
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.features import FeatureSpec
 from edge_deploy.core.publish import published_folder
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.serde import write_json
@@ -79,9 +81,12 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
         calibration = _calibration(calibration_set, captured, work)
         progress("run the float model")
         evidence = _evidence(evaluation_set or calibration_set, evaluation_set, captured, work)
+        features = describe_features(
+            captured, request.features, feeds=evidence.feeds, answers=evidence.answers, work=work
+        )
         with published_folder(request.out, force=request.force) as partial:
             artifacts = tuple(
-                _convert_pair(request, captured, target, spec, calibration, evidence, partial, progress)
+                _convert_pair(request, captured, target, spec, calibration, evidence, features, partial, progress)
                 for target, spec in request.pairs
             )
             progress("report")
@@ -176,6 +181,7 @@ def _convert_pair(
     spec: QuantSpec,
     calibration: _Calibration | None,
     evidence: _Evidence,
+    features: FeatureSpec | None,
     partial: Path,
     progress: Progress,
 ) -> Artifact:
@@ -191,6 +197,10 @@ def _convert_pair(
         ),
     )
     artifact = _artifact(request, captured, target, spec, calibration, lowered)
+    if features is not None:
+        notes = () if request.features is not None else (WITHOUT_FEATURES,)
+        files = (*artifact.files, *write_feature_files(features, folder))
+        artifact = replace(artifact, files=files, warnings=(*artifact.warnings, *notes))
     write_json(artifact, folder / MANIFEST)
     progress(f"{folder.name}: verify")
     verified = replace(artifact, verification=_verify(request, folder, artifact, evidence))

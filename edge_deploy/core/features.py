@@ -122,10 +122,11 @@ class VocabularyFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Categorical:
-    """One id, a row of an embedding table: exactly one of `hashed` and `vocabulary` is given.
+    """One id, a row of an embedding table: exactly one of `hashed`, `vocabulary` and `direct` is given.
 
     Attributes:
         rows: Rows of the table.
+        direct: The raw value is the id already, as a decimal number; others than 0 to rows - 1 are refused.
         missing_id: Id of an empty field.
         unseen_id: Id of a value that is not in the vocabulary; without meaning for hashed ids.
     """
@@ -136,11 +137,12 @@ class Categorical:
     vocabulary: Vocabulary | None = None
     missing_id: int = 0
     unseen_id: int = 1
+    direct: bool = False
 
     def __post_init__(self) -> None:
-        if (self.hashed is None) == (self.vocabulary is None):
-            raise BadInput(f"feature {self.field}: needs either hashed or vocabulary.")
-        last = max(self.missing_id, self.unseen_id if self.hashed is None else 0)
+        if (self.hashed is not None) + (self.vocabulary is not None) + self.direct != 1:
+            raise BadInput(f"feature {self.field}: needs exactly one of hashed, vocabulary and direct.")
+        last = max(self.missing_id, self.unseen_id if self.vocabulary is not None else 0)
         if self.hashed is not None:
             last = max(last, self.hashed.first_id + self.hashed.modulus - 1)
         if self.vocabulary is not None and self.vocabulary.values:
@@ -262,7 +264,8 @@ def _ids(feature: Categorical, values: list[str], problems: list[str]) -> np.nda
             try:
                 known[text] = id_of(text)
             except ValueError:
-                problems.append(f"row {index}: feature {feature.field}: {text!r}: must be a hexadecimal integer.")
+                right = f"a number below {feature.rows}" if feature.direct else "a hexadecimal integer"
+                problems.append(f"row {index}: feature {feature.field}: {text!r}: must be {right}.")
                 continue
         ids[index] = known[text]
     return ids
@@ -271,10 +274,18 @@ def _ids(feature: Categorical, values: list[str], problems: list[str]) -> np.nda
 def _id_function(feature: Categorical) -> Callable[[str], int]:
     if feature.hashed is not None:
         return feature.hashed.id_of
+    if feature.direct:
+        return lambda value: _direct_id(value, feature.rows)
     assert feature.vocabulary is not None, "checked when the feature was made"
     first = feature.vocabulary.first_id
     positions = {value: first + index for index, value in enumerate(feature.vocabulary.values)}
     return lambda value: positions.get(value, feature.unseen_id)
+
+
+def _direct_id(value: str, rows: int) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) < rows):
+        raise ValueError(value)
+    return int(value)
 
 
 def golden_problems(spec: FeatureSpec, *, tolerance: float = 1e-5) -> tuple[str, ...]:
