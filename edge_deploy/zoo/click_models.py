@@ -6,7 +6,7 @@ Demo and benchmarks use it. The folder it writes:
 |---|---|
 | `config.json` | `DlrmConfig` |
 | `weights.pt` | the state dict |
-| `dlrm_NAME.py` | factory `dlrm_NAME:model`, for `--source` with this folder on the search path |
+| `dlrm_NAME.py` | factory `dlrm_NAME:dlrm_NAME`, for `--source` with this folder on the search path |
 | `features.json` (+ `vocabulary-K.json`) | raw rows to inputs, with 32 golden rows of the test part |
 | `calibration.npz` | `dense`, `sparse`: training rows |
 | `eval.npz` | `dense`, `sparse`, `y`: test rows |
@@ -45,14 +45,14 @@ FOLDERS = {"bank_marketing": "bank_marketing_45k", "movielens_100k": "movielens_
 GOLDEN_ROWS = 32
 GENERATED_ROWS = 5 * CHUNK_ROWS
 
-FACTORY = '''"""Factory of the DLRM whose weights lie beside this file, for --source {module}:model."""
+FACTORY = '''"""Factory of the DLRM whose weights lie beside this file, for --source {module}:{module}."""
 
 from pathlib import Path
 
 from edge_deploy.zoo import dlrm
 
 
-def model():
+def {module}():
     """The module without its weights, as config.json describes it."""
     return dlrm.build(dlrm.read_config(Path(__file__).with_name("config.json")))
 '''
@@ -152,7 +152,7 @@ def train_click_model(
     name = f"dlrm_{log.name}"
     trained = TrainedClickModel(
         dataset=log.name,
-        source=f"{name}:model",
+        source=f"{name}:{name}",
         inputs=(
             TensorInfo(name=spec.dense_input, shape=(1, len(spec.dense)), dtype="float32"),
             TensorInfo(name=spec.ids_input, shape=(1, len(spec.table_rows)), dtype="int64", id_bounds=spec.table_rows),

@@ -31,7 +31,7 @@ def load(folder, trained):
     spec = importlib.util.spec_from_file_location(name, folder / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    model = module.model()
+    model = getattr(module, name)()
     model.load_state_dict(torch.load(folder / "weights.pt", weights_only=True))
     return model.eval()
 
