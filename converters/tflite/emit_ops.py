@@ -1,0 +1,175 @@
+"""The operators that an emitted recommender consists of, with the versions the TFLite registry asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from converters.tflite.emit import Constant, Graph
+from converters.tflite.flatbuffer import schema
+
+__all__ = [
+    "LARGEST_CONCATENATION",
+    "cast_float",
+    "clamp_ids",
+    "concatenate",
+    "dot_products",
+    "elementwise",
+    "fully_connected",
+    "gather",
+    "lookup",
+    "reduce_sum",
+    "reshape",
+    "transpose",
+    "unary",
+]
+
+LARGEST_CONCATENATION = 10  # inputs that TFLite Micro's kernel takes
+
+
+def reshape(graph: Graph, x: int, shape: Sequence[int], name: str) -> int:
+    """`x` in another shape; itself where that is its shape."""
+    if graph.shape(x) == tuple(shape):
+        return x
+    sizes = np.array(shape, np.int32)
+    out = _like(graph, x, name, tuple(shape))
+    graph.op("RESHAPE", [x, graph.values(f"{name}/shape", sizes)], [out], "ReshapeOptions", newShape=sizes)
+    return out
+
+
+def _like(graph: Graph, x: int, name: str, shape: tuple[int, ...]) -> int:
+    """A tensor of `x`'s type and quantization."""
+    out = graph.tensor(name, shape)
+    source = graph.subgraph.tensors[x]
+    graph.subgraph.tensors[out].type = source.type
+    graph.subgraph.tensors[out].quantization = source.quantization
+    return out
+
+
+def _is_int8(graph: Graph, x: int) -> bool:
+    return bool(graph.kind(x) == schema().TensorType.INT8)
+
+
+def concatenate(graph: Graph, parts: Sequence[int], axis: int, name: str) -> int:
+    """The parts joined along `axis`, at most ten at a time."""
+    parts = list(parts)
+    level = 0
+    while len(parts) > LARGEST_CONCATENATION:
+        level += 1
+        groups = [parts[i : i + LARGEST_CONCATENATION] for i in range(0, len(parts), LARGEST_CONCATENATION)]
+        parts = [_join(graph, group, axis, f"{name}/{level}.{i}") for i, group in enumerate(groups)]
+    return _join(graph, parts, axis, name)
+
+
+def _join(graph: Graph, parts: list[int], axis: int, name: str) -> int:
+    if len(parts) == 1:
+        return parts[0]
+    shape = list(graph.shape(parts[0]))
+    shape[axis] = sum(graph.shape(part)[axis] for part in parts)
+    out = _like(graph, parts[0], name, tuple(shape))
+    version = 2 if _is_int8(graph, out) else 1
+    graph.op("CONCATENATION", parts, [out], "ConcatenationOptions", version=version, axis=axis)
+    return out
+
+
+def gather(graph: Graph, x: int, positions: Sequence[int], axis: int, name: str) -> int:
+    """The slices of `x` at known positions along `axis`."""
+    if list(positions) == list(range(graph.shape(x)[axis])):
+        return x
+    shape = list(graph.shape(x))
+    shape[axis] = len(positions)
+    out = _like(graph, x, name, tuple(shape))
+    at = graph.values(f"{name}/positions", np.array(positions, np.int32))
+    graph.op("GATHER", [x, at], [out], "GatherOptions", version=2 if _is_int8(graph, x) else 1, axis=axis)
+    return out
+
+
+def transpose(graph: Graph, x: int, order: Sequence[int], name: str) -> int:
+    """`x` with its axes in another order."""
+    out = _like(graph, x, name, tuple(graph.shape(x)[axis] for axis in order))
+    at = graph.values(f"{name}/order", np.array(order, np.int32))
+    graph.op("TRANSPOSE", [x, at], [out], "TransposeOptions")
+    return out
+
+
+def elementwise(graph: Graph, op: str, x: int, y: int, name: str) -> int:
+    """MAXIMUM, MINIMUM, ADD, MUL, DIV or NOT_EQUAL with broadcasting of `y` to `x`."""
+    options = {
+        "MAXIMUM": "MaximumMinimumOptions",
+        "MINIMUM": "MaximumMinimumOptions",
+        "ADD": "AddOptions",
+        "MUL": "MulOptions",
+        "DIV": "DivOptions",
+        "NOT_EQUAL": "NotEqualOptions",
+    }[op]
+    shape = np.broadcast_shapes(graph.shape(x), graph.shape(y))
+    out = graph.tensor(name, shape, "bool") if op == "NOT_EQUAL" else _like(graph, x, name, shape)
+    graph.op(op, [x, y], [out], options)
+    return out
+
+
+def clamp_ids(graph: Graph, ids: int, rows: np.ndarray, name: str) -> int:
+    """Ids [batch, columns] within [0, rows) of each column's table.
+
+    An id below becomes the first row, one above the last: what a look-up outside its table would read in a fused
+    table is another table's row.
+    """
+    low = elementwise(graph, "MAXIMUM", ids, graph.values(f"{name}/zero", np.zeros(1, np.int32)), f"{name}/at_least")
+    last = (np.asarray(rows, np.int64) - 1).astype(np.int32)
+    return elementwise(graph, "MINIMUM", low, graph.values(f"{name}/last_rows", last), f"{name}/in_table")
+
+
+def lookup(graph: Graph, ids: int, table: Constant, name: str) -> int:
+    """Rows [n, dim] as float32 of ids [n]."""
+    out = graph.tensor(name, (graph.shape(ids)[0], table.shape[1]))
+    version = 4 if table.kind == "int4" or table.scale.size > 1 else 1
+    graph.op("EMBEDDING_LOOKUP", [ids, graph.use(table)], [out], version=version)
+    return out
+
+
+def dot_products(graph: Graph, x: int, y: int, name: str) -> int:
+    """[batch, m, d] and [batch, n, d] to [batch, m, n]."""
+    batch, m, _ = graph.shape(x)
+    out = graph.tensor(name, (batch, m, graph.shape(y)[1]))
+    graph.op("BATCH_MATMUL", [x, y], [out], "BatchMatMulOptions", adjX=False, adjY=True)
+    return out
+
+
+def reduce_sum(graph: Graph, x: int, axis: int, name: str, *, keep: bool = False, op: str = "SUM") -> int:
+    """Sum, or mean with op "MEAN", over one axis."""
+    shape = list(graph.shape(x))
+    shape[axis : axis + 1] = [1] if keep else []
+    out = graph.tensor(name, tuple(shape))
+    at = graph.values(f"{name}/axis", np.array([axis], np.int32))
+    graph.op(op, [x, at], [out], "ReducerOptions", keepDims=keep)
+    return out
+
+
+def unary(graph: Graph, op: str, x: int, name: str) -> int:
+    """LOGISTIC or TANH."""
+    out = _like(graph, x, name, graph.shape(x))
+    graph.op(op, [x], [out])
+    return out
+
+
+def fully_connected(graph: Graph, x: int, weight: Constant, bias: Constant, name: str, *, relu: bool = False) -> int:
+    """[batch, in] times weight [out, in], in float whatever the weight's type: INT8 and INT4 are dynamic."""
+    out = graph.tensor(name, (graph.shape(x)[0], weight.shape[0]))
+    graph.op(
+        "FULLY_CONNECTED",
+        [x, graph.use(weight), graph.use(bias)],
+        [out],
+        "FullyConnectedOptions",
+        version=1 if weight.kind == "float32" else 12,
+        fusedActivationFunction=schema().ActivationFunctionType.RELU if relu else 0,
+    )
+    return out
+
+
+def cast_float(graph: Graph, x: int, name: str) -> int:
+    """A bool or integer tensor as float32."""
+    fb = schema()
+    out = graph.tensor(name, graph.shape(x))
+    graph.op("CAST", [x], [out], "CastOptions", inDataType=graph.kind(x), outDataType=fb.TensorType.FLOAT32)
+    return out

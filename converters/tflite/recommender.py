@@ -1,0 +1,177 @@
+"""Lower a recognised recommender to TFLite by writing its operators directly: no framework, tables streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from converters.contracts import Lowered, LowerRequest
+from converters.quantize.packing import pack_int4
+from converters.quantize.uniform import quantize_symmetric, symmetric_scales
+from converters.recommender.model import Dense, Recommender, load
+from converters.tflite.emit import Emitter
+from converters.tflite.recommender_check import check_tables
+from converters.tflite.recommender_columns import order_columns
+from converters.tflite.recommender_hybrid import Fully, add_hybrid_graph, signature_key
+from converters.tflite.recommender_outcomes import outcomes_of
+from converters.tflite.recommender_store import StoredTables, store_tables
+from converters.tflite.recommender_tables import Fused, absolute_maxima, plan_tables
+from edge_deploy.core.artifact import FileEntry, Signature
+from edge_deploy.core.digest import file_sha256
+from edge_deploy.core.errors import BadInput, Refusal, Unsupported
+from edge_deploy.core.quant_spec import QuantSpec
+from edge_deploy.core.toolchain import versions
+
+__all__ = ["emit_hybrid", "lower", "signatures_of"]
+
+MODEL = "model.tflite"
+OLD_RUNTIME = "tflite-runtime 2.14 computes per-row tables wrongly, without an error; use ai-edge-litert 1.4 or later"
+
+
+def lower(request: LowerRequest) -> Lowered:
+    """Write `model.tflite`: the hybrid graph for phones or the full-integer one for microcontrollers.
+
+    Raises:
+        Unsupported: A table or layer cannot become what was asked, each by name.
+        BadInput: A table or weight holds NaN, or calibration data is missing.
+        VerificationFailed: A written table does not hold its source's rows within half a step.
+    """
+    assert request.captured.recommender is not None
+    model, arrays = load(request.captured.recommender)
+    if request.captured.outputs:
+        model = replace(model, output=replace(model.output, name=request.captured.outputs[0].name))
+    if request.spec.for_device == "mcu":
+        from converters.tflite.recommender_mcu import lower_mcu
+
+        lowered: Lowered = lower_mcu(request, model, arrays)
+        return lowered
+    if request.spec.io == "int8":
+        raise Unsupported("a hybrid recommender has float inputs and outputs: leave out --io int8, or use --for mcu.")
+    path = request.folder / MODEL
+    plan, widths = emit_hybrid(model, arrays, request.spec, path, batches=request.captured.batches)
+    check_tables(path, model, arrays)
+    return _lowered(request, model, path, plan, widths)
+
+
+def emit_hybrid(
+    model: Recommender,
+    arrays: Mapping[str, np.ndarray],
+    spec: QuantSpec,
+    path: Path,
+    *,
+    batches: tuple[int, ...] = (1,),
+) -> tuple[tuple[Fused, ...], dict[str, tuple[int, str]]]:
+    """Write the hybrid file.
+
+    Returns:
+        How tables are fused, and for each Dense its bits and why they are not the ones asked.
+    """
+    _check_weights(model, arrays)
+    widths = _dense_widths(model, spec)
+    plan = plan_tables(model, spec, absolute_maxima(model, arrays))
+    emitter = Emitter("recommender")
+    stored = store_tables(emitter, model, arrays, plan)
+    permutation = order_columns(model, plan).permutation
+    layers = {}
+    for dense in (*model.bottom, *model.top):
+        weight = np.asarray(arrays[dense.weight], np.float32)
+        if dense is model.top[0]:
+            weight = weight[:, permutation]
+        layers[dense.name] = _fully(emitter, dense, weight, arrays, widths[dense.name][0])
+    for batch in batches:
+        _add(emitter, model, stored, layers, batch, batches)
+    emitter.write(path)
+    return plan, widths
+
+
+def _add(
+    emitter: Emitter,
+    model: Recommender,
+    stored: tuple[StoredTables, ...],
+    layers: Mapping[str, Fully],
+    batch: int,
+    batches: tuple[int, ...],
+) -> None:
+    add_hybrid_graph(emitter, model, stored, layers, batch=batch, key=signature_key(batch, batches))
+
+
+def _check_weights(model: Recommender, arrays: Mapping[str, np.ndarray]) -> None:
+    problems = []
+    for dense in (*model.bottom, *model.top):
+        held = [arrays[dense.weight], *([arrays[dense.bias]] if dense.bias is not None else [])]
+        if not all(np.isfinite(array).all() for array in held):
+            problems.append(f"layer {dense.name}: its weights hold NaN or infinity.")
+    if problems:
+        raise BadInput(*problems)
+
+
+def _dense_widths(model: Recommender, spec: QuantSpec) -> dict[str, tuple[int, str]]:
+    """Bits of each layer, and the reason where they are not the ones asked.
+
+    Raises:
+        Unsupported: Layers that cannot have 4 bits, without a fallback.
+    """
+    widths, refusals = {}, []
+    for dense in (*model.bottom, *model.top):
+        bits = spec.bits_for(dense.name, default=spec.mlp_bits)
+        reason = ""
+        if bits == 4 and dense.in_features % 2:
+            reason = f"XNNPACK runs INT4 only with an even number of inputs; this layer has {dense.in_features}"
+            if spec.fallback_bits is None:
+                remedy = "allow --fallback int8, or give the layer 8 bits by a rule"
+                refusals.append(Refusal(layer=dense.name, op="FULLY_CONNECTED", reason=reason, remedy=remedy))
+            bits = spec.fallback_bits or 8
+        widths[dense.name] = (bits, reason)
+    if refusals:
+        raise Unsupported(refusals=tuple(refusals))
+    return widths
+
+
+def _fully(emitter: Emitter, dense: Dense, weight: np.ndarray, arrays: Mapping[str, np.ndarray], bits: int) -> Fully:
+    bias = np.zeros(dense.out_features, np.float32) if dense.bias is None else np.asarray(arrays[dense.bias])
+    name = f"{dense.name}.weight"
+    if bits == 32:
+        stored = emitter.constant(name, weight)
+    else:
+        scales = symmetric_scales(weight, axis=0, bits=bits)
+        values = quantize_symmetric(weight, scales, axis=0, bits=bits)
+        if bits == 4:
+            stored = emitter.packed(name, weight.shape, pack_int4(values), scales)
+        else:
+            stored = emitter.constant(name, values, scale=scales)
+    return Fully(weight=stored, bias=emitter.constant(f"{dense.name}.bias", bias.astype(np.float32)))
+
+
+def signatures_of(path: Path, model: Recommender) -> tuple[Signature, ...]:
+    """The file's signatures, with what only the source knows: bounds of ids, meaning of the output."""
+    from runtimes.formats.tflite import read_signatures
+
+    known = {info.name: info for info in model.inputs}
+    return tuple(
+        replace(
+            signature,
+            inputs=tuple(replace(info, id_bounds=known[info.name].id_bounds) for info in signature.inputs),
+            outputs=tuple(replace(info, meaning=model.output.meaning) for info in signature.outputs),
+        )
+        for signature in read_signatures(path)
+    )
+
+
+def _lowered(
+    request: LowerRequest, model: Recommender, path: Path, plan: tuple[Fused, ...], widths: dict[str, tuple[int, str]]
+) -> Lowered:
+    from runtimes.formats.tflite import read_facts, read_graph
+
+    packed = any(entry.storage.startswith("int4") for entry in plan) or any(bits == 4 for bits, _ in widths.values())
+    return Lowered(
+        files=(FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=file_sha256(path)),),
+        signatures=signatures_of(path, model),
+        graph=read_graph(path),
+        outcomes=outcomes_of(model, request.spec, plan, widths, read_facts(path)),
+        toolchain=versions("ai-edge-litert", "flatbuffers"),
+        minimum_runtime="ai-edge-litert 1.4" if packed or not request.spec.is_float else "tflite-runtime 2.14",
+        warnings=(OLD_RUNTIME,) if any(entry.storage.endswith("row") for entry in plan) else (),
+    )

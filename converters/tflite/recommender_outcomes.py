@@ -1,0 +1,81 @@
+"""What every table and layer of a recommender was asked to become and what it became in the written file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from converters.recommender.model import Recommender
+from converters.tflite.recommender_tables import Fused, Storage
+from edge_deploy.core.artifact import LayerFacts, LayerOutcome
+from edge_deploy.core.quant_spec import QuantSpec
+
+__all__ = ["outcomes_of"]
+
+GOT: dict[Storage, str] = {
+    "float32": "float32",
+    "int8-row": "int8, one float32 scale per row",
+    "int4-row": "int4, one float16 scale per row",
+    "int8-table": "int8, one scale per table",
+    "int4-table": "int4, one scale per table",
+}
+
+
+def outcomes_of(
+    model: Recommender,
+    spec: QuantSpec,
+    plan: tuple[Fused, ...],
+    widths: Mapping[str, tuple[int, str]],
+    facts: tuple[LayerFacts, ...],
+) -> tuple[LayerOutcome, ...]:
+    """One outcome a table, under the table's name though several share a constant, and one a fully connected layer.
+
+    Args:
+        widths: Bits of each Dense and why they are not the ones asked.
+        facts: Read back from the file.
+    """
+    fused_of = {number: fused for fused in plan for number in fused.tables}
+    read = {fact.layer: fact for fact in facts}
+    outcomes = []
+    for number, table in enumerate(model.tables):
+        fused = fused_of[number]
+        fact = read.get(f"{fused.name}/looked_up")
+        bits = fact.weight_bits * fused.stored_dim / fused.dim if fact is not None else 0.0
+        asked = spec.bits_for(table.name)
+        reasons = []
+        if fused.stored_dim != fused.dim:
+            reasons.append(f"rows of odd width {fused.dim} are stored with one more column")
+        if not fused.storage.startswith(_word(asked)):
+            reasons.append("its largest value is beyond float16 row scales")
+        outcomes.append(
+            LayerOutcome(
+                layer=table.name,
+                op="EMBEDDING_LOOKUP",
+                asked="float32" if asked == 32 else f"{_word(asked)}, one scale per {spec.table_scale}",
+                got=GOT[fused.storage],
+                reason="; ".join(reasons),
+                weight_bits=bits,
+                weight_bytes=round(bits * table.rows * table.dim / 8),
+                runs_on=fact.runs_on if fact is not None else "unknown",
+            )
+        )
+    for dense in (*model.bottom, *model.top):
+        fact = read.get(dense.name)
+        got, reason = widths[dense.name]
+        asked = spec.bits_for(dense.name, default=spec.mlp_bits)
+        outcomes.append(
+            LayerOutcome(
+                layer=dense.name,
+                op="FULLY_CONNECTED",
+                asked=_word(asked),
+                got="float32" if got == 32 else f"{_word(got)} per-channel, dynamic int8 activations",
+                reason=reason,
+                weight_bits=fact.weight_bits if fact is not None else 0.0,
+                weight_bytes=fact.weight_bytes if fact is not None else 0,
+                runs_on=fact.runs_on if fact is not None else "unknown",
+            )
+        )
+    return tuple(outcomes)
+
+
+def _word(bits: int) -> str:
+    return "float32" if bits == 32 else f"int{bits}"

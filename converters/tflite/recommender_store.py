@@ -1,0 +1,128 @@
+"""Put the fused tables of a recommender into a file under construction, with a note of where each table stands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from converters.recommender.model import Recommender
+from converters.tflite.emit import Constant, Emitter
+from converters.tflite.recommender_tables import Fused, quantize_rows, row_chunks, row_scales, table_scale
+
+__all__ = ["TABLES_METADATA", "StoredTables", "store_tables"]
+
+TABLES_METADATA = "edge_deploy.tables"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTables:
+    """A fused table in the file.
+
+    Attributes:
+        table: Rows [rows, stored_dim].
+        row_scales: float32 [rows, 1] to look up beside and multiply with; None where the table carries its scales.
+        table_scales: Scale of each table, to multiply with; None likewise.
+    """
+
+    fused: Fused
+    table: Constant
+    row_scales: Constant | None = None
+    table_scales: tuple[float, ...] | None = None
+
+
+def store_tables(
+    emitter: Emitter, model: Recommender, arrays: Mapping[str, np.ndarray], plan: tuple[Fused, ...]
+) -> tuple[StoredTables, ...]:
+    """The constants of all fused tables, streamed when the file is written."""
+    stored = tuple(_store(emitter, fused, [arrays[model.tables[n].weight] for n in fused.tables]) for fused in plan)
+    notes = []
+    for entry in stored:
+        fused = entry.fused
+        for place, number in enumerate(fused.tables):
+            notes.append(
+                {
+                    "name": model.tables[number].name,
+                    "tensor": entry.table.name,
+                    "storage": fused.storage,
+                    "start": fused.starts[place],
+                    "rows": model.tables[number].rows,
+                    "dim": fused.dim,
+                    "row_scales": None if entry.row_scales is None else entry.row_scales.name,
+                    "table_scales": None if entry.table_scales is None else f"{fused.name}/factors",
+                    # Ids of the fused look-up stand in the order of look-ups; the first id of this table's.
+                    "place": _first_id(model, fused, number),
+                }
+            )
+    emitter.metadata(TABLES_METADATA, json.dumps(notes))
+    return stored
+
+
+def _store(emitter: Emitter, fused: Fused, weights: list[np.ndarray]) -> StoredTables:
+    shape = (fused.rows, fused.stored_dim)
+    if fused.storage == "float32":
+        table = emitter.streamed(fused.name, shape, "float32", lambda: _each(weights, lambda rows, _: rows))
+        return StoredTables(fused=fused, table=table)
+    bits = 4 if fused.storage.startswith("int4") else 8
+    kind = f"int{bits}"
+    if fused.storage == "int4-row":
+        scales = emitter.streamed(
+            f"{fused.name}.row_scales",
+            (fused.rows, 1),
+            "float16",
+            lambda: _each(weights, lambda rows, _: row_scales(rows, 4)),
+        )
+        rows_of = lambda rows, _: quantize_rows(rows, row_scales(rows, 4), 4, fused.stored_dim)  # noqa: E731  # shared by two branches
+        table = emitter.streamed(fused.name, shape, kind, lambda: _each(weights, rows_of), block_scales=scales)
+        return StoredTables(fused=fused, table=table)
+    unit = np.ones(1, np.float32)
+    if fused.storage == "int8-row":
+        # Scales of its own for every row would stand in the root of the file, with eight bytes of zero point each, and
+        # on the heap once loaded, again for every signature. As a second table they cost four bytes in the file.
+        scales = emitter.streamed(
+            f"{fused.name}.row_scales",
+            (fused.rows, 1),
+            "float32",
+            lambda: _each(weights, lambda rows, _: row_scales(rows, 8)),
+        )
+        table = emitter.streamed(
+            fused.name,
+            shape,
+            kind,
+            lambda: _each(weights, lambda rows, _: quantize_rows(rows, row_scales(rows, 8), 8, fused.stored_dim)),
+            scale=unit,
+        )
+        return StoredTables(fused=fused, table=table, row_scales=scales)
+    per_table = tuple(_scale_of(weight, bits) for weight in weights)
+    table = emitter.streamed(
+        fused.name,
+        shape,
+        kind,
+        lambda: _each(
+            weights, lambda rows, n: quantize_rows(rows, np.full(len(rows), per_table[n], np.float32), bits, shape[1])
+        ),
+        scale=unit if len(per_table) > 1 else np.array(per_table, np.float32),
+    )
+    if len(per_table) == 1:
+        return StoredTables(fused=fused, table=table)
+    return StoredTables(fused=fused, table=table, table_scales=per_table)
+
+
+def _first_id(model: Recommender, fused: Fused, table: int) -> int:
+    lengths = [(lookup.table, lookup.length) for lookup in model.lookups if lookup.table in fused.tables]
+    before = next((place for place, (number, _) in enumerate(lengths) if number == table), 0)
+    return sum(length for _, length in lengths[:before])
+
+
+def _scale_of(weight: np.ndarray, bits: int) -> float:
+    low = min((float(rows.min(initial=0.0)) for rows in row_chunks(weight)), default=0.0)
+    high = max((float(rows.max(initial=0.0)) for rows in row_chunks(weight)), default=0.0)
+    return table_scale(low, high, bits)
+
+
+def _each(weights: list[np.ndarray], encode: Callable[[np.ndarray, int], np.ndarray]) -> Iterator[np.ndarray]:
+    for number, weight in enumerate(weights):
+        for rows in row_chunks(weight):
+            yield encode(rows, number)
