@@ -1,0 +1,238 @@
+"""Run `.pte` programs with the ExecuTorch runtime of the pip wheel: XNNPACK, portable and quantized kernels."""
+
+from __future__ import annotations
+
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_deploy.core.artifact import Signature
+from edge_deploy.core.errors import BadInput, Unsupported
+from edge_deploy.core.require import require
+from edge_deploy.core.tensor import TensorInfo
+from edge_deploy.core.toolchain import versions
+from runtimes.calling import check_inputs, pick_signature
+from runtimes.contracts import Kernels
+from runtimes.formats.nibble_ptd import inflate, is_packed
+from runtimes.formats.pte import PteFile, PteTensor, read_pte
+
+__all__ = ["ExecutorchSession", "kernels_name", "open_model", "open_session", "runtime_version"]
+
+_EXTRA = "run-executorch"
+_open_threads: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
+
+
+def open_model(
+    path: Path,
+    *,
+    data_files: tuple[Path, ...],
+    known: tuple[Signature, ...],
+    signature: str | None,
+    threads: int,
+    kernels: Kernels,
+) -> ExecutorchSession:
+    """Load a program in this process; see `runtimes.contracts.Backend`.
+
+    Raises:
+        BadInput: The file cannot be loaded, or has no such signature.
+        Unsupported: Another kernel set than the only one is asked for.
+    """
+    found = known or _own_signatures(read_pte(path))
+    chosen = pick_signature(path, found, signature)
+    if len(data_files) > 1:
+        raise BadInput(f"{path}: ExecuTorch takes one data file, {len(data_files)} were given.")
+    data = data_files[0] if data_files else None
+    return open_session(path, signature=chosen, threads=threads, kernels=kernels, data=data)
+
+
+def open_session(
+    path: Path, *, signature: Signature, threads: int = 1, kernels: Kernels = "default", data: Path | None = None
+) -> ExecutorchSession:
+    """Load a program and the weights beside it.
+
+    The thread pool belongs to the process: sessions that are open at the same time must ask for the same number.
+
+    Args:
+        data: A `.ptd`, stock or with packed 4-bit weights, which are inflated in memory.
+
+    Raises:
+        BadInput: A file cannot be loaded, or another open session has another number of threads.
+        Unsupported: Another kernel set than the only one is asked for.
+    """
+    if kernels != "default":
+        raise Unsupported(f"--kernels {kernels}: ExecuTorch has one kernel set here; take default.")
+    load = _loader(path, data)
+    _set_threads(threads)
+    session = ExecutorchSession(load, signature, where=str(path))
+    _open_threads[session] = threads
+    return session
+
+
+def kernels_name() -> str:
+    """Runtime, version and kernel sets, e.g. "executorch 1.5.1 XNNPACK+portable"."""
+    return f"executorch {versions('executorch').get('executorch', 'unknown')} XNNPACK+portable"
+
+
+def runtime_version() -> tuple[str, str]:
+    """The package that runs programs, and its version."""
+    return "executorch", versions("executorch").get("executorch", "")
+
+
+def _loader(path: Path, data: Path | None) -> Callable[[bool], Any]:
+    """A function that loads the program, with or without event tracing."""
+    runtime = require("executorch.extension.pybindings.portable_lib", extra=_EXTRA)
+    # Without this import the runtime has no quantized embeddings and fails in load_method.
+    require("executorch.kernels.quantized", extra=_EXTRA)
+    try:
+        program = path.read_bytes()
+        weights = None if data is None else data.read_bytes()
+        if data is not None and is_packed(data):
+            weights = inflate(weights or b"", where=str(data))
+    except OSError as error:
+        raise BadInput(f"{error.filename}: cannot be read ({error.strerror}).") from error
+
+    def load(traced: bool) -> Any:
+        options = {"enable_etdump": True, "debug_buffer_size": 1 << 20} if traced else {}
+        try:
+            return runtime._load_for_executorch_from_buffer(program, weights, **options)
+        except RuntimeError as error:
+            hint = "" if weights is not None else " Does it need a .ptd beside it?"
+            raise BadInput(f"{path}: ExecuTorch cannot load it ({error}).{hint}") from error
+
+    return load
+
+
+def _set_threads(threads: int) -> None:
+    runtime = require("executorch.extension.pybindings.portable_lib", extra=_EXTRA)
+    if threads < 1:
+        raise BadInput(f"--threads {threads}: must be at least 1.")
+    others = {count for session, count in _open_threads.items() if session.is_open} - {threads}
+    if others:
+        # XNNPACK keeps a pointer to the pool it was loaded with; replacing the pool under it would crash.
+        raise BadInput(
+            f"--threads {threads}: another ExecuTorch session of this process runs with {others.pop()}; "
+            "close it first, or use another process."
+        )
+    if runtime._threadpool_get_thread_count() != threads:
+        runtime._unsafe_reset_threadpool(threads)
+
+
+class ExecutorchSession:
+    """A loaded program; see `runtimes.contracts.Session`."""
+
+    def __init__(self, load: Callable[[bool], Any], signature: Signature, *, where: str) -> None:
+        self.signature = signature
+        self.kernels = kernels_name()
+        self.is_open = True
+        self._torch = require("torch", extra=_EXTRA)
+        self._load = load
+        self._where = where
+        module = load(False)
+        methods = list(module.method_names())
+        self._method = signature.name if signature.name in methods else "forward"
+        if self._method not in methods:
+            raise BadInput(f"{where}: has methods {', '.join(methods)} and no {signature.name!r}.")
+        self._run: Callable[..., Any] | None = module.run_method
+        self._wanted = tuple(
+            (info.name, np.dtype(info.dtype), info.shape, -1 in info.shape) for info in signature.inputs
+        )
+        self._outputs = tuple(info.name for info in signature.outputs)
+        self._check_border(module)
+
+    def _check_border(self, module: Any) -> None:
+        meta = module.method_meta(self._method)
+        counts = (meta.num_inputs(), meta.num_outputs())
+        wanted = (len(self._wanted), len(self._outputs))
+        if counts != wanted:
+            raise BadInput(f"{self._where}: takes {counts[0]} inputs and gives {counts[1]} outputs, expected {wanted}.")
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """One inference; arrays in another memory order, such as channels-last views, are copied into C order.
+
+        Raises:
+            BadInput: An input is missing, unknown, or of another shape or type; or the session is closed.
+        """
+        tensors = self._tensors(inputs)
+        if self._run is None:
+            raise BadInput(f"{self._where}: the session is closed; open another.")
+        try:
+            results = self._run(self._method, tensors)
+        except RuntimeError as error:
+            raise BadInput(f"{self._where}: ExecuTorch refused the inputs ({error}).") from error
+        return {name: result.numpy() for name, result in zip(self._outputs, results, strict=True)}
+
+    def _tensors(self, inputs: Mapping[str, np.ndarray]) -> list[Any]:
+        from_numpy = self._torch.from_numpy
+        tensors = []
+        for name, dtype, shape, is_dynamic in self._wanted:
+            array = inputs.get(name)
+            if array is None or array.dtype != dtype or (array.shape != shape and not _fits(array, shape, is_dynamic)):
+                check_inputs(self.signature, inputs)
+                raise BadInput(f"input {name}: must be a NumPy array of {dtype} {shape} in this machine's byte order.")
+            flags = array.flags
+            # ExecuTorch reads the bytes in C order whatever the strides say: channels-last would be taken for NCHW.
+            if not (flags.c_contiguous and flags.writeable):
+                array = np.array(array, order="C")
+            tensors.append(from_numpy(array))
+        if len(inputs) != len(tensors):
+            check_inputs(self.signature, inputs)
+        return tensors
+
+    def layer_seconds(self, inputs: Mapping[str, np.ndarray], *, runs: int) -> dict[str, float] | None:
+        """Mean seconds per layer over `runs` traced inferences; delegated operators resolve to a microsecond.
+
+        Names are those of `runtimes.formats.pte.read_facts` where an event can be matched, else the event's own.
+        Tracing slows small models down: use the shares, not the sum.
+        """
+        from runtimes.backends.executorch_trace import layer_seconds
+
+        tensors = self._tensors(inputs)
+        module = self._load(True)
+        for _ in range(runs + 1):  # the first one allocates and does not count
+            module.run_method(self._method, tensors)
+        with tempfile.TemporaryDirectory(prefix="edge-deploy-trace-") as folder:
+            trace = Path(folder, "trace.etdp")
+            module.write_etdump_result_to_file(str(trace), str(Path(folder, "debug.bin")))
+            found: dict[str, float] = layer_seconds(trace, read_pte(Path(self._where)))
+        return found
+
+    def close(self) -> None:
+        """Free the model."""
+        self._run = None
+        self.is_open = False
+
+
+def _fits(array: np.ndarray, shape: tuple[int, ...], is_dynamic: bool) -> bool:
+    return (
+        is_dynamic
+        and array.ndim == len(shape)
+        and all(want in (-1, have) for want, have in zip(shape, array.shape, strict=True))
+    )
+
+
+def _own_signatures(file: PteFile) -> tuple[Signature, ...]:
+    """One for each method; tensors have no names in the file."""
+    return tuple(
+        Signature(
+            name=method.name,
+            inputs=tuple(_info(f"input_{index}", tensor) for index, tensor in enumerate(method.inputs)),
+            outputs=tuple(_info(f"output_{index}", tensor) for index, tensor in enumerate(method.outputs)),
+        )
+        for method in sorted(file.methods, key=lambda method: method.name != "forward")
+    )
+
+
+def _info(name: str, tensor: PteTensor) -> TensorInfo:
+    shape = tensor.shape
+    if tensor.is_dynamic and shape:
+        shape = (-1, *shape[1:])  # the file keeps upper bounds only; what we write is dynamic in the batch
+    try:
+        return TensorInfo(name=name, shape=shape, dtype=np.dtype(tensor.dtype).name)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise BadInput(
+            f"{name}: type {tensor.dtype} has no NumPy counterpart; this file cannot be run here."
+        ) from error
