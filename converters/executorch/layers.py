@@ -1,0 +1,168 @@
+"""The layers of an exported program: names, shapes, weights, multiply-accumulates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from converters.executorch.program import LAYER
+from edge_deploy.core.layer_graph import Layer, LayerGraph
+from edge_deploy.core.tensor import TensorInfo
+
+__all__ = ["Weighted", "layer_graph", "layer_name", "weighted_layers"]
+
+_SHAPE_ONLY = ("getitem", "sym_size", "_assert", "_guard", "eq", "ge", "le", "mul", "add")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighted:
+    """A layer with weights.
+
+    Attributes:
+        kind: "conv" (any number of dimensions), "conv_transpose", "linear", "embedding", or "other" for operators with
+            a constant of at least two dimensions that nothing here quantizes (a recurrent cell, say).
+        shape: Of the weight.
+    """
+
+    name: str
+    op: str
+    kind: str
+    shape: tuple[int, ...]
+    groups: int = 1
+
+    @property
+    def count(self) -> int:
+        """Number of weights."""
+        product = 1
+        for size in self.shape:
+            product *= size
+        return product
+
+
+_KINDS = {
+    "aten.conv1d.default": "conv",
+    "aten.conv2d.default": "conv",
+    "aten.conv2d.padding": "conv",
+    "aten.conv1d.padding": "conv",
+    "aten.conv3d.default": "conv3d",
+    "aten.convolution.default": "conv",
+    "aten.conv_transpose1d.default": "conv_transpose",
+    "aten.conv_transpose2d.input": "conv_transpose",
+    "aten.linear.default": "linear",
+    "aten.embedding.default": "embedding",
+}
+_GROUPS_AT = {"conv": 6, "conv_transpose": 6, "conv3d": 6}
+
+
+def layer_name(node: Any) -> str:
+    """The layer that a node belongs to; its own name when it carries none."""
+    return str((node.meta.get("custom") or {}).get(LAYER, node.name))
+
+
+def weighted_layers(graph: Any) -> tuple[Weighted, ...]:
+    """Layers with weights of an unlifted graph (constants are get_attr nodes), in order of execution."""
+    found = []
+    for node in graph.graph.nodes:
+        if node.op != "call_function":
+            continue
+        kind = _KINDS.get(str(node.target))
+        constants = [arg for arg in node.all_input_nodes if arg.op == "get_attr" and "val" in arg.meta]
+        if kind == "embedding":
+            weight = node.args[0]
+        elif kind is not None:
+            weight = node.args[1]
+        else:
+            large = [arg for arg in constants if arg.meta["val"].is_floating_point() and arg.meta["val"].dim() >= 2]
+            if not large or not _is_product(node):
+                continue
+            weight, kind = max(large, key=lambda arg: arg.meta["val"].numel()), "other"
+        if getattr(weight, "op", "") != "get_attr":
+            kind, shape = "other", tuple(int(size) for size in weight.meta["val"].shape)
+        else:
+            shape = tuple(int(size) for size in weight.meta["val"].shape)
+        groups = 1
+        if kind in _GROUPS_AT and len(node.args) > _GROUPS_AT[kind]:
+            groups = int(node.args[_GROUPS_AT[kind]])
+        found.append(Weighted(name=layer_name(node), op=str(node.target), kind=kind, shape=shape, groups=groups))
+    return tuple(found)
+
+
+def _is_product(node: Any) -> bool:
+    """Whether the operator multiplies by its constants as a matrix, so that they count as weights."""
+    return any(
+        word in str(node.target) for word in ("mm", "matmul", "lstm", "gru", "rnn", "conv", "linear", "bilinear")
+    )
+
+
+def layer_graph(
+    program: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...], weight_bytes: dict[str, int]
+) -> LayerGraph:
+    """The LayerGraph of an exported float program.
+
+    Args:
+        inputs: As the artifact takes them, in call order.
+        outputs: As the artifact gives them, in order; they rename the last layers' tensors.
+        weight_bytes: Bytes in the file, by layer name.
+    """
+    names: dict[Any, str] = {}
+    user_inputs = set(program.graph_signature.user_inputs)
+    order = iter(inputs)
+    layers: list[Layer] = []
+    nodes = list(program.graph.nodes)
+    results = next(node for node in reversed(nodes) if node.op == "output").args[0]
+    renamed = {node: info.name for node, info in zip(results, outputs, strict=True)}
+    used: set[str] = set()
+    for node in nodes:
+        if node.op == "placeholder" and node.name in user_inputs:
+            names[node] = next(order).name
+        if node.op != "call_function":
+            continue
+        value = node.meta.get("val")
+        sources = [names[arg] for arg in node.all_input_nodes if arg in names]
+        if not hasattr(value, "shape"):
+            if isinstance(value, (tuple, list)) and sources:
+                names[node] = sources[0]
+            continue
+        if "getitem" in str(node.target):
+            names[node] = sources[0] if sources else node.name
+            continue
+        name = layer_name(node)
+        while name in used:
+            name += "'"
+        used.add(name)
+        names[node] = renamed.get(node, f"{name}:0")
+        tensor = TensorInfo(name=names[node], shape=_sizes(value), dtype=str(value.dtype).rpartition(".")[2])  # type: ignore[arg-type]
+        layers.append(
+            Layer(
+                name=name,
+                op=str(node.target).removesuffix(".default"),
+                inputs=tuple(dict.fromkeys(sources)),
+                outputs=(tensor,),
+                weight_bytes=weight_bytes.get(name, 0),
+                macs=_macs(node),
+            )
+        )
+    return LayerGraph(inputs=inputs, outputs=tuple(names.get(node, "") for node in results), layers=tuple(layers))
+
+
+def _sizes(value: Any) -> tuple[int, ...]:
+    return tuple(size if isinstance(size, int) else -1 for size in value.shape)
+
+
+def _macs(node: Any) -> int:
+    """Multiply-accumulates for one sample: a dynamic batch counts as 1."""
+    kind = _KINDS.get(str(node.target))
+    if kind in (None, "embedding"):
+        return 0
+    weight = node.args[1].meta["val"]
+    out = [size if isinstance(size, int) else 1 for size in node.meta["val"].shape]
+    if kind == "linear":
+        positions = 1
+        for size in out[:-1]:
+            positions *= size
+        return positions * int(weight.numel())
+    data = out if kind != "conv_transpose" else [s if isinstance(s, int) else 1 for s in node.args[0].meta["val"].shape]
+    positions = data[0]
+    for size in data[2:]:
+        positions *= size
+    return positions * int(weight.numel())

@@ -1,0 +1,126 @@
+"""Quantize an exported program with PT2E and XNNPACK's annotations: static activations, symmetric weights per channel.
+
+The quantized program stays an ordinary exported program (`quantized_decomposed` operators), which is what
+`quantized.pt2` keeps and what `converters.executorch.lowering` turns into a `.pte`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from converters.executorch.layers import layer_name
+from converters.executorch.ranges import set_ranges
+from edge_deploy.core.errors import ToolchainError
+from edge_deploy.core.quant_spec import QuantSpec
+
+__all__ = ["INT4_PACKED", "INT4_STORED", "quantize"]
+
+INT4_PACKED = "int4 packed"
+"""Weights in [-8, 7], scale max|w| / 7.5: exactly what makes XNNPACK pack two to a byte; linears only."""
+INT4_STORED = "int4 stored"
+"""Weights in [-7, 7], scale max|w| / 7, stored two to a byte beside the program and computed as int8."""
+
+_WEIGHT_RANGE = {"int8": (-127, 127), INT4_PACKED: (-8, 7), INT4_STORED: (-7, 7)}
+Batches = Callable[[], Iterable[tuple[Any, ...]]]
+
+
+def quantize(graph: Any, widths: Mapping[str, str], batches: Batches, spec: QuantSpec) -> Any:
+    """Quantize an unlifted float graph.
+
+    Args:
+        graph: From `program.export(...).module()`; it is consumed.
+        widths: For every layer with weights: "int8", INT4_PACKED, INT4_STORED, or "float32".
+        batches: Gives the calibration batches; called once for each pass over them.
+
+    Returns:
+        The converted graph module, with `quantized_decomposed` operators, to be exported again.
+
+    Raises:
+        ToolchainError: PT2E fails.
+    """
+    import torch
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import ComposableQuantizer
+
+    quantizers = [_quantizer(width, widths) for width in dict.fromkeys(widths.values()) if width != "float32"]
+    if not quantizers:
+        quantizers = [_quantizer("int8", widths)]
+    clamps = _fuse_clamps(graph, widths)
+    try:
+        prepared = prepare_pt2e(graph, ComposableQuantizer(quantizers))
+        with torch.no_grad():
+            set_ranges(prepared, clamps, batches, spec)
+            return convert_pt2e(prepared)
+    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
+        raise ToolchainError(f"PT2E quantization: {type(error).__name__}: {error}") from error
+
+
+def _quantizer(width: str, widths: Mapping[str, str]) -> Any:
+    """Annotates layers of this width, and everything without weights; the first quantizer to annotate a node wins."""
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+
+    def wanted(node: Any) -> bool:
+        return node.op != "call_function" or widths.get(layer_name(node), width) == width
+
+    return XNNPACKQuantizer().set_global(_config(width)).set_filter_function(wanted)
+
+
+def _config(width: str) -> Any:
+    import torch
+    from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
+
+    smallest_scale = {"eps": 2**-20}
+    low, high = _WEIGHT_RANGE[width]
+    activation = QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_affine,
+        observer_or_fake_quant_ctr=MinMaxObserver.with_args(**smallest_scale),
+    )
+    weight = QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=low,
+        quant_max=high,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(**smallest_scale),
+    )
+    return QuantizationConfig(activation, activation, weight, None, False)
+
+
+def _fuse_clamps(graph: Any, widths: Mapping[str, str]) -> dict[str, float]:
+    """Make a clamp to [0, c] behind a quantized layer a relu, which PT2E fuses; returns c by the relu's node name.
+
+    The clamp at c is not lost: the observed range is cut at c, and an int8 value saturates there. `set_ranges` clamps
+    during calibration.
+    """
+    import torch
+
+    aten = torch.ops.aten
+    clamps: dict[str, float] = {}
+    for node in list(graph.graph.nodes):
+        if node.target in (aten.relu6.default, aten.relu6_.default):
+            low, high = 0.0, 6.0
+        elif node.target in (aten.hardtanh.default, aten.hardtanh_.default, aten.clamp.default):
+            bounds = (*node.args[1:3], *(None,) * (3 - len(node.args)))
+            if any(not isinstance(bound, (int, float)) for bound in bounds):
+                continue
+            low, high = float(bounds[0]), float(bounds[1])
+        else:
+            continue
+        producer = node.args[0]
+        quantized = widths.get(layer_name(producer), "int8") != "float32" and producer.target in (
+            aten.conv2d.default,
+            aten.conv1d.default,
+            aten.linear.default,
+            aten.add.Tensor,
+        )
+        if low != 0.0 or high <= 0.0 or not quantized or len(producer.users) != 1:
+            continue
+        node.target, node.args, node.kwargs = aten.relu.default, (producer,), {}
+        clamps[node.name] = high
+    graph.recompile()
+    return clamps

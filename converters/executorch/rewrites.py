@@ -1,0 +1,126 @@
+"""Exact graph rewrites before quantization: what the quantizer would miss, or what would split the delegate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from converters.executorch.program import LAYER, attribute, set_attribute
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["rewrite"]
+
+
+def rewrite(graph: torch.fx.GraphModule) -> None:
+    """Fold batch norms, make dense products linears and spatial means poolings; in place."""
+    from converters.executorch.batch_norm import fold_batch_norms
+
+    _dense_to_linear(graph)
+    fold_batch_norms(graph)
+    _mean_to_pool(graph)
+    graph.graph.eliminate_dead_code()
+    graph.graph.lint()
+    graph.recompile()
+
+
+def _rank(node: Any) -> int:
+    value = node.meta.get("val")
+    return -1 if value is None else value.dim()
+
+
+def _mean_to_pool(graph: Any) -> None:
+    """x.mean((2, 3)) leaves a portable operator that splits the delegate; the pooling computes the same."""
+    import torch
+
+    aten = torch.ops.aten
+    for node in list(graph.graph.nodes):
+        if node.target is not aten.mean.dim or _rank(node.args[0]) != 4:
+            continue
+        if sorted(axis % 4 for axis in node.args[1]) != [2, 3] or node.kwargs:
+            continue
+        keep = bool(node.args[2]) if len(node.args) > 2 else False
+        with graph.graph.inserting_before(node):
+            pool = graph.graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
+            result = pool if keep else graph.graph.call_function(aten.flatten.using_ints, (pool, 1))
+        pool.meta = {**node.meta}
+        if not keep:
+            result.meta = {**node.meta, "custom": _renamed(node, "flatten")}
+            pool.meta.pop("val", None)
+        node.replace_all_uses_with(result)
+        graph.graph.erase_node(node)
+
+
+def _renamed(node: Any, suffix: str) -> dict[str, Any]:
+    custom = node.meta.get("custom", {})
+    return {**custom, LAYER: f"{custom.get(LAYER, node.name)}.{suffix}"}
+
+
+def _dense_to_linear(graph: Any) -> None:
+    """A product with a constant matrix becomes aten.linear: the quantizer annotates nothing else."""
+    import torch
+
+    aten = torch.ops.aten
+    for node in list(graph.graph.nodes):
+        if node.target is aten.addmm.default and not node.kwargs:
+            bias, x, matrix = node.args[:3]
+        elif node.target in (aten.mm.default, aten.matmul.default):
+            (x, matrix), bias = node.args[:2], None
+        else:
+            continue
+        found = _constant_matrix(matrix)
+        if found is None or _rank(x) < 2 or (bias is not None and bias.op != "get_attr"):
+            continue
+        path, is_transposed = found
+        value = attribute(graph, path)
+        following = _bias_after(graph, node, value.shape[0 if is_transposed else 1]) if bias is None else None
+        with graph.graph.inserting_before(following or node):
+            if not is_transposed:
+                path = set_attribute(graph, path, "transposed", value.t().contiguous())
+            weight = graph.graph.get_attr(path)
+            weight.meta["val"] = node.meta["val"].new_empty(tuple(attribute(graph, path).shape))
+            if bias is None and following is not None:
+                bias = next(arg for arg in following.args if arg is not node)
+                # The constant may be defined further down than the product.
+                copy = graph.graph.get_attr(bias.target)
+                copy.meta = {**bias.meta}
+                bias = copy
+            linear = graph.graph.call_function(aten.linear.default, (x, weight) if bias is None else (x, weight, bias))
+        linear.meta = {**(following or node).meta, "custom": node.meta.get("custom", {})}
+        (following or node).replace_all_uses_with(linear)
+        if following is not None:
+            graph.graph.erase_node(following)
+        graph.graph.erase_node(node)
+
+
+def _constant_matrix(node: Any) -> tuple[str, bool] | None:
+    """Path of the constant that a node stands for ([in, out]) or transposes ([out, in]), and whether it transposes."""
+    import torch
+
+    aten = torch.ops.aten
+    transposed = False
+    while getattr(node, "op", "") == "call_function":
+        swaps = (
+            node.target is aten.t.default
+            or (node.target in (aten.transpose.int,) and {axis % 2 for axis in node.args[1:3]} == {0, 1})
+            or (node.target is aten.permute.default and [axis % 2 for axis in node.args[1]] == [1, 0])
+        )
+        if not swaps:
+            return None
+        transposed, node = not transposed, node.args[0]
+    if getattr(node, "op", "") != "get_attr" or _rank(node) != 2:
+        return None
+    return str(node.target), transposed
+
+
+def _bias_after(graph: Any, node: Any, features: int) -> Any:
+    """The addition of a constant vector that is the product's only use, if there is one."""
+    import torch
+
+    users = list(node.users)
+    if len(users) != 1 or users[0].target is not torch.ops.aten.add.Tensor or users[0].kwargs:
+        return None
+    other = [arg for arg in users[0].args if arg is not node]
+    if len(other) != 1 or getattr(other[0], "op", "") != "get_attr":
+        return None
+    return users[0] if tuple(attribute(graph, other[0].target).shape) == (features,) else None

@@ -1,0 +1,61 @@
+"""From a float exported program and a choice for each layer to the quantized exported program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from converters.contracts import LowerRequest
+from converters.executorch.calibration import calibration_batches
+from converters.executorch.odd_linear import pad_odd_linears
+from converters.executorch.program import example_inputs, export, tidy
+from converters.executorch.quantize import INT4_PACKED, INT4_STORED, quantize
+from converters.executorch.widths import Choice
+from edge_deploy.core.tensor import TensorInfo
+
+__all__ = ["Quantized", "quantize_static"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantized:
+    """The quantized program, what it takes and gives, and the layers whose 4-bit weights live beside the program."""
+
+    program: Any
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    stored4: tuple[str, ...]
+
+
+def quantize_static(program: Any, choices: Sequence[Choice], request: LowerRequest) -> Quantized:
+    """Calibrate and convert `program`.
+
+    Raises:
+        BadInput: The calibration data cannot be used.
+        Unsupported: An input or output cannot be int8.
+        ToolchainError: PT2E or torch.export fails.
+    """
+    from converters.executorch.io_int8 import strip_float_border
+
+    captured, spec = request.captured, request.spec
+    widths = {choice.layer.name: choice.width for choice in choices}
+    packed = {name for name, width in widths.items() if width == INT4_PACKED}
+    graph = program.module(check_guards=False)
+    if pad_odd_linears(graph, packed):
+        graph = export(graph, captured.inputs, captured.batches).module(check_guards=False)
+    assert request.calibration is not None
+    calibration = request.calibration
+    batch = example_inputs(captured.inputs, captured.batches)[0].shape[0]
+
+    def batches() -> Iterator[tuple[Any, ...]]:
+        return calibration_batches(calibration, captured.inputs, batch)
+
+    converted = quantize(graph, widths, batches, spec)
+    stored4 = tuple(name for name, width in widths.items() if width == INT4_STORED)
+    inputs, outputs = captured.inputs, captured.outputs
+    if spec.io == "int8":
+        inputs, outputs = strip_float_border(converted, inputs, outputs)
+    tidy(converted)
+    return Quantized(
+        program=export(converted, inputs, captured.batches), inputs=inputs, outputs=outputs, stored4=stored4
+    )

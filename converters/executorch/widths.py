@@ -1,0 +1,77 @@
+"""Decide what each layer becomes, before anything slow is done: from what is asked and what ExecuTorch can have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from converters.executorch.layers import Weighted
+from converters.executorch.quantize import INT4_PACKED, INT4_STORED
+from edge_deploy.core.errors import Refusal, Unsupported
+from edge_deploy.core.quant_spec import QuantSpec
+
+__all__ = ["Choice", "choose_widths", "word"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """What one layer with weights was asked to be and what it will be.
+
+    Attributes:
+        width: "float32", "int8", INT4_PACKED or INT4_STORED.
+        reason: Why the two differ; empty where they do not.
+    """
+
+    layer: Weighted
+    asked: int
+    width: str
+    reason: str = ""
+
+
+def word(bits: int) -> str:
+    """How reports call a width: "int4", "int8", "float32"."""
+    return "float32" if bits == 32 else f"int{bits}"
+
+
+def choose_widths(layers: Sequence[Weighted], spec: QuantSpec) -> tuple[Choice, ...]:
+    """A choice for every layer.
+
+    Raises:
+        Unsupported: Layers that cannot be had as asked, all by name, where `spec` permits no fallback.
+    """
+    choices, refusals = [], []
+    for layer in layers:
+        asked = spec.bits_for(layer.name)
+        bits, reason = asked, ""
+        while bits != 32:
+            obstacle = _obstacle(layer, bits)
+            if not obstacle:
+                break
+            reason = reason or obstacle
+            following = spec.fallback_bits
+            if following is None or following <= bits:
+                remedy = f"allow it: --fallback {'float32' if bits == 8 else 'int8'}, or give the layer a rule"
+                refusals.append(Refusal(layer=layer.name, op=layer.op, reason=obstacle, remedy=remedy))
+                break
+            bits = following
+        choices.append(Choice(layer=layer, asked=asked, width=_width(layer, bits), reason=reason))
+    if refusals:
+        raise Unsupported(refusals=tuple(refusals))
+    return tuple(choices)
+
+
+def _width(layer: Weighted, bits: int) -> str:
+    if bits == 4:
+        return INT4_STORED if layer.kind in ("conv", "conv_transpose") else INT4_PACKED
+    return word(bits)
+
+
+def _obstacle(layer: Weighted, bits: int) -> str:
+    """Why ExecuTorch cannot have this layer at this width; empty when it can."""
+    if layer.kind in ("conv", "linear"):
+        return ""
+    if layer.kind == "conv_transpose":
+        return "" if layer.groups == 1 else "XNNPACK has no quantized grouped transposed convolution"
+    if layer.kind == "embedding":
+        return "" if bits == 8 or layer.shape[-1] % 2 == 0 else "a 4-bit table needs an even number of columns"
+    return f"neither XNNPACK nor the quantized kernels have {layer.op} with {word(bits)} weights"

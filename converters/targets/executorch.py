@@ -1,0 +1,102 @@
+"""ExecuTorch: a captured model becomes `model.pte`, with `model.ptd` and `quantized.pt2` where they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from converters.contracts import Captured, Lowered, LowerRequest
+from edge_deploy.core.artifact import Signature
+from edge_deploy.core.errors import BadInput
+from edge_deploy.core.quant_spec import QuantSpec
+from edge_deploy.core.tensor import TensorInfo
+from edge_deploy.core.toolchain import versions
+
+__all__ = ["FORMAT", "lower"]
+
+FORMAT = "executorch"
+_MINIMUM_RUNTIME = "executorch 1.0"
+
+
+def lower(request: LowerRequest) -> Lowered:
+    """Write the files of `request` into its folder.
+
+    Raises:
+        Unsupported: Layers, inputs or outputs that cannot become what was asked, by name.
+        BadInput: The captured program or the calibration data cannot be used.
+        ToolchainError: torch.export, PT2E or ExecuTorch fails.
+    """
+    if request.captured.recommender is not None:
+        from converters.executorch import recommender
+
+        lowered: Lowered = recommender.lower(request)
+        return lowered
+    return _lower_program(request)
+
+
+def _lower_program(request: LowerRequest) -> Lowered:
+    from converters.executorch.layers import layer_graph, weighted_layers
+    from converters.executorch.lowering import write_program
+    from converters.executorch.outcomes import outcomes_of
+    from converters.executorch.program import export, load_graph, tidy
+    from converters.executorch.rewrites import rewrite
+    from converters.executorch.widths import choose_widths
+    from runtimes.formats.pte import read_facts
+
+    captured, spec = request.captured, request.spec
+    graph = load_graph(captured)
+    rewrite(graph)
+    tidy(graph)
+    program = export(graph, captured.inputs, captured.batches)
+    layers = weighted_layers(program.module(check_guards=False))
+    choices = choose_widths(layers, spec)
+    inputs, outputs = captured.inputs, captured.outputs
+    if not spec.is_float and request.calibration is None:
+        raise BadInput(f"{captured.name}: {spec.recipe} needs calibration data: give --calibrate.")
+    if spec.is_float:
+        written = write_program(program, request.folder, keep=program)
+    else:
+        from converters.executorch.static_route import quantize_static
+
+        made = quantize_static(program, choices, request)
+        inputs, outputs = made.inputs, made.outputs
+        written = write_program(made.program, request.folder, stored4=made.stored4, keep=made.program)
+    facts = read_facts(request.folder / "model.pte")
+    outcomes = outcomes_of(choices, facts, float_allowed=spec.fallback_bits == 32)
+    sizes = {outcome.layer: outcome.weight_bytes for outcome in outcomes}
+    return Lowered(
+        files=written.files,
+        signatures=_signatures(captured, inputs, outputs),
+        graph=layer_graph(program, captured.inputs, captured.outputs, sizes),
+        outcomes=outcomes,
+        toolchain=versions("torch", "torchao", "executorch"),
+        minimum_runtime=_MINIMUM_RUNTIME,
+        warnings=_warnings(spec, facts),
+    )
+
+
+def _signatures(
+    captured: Captured, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...]
+) -> tuple[Signature, ...]:
+    """One for each batch size; all call the method "forward"."""
+
+    def sized(infos: tuple[TensorInfo, ...], batch: int) -> tuple[TensorInfo, ...]:
+        return tuple(replace(info, shape=tuple(batch if size < 0 else size for size in info.shape)) for info in infos)
+
+    several = len(captured.batches) > 1
+    return tuple(
+        Signature(
+            name=f"batch_{batch}" if several else "forward", inputs=sized(inputs, batch), outputs=sized(outputs, batch)
+        )
+        for batch in dict.fromkeys(captured.batches)
+    )
+
+
+def _warnings(spec: QuantSpec, facts: Any) -> tuple[str, ...]:
+    if spec.is_float:
+        return ()
+    floating = [fact.layer for fact in facts if fact.activation_dtype == "float32" and "Convert" not in fact.op]
+    if not floating:
+        return ()
+    shown = ", ".join(floating[:8]) + (f" and {len(floating) - 8} more" if len(floating) > 8 else "")
+    return (f"computed in float32: {shown}",)
