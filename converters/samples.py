@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from edge_deploy.core.dataset import Sample
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["random_samples", "spool"]
+__all__ = ["random_samples", "save_arrays", "spool"]
 
 UNBOUNDED_ID_LIMIT = 2  # rows that any table has
 
@@ -54,6 +54,14 @@ def spool(samples: Iterable[Sample], count: int, inputs: tuple[TensorInfo, ...],
         file.unlink()
     folder.rmdir()
     return labels
+
+
+def save_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write an npz whose arrays may carry any name, also those that `np.savez` keeps for its own arguments."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, np.ascontiguousarray(array), allow_pickle=False)
 
 
 def random_samples(inputs: tuple[TensorInfo, ...], count: int, *, seed: int = 0) -> list[Sample]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.samples import save_arrays
 from edge_deploy.core.artifact import Artifact, Comparison, LayerFacts, LayerOutcome, Signature
 from edge_deploy.core.child import run_in_child
 from edge_deploy.core.errors import VerificationFailed
@@ -72,7 +73,7 @@ def answer_here(folder: str, signature: str, feeds: str, answers: str) -> None:
     from runtimes.session import open_session
 
     session = open_session(Path(folder), signature=signature, threads=1)
-    np.savez(answers, **run_all(session, read_artifact(Path(folder)), _arrays(Path(feeds))))
+    save_arrays(run_all(session, read_artifact(Path(folder)), _arrays(Path(feeds))), Path(answers))
 
 
 def compare_here(folder: str, signature: str, feeds: str, answers: str, threads: int, scores: str | None) -> Comparison:

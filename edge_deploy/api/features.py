@@ -9,6 +9,7 @@ import numpy as np
 
 from converters.capture import run_float
 from converters.contracts import Captured
+from converters.samples import save_arrays
 from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput
@@ -88,7 +89,7 @@ def _rescored(spec: FeatureSpec, captured: Captured, given: Path, work: Path) ->
     dense, ids = encode_rows(spec, [row.raw for row in spec.golden])
     feeds, answers = work / "golden.npz", work / "golden_answers.npz"
     arrays = {spec.dense_input: dense, spec.ids_input: ids}
-    np.savez(feeds, **{info.name: arrays[info.name] for info in captured.inputs})
+    save_arrays({info.name: arrays[info.name] for info in captured.inputs}, feeds)
     run_float(captured, feeds, answers)
     with np.load(answers, allow_pickle=False) as archive:
         scores = archive[captured.outputs[0].name].reshape(len(ids))

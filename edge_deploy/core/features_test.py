@@ -100,7 +100,7 @@ def test_a_bad_value_names_row_and_feature():
 def test_descriptions_that_cannot_hold_are_refused():
     with pytest.raises(BadInput, match="ids reach 3: the table has 3 rows"):
         Categorical(field="colour", rows=3, vocabulary=Vocabulary(values=("blue", "red")))
-    with pytest.raises(BadInput, match="either hashed or vocabulary"):
+    with pytest.raises(BadInput, match="exactly one of hashed, vocabulary and direct"):
         Categorical(field="colour", rows=3)
     with pytest.raises(BadInput, match="no such field"):
         FeatureSpec(fields=("a",), dense=(Dense(field="b"),), categorical=())
@@ -115,3 +115,11 @@ def test_a_vocabulary_outside_the_folder_is_refused(tmp_path):
     (tmp_path / "features.json").write_text(json.dumps(text))
     with pytest.raises(BadInput, match="must be a file name alone"):
         read_features(tmp_path)
+
+
+def test_ids_that_come_as_they_are_must_lie_in_their_table():
+    spec = FeatureSpec(fields=("item",), dense=(), categorical=(Categorical(field="item", rows=5, direct=True),))
+    assert encode_rows(spec, [("4",), ("",)])[1].tolist() == [[4], [0]]
+    for wrong in ("5", "-1", "1.5", "four"):
+        with pytest.raises(BadInput, match="must be a number below 5"):
+            encode_rows(spec, [(wrong,)])
