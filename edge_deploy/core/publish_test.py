@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from edge_deploy.core.errors import BadInput
@@ -48,6 +50,6 @@ def test_the_old_folder_stays_when_its_replacement_fails(tmp_path):
 def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path):
     with pytest.raises(BadInput, match="No space left on device"), published_folder(tmp_path / "out") as partial:
         write(partial, "half")
-        with open("/dev/full", "w") as full:
+        with Path("/dev/full").open("w") as full:
             full.write("x" * 100_000)
     assert list(tmp_path.iterdir()) == []
