@@ -11,6 +11,7 @@ from typing import Any
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.tflite.calibrate import Ranges, calibrate, load_samples
 from converters.tflite.flatbuffer import read_model, write_model
+from converters.tflite.hybrid import choose_hybrid, has_tables, quantize_hybrid
 from converters.tflite.outcomes import layer_outcomes, precision_warnings
 from converters.tflite.plan import Choice, choose
 from converters.tflite.quantizer import Quantized, prepare, quantize_static
@@ -18,7 +19,7 @@ from converters.tflite.signatures import describe, ensure_signatures
 from converters.tflite.structure import views
 from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.digest import file_sha256
-from edge_deploy.core.errors import BadInput
+from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.layer_errors import LayerErrors
 from edge_deploy.core.quant_spec import spec_for_recipe
 from edge_deploy.core.toolchain import versions
@@ -76,10 +77,28 @@ def lower_file(float_file: Path, request: LowerRequest) -> Lowered:
         write_model(model, path)
         return _lowered(request, model, path, {})
     model = prepare(float_file)
+    if request.captured.kind != "cnn" and has_tables(model):
+        return _lower_with_tables(request, model, path)
     quantized = _quantize(model, request)
     write_model(quantized.model, path)
     choices = {quantized.layers[key]: choice for key, choice in quantized.plan.choices.items()}
     return _lowered(request, quantized.model, path, choices)
+
+
+def _lower_with_tables(request: LowerRequest, model: Any, path: Path) -> Lowered:
+    """A recommender, or another graph with tables, whose structure was not recognised."""
+    if request.spec.for_device == "mcu" or request.spec.io == "int8":
+        raise Unsupported(
+            f"{request.captured.name}: its structure is not one that can be emitted for microcontrollers or with INT8 "
+            "inputs; only recognised recommenders (look-ups, MLPs, dot product or concatenation) can; use --for phone "
+            "and float inputs."
+        )
+    graphs = views(model)
+    choices = choose_hybrid(graphs, request.spec)
+    by_layer = {node.layer: choices[node.key] for view in graphs for node in view.nodes if node.key in choices}
+    quantize_hybrid(model, choices, request.spec)
+    write_model(model, path)
+    return _lowered(request, model, path, by_layer)
 
 
 def _quantize(model: Any, request: LowerRequest) -> Quantized:
