@@ -11,8 +11,9 @@ from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.registry import load
 from runtimes.calling import zeros_for
 from runtimes.contracts import Kernels
+from runtimes.forked import run_forked
 
-__all__ = ["first_load", "load_and_run_once"]
+__all__ = ["first_load", "forked_load", "load_and_run_once"]
 
 TIMEOUT_S = 120.0
 SPARE_BYTES = 4 << 30
@@ -34,6 +35,27 @@ def first_load(
     """
     digests = tuple(file_sha256(file) for file in (path, *data_files))
     _tried(digests, path, backend, data_files, kernels, timeout_s)
+
+
+def forked_load(
+    path: Path,
+    *,
+    backend: str,
+    data_files: tuple[Path, ...] = (),
+    kernels: Kernels = "default",
+    timeout_s: float = TIMEOUT_S,
+) -> None:
+    """As `first_load`, in a fork of this process and without memory of earlier tries: for many files in a row.
+
+    Raises:
+        ToolchainError: The fork died, ran too long, or the runtime refused the file.
+    """
+
+    def attempt() -> str:
+        load_and_run_once(str(path), backend, [str(file) for file in data_files], kernels)
+        return ""
+
+    run_forked(attempt, stage=f"first load of {path.name}", timeout_s=timeout_s)
 
 
 @lru_cache(maxsize=1024)

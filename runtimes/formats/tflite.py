@@ -22,10 +22,10 @@ from runtimes.formats.tflite_layers import (
     stored_bytes,
     tensor_names,
 )
-from runtimes.formats.tflite_lint import lint, lint_problems
+from runtimes.formats.tflite_lint import file_warnings, lint, lint_problems
 from runtimes.formats.tflite_signatures import file_signatures, tensor_info
 
-__all__ = ["facts_of", "lint", "read_facts", "read_graph", "read_signatures"]
+__all__ = ["facts_of", "lint", "read_facts", "read_graph", "read_signatures", "warnings"]
 
 Granularity = Literal["none", "per-tensor", "per-channel", "per-row", "blockwise"]
 LOOK_UPS = ("EMBEDDING_LOOKUP", "EMBEDDING_LOOKUP_SPARSE", "GATHER")
@@ -48,6 +48,15 @@ def read_facts(path: Path) -> tuple[LayerFacts, ...]:
         BadInput: Not a .tflite file, or a damaged one.
     """
     return facts_of(read_tflite(path))
+
+
+def warnings(path: Path) -> tuple[str, ...]:
+    """What is sound but will surprise somebody, e.g. offset buffers on a microcontroller.
+
+    Raises:
+        BadInput: Not a .tflite file, or a damaged one.
+    """
+    return file_warnings(read_tflite(path))
 
 
 def facts_of(model: TfliteFile) -> tuple[LayerFacts, ...]:

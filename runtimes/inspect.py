@@ -1,0 +1,123 @@
+"""Say all that can be said of a model file that may come from anywhere, without being ended by it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal, TypeAlias
+
+from edge_deploy.core.artifact import Format, LayerFacts, Signature
+from edge_deploy.core.errors import BadInput, EdgeDeployError, MissingExtra
+from edge_deploy.core.registry import load
+from runtimes.first_load import first_load, forked_load
+
+__all__ = ["FileReport", "Trial", "inspect"]
+
+Trial: TypeAlias = Literal["child", "fork", "none"]
+FORMATS: dict[str, tuple[Format, str, str]] = {
+    ".tflite": ("tflite", "tflite", "litert"),
+    ".pte": ("executorch", "pte", "executorch"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReport:
+    """What a model file is.
+
+    Attributes:
+        signatures: Empty where the reader of this format cannot tell them without loading; see `problems`.
+        operators: How many of each there are.
+        weight_bytes: Bytes of weights by storage type.
+        problems: What is wrong with its structure.
+        warnings: What is sound but will surprise somebody.
+        loads: "yes", "no: <reason>", "died of SIGSEGV", "ran too long", or "not tried".
+        runtime: The one that tried, with its version; empty when none did.
+    """
+
+    path: str
+    format: Format
+    bytes: int
+    signatures: tuple[Signature, ...]
+    layers: tuple[LayerFacts, ...]
+    operators: dict[str, int]
+    weight_bytes: dict[str, int]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+    loads: str
+    runtime: str
+
+
+def inspect(path: Path | str, *, trial: Trial = "child", timeout_s: float = 120.0) -> FileReport:
+    """Read a `.tflite` or `.pte` file and let its runtime load it and run it once in another process.
+
+    Args:
+        trial: A fresh child process; a fork of this one (quick, for many files); or none.
+
+    Raises:
+        BadInput: Not a file of these types, or so damaged that nothing can be read from it.
+        MissingExtra: What reads the format is not installed.
+    """
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise BadInput(f"{path}: unknown type of file; must end in {' or '.join(FORMATS)}.")
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file.")
+    name, reader, backend = FORMATS[path.suffix]
+    module = load("runtimes.formats", reader)
+    layers: tuple[LayerFacts, ...] = module.read_facts(path)
+    problems, warnings, signatures = _look_through(module, path)
+    weight_bytes: Counter[str] = Counter()
+    for layer in layers:
+        if layer.weight_dtype is not None:
+            weight_bytes[layer.weight_dtype] += layer.weight_bytes
+    loads, runtime = _try(path, backend, trial, timeout_s)
+    return FileReport(
+        path=str(path),
+        format=name,
+        bytes=path.stat().st_size,
+        signatures=signatures,
+        layers=layers,
+        operators=dict(Counter(layer.op for layer in layers)),
+        weight_bytes=dict(weight_bytes),
+        problems=problems,
+        warnings=warnings,
+        loads=loads,
+        runtime=runtime,
+    )
+
+
+def _look_through(module: ModuleType, path: Path) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Signature, ...]]:
+    """Problems, warnings and signatures, as far as the format's reader offers them."""
+    problems: tuple[str, ...] = module.lint(path) if hasattr(module, "lint") else ()
+    warnings: tuple[str, ...] = module.warnings(path) if hasattr(module, "warnings") else ()
+    signatures: tuple[Signature, ...] = ()
+    if hasattr(module, "read_signatures"):
+        try:
+            signatures = module.read_signatures(path)
+        except EdgeDeployError as error:
+            problems += tuple(problem for problem in error.problems if problem not in problems)
+    return problems, warnings, signatures
+
+
+def _try(path: Path, backend: str, trial: Trial, timeout_s: float) -> tuple[str, str]:
+    if trial == "none":
+        return "not tried", ""
+    attempt = first_load if trial == "child" else forked_load
+    data_files = tuple(sorted(path.parent.glob(f"{path.stem}*.ptd"))) if path.suffix == ".pte" else ()
+    try:
+        module = load("runtimes.backends", backend)
+        runtime = " ".join(module.runtime_version()) if hasattr(module, "runtime_version") else backend
+    except MissingExtra as error:
+        return f"not tried: {error}", ""
+    try:
+        attempt(path, backend=backend, data_files=data_files, timeout_s=timeout_s)
+    except EdgeDeployError as error:
+        text = str(error)
+        died = re.search(r"died of (SIG[A-Z0-9]+)", text)
+        if died:
+            return f"died of {died.group(1)}", runtime
+        return "ran too long" if "gave no answer within" in text else f"no: {text}", runtime
+    return "yes", runtime
