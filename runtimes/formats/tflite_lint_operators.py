@@ -14,17 +14,18 @@ WITHOUT_OUTPUT = ("CALL_ONCE", "ASSIGN_VARIABLE", "HASHTABLE_IMPORT", "WHILE", "
 # Inputs that must be there, counted from the first; 1 for operators not named.
 NEEDED_INPUTS = {
     **dict.fromkeys(
-        ("CONV_2D", "FULLY_CONNECTED", "EMBEDDING_LOOKUP", "GATHER", "GATHER_ND", "BATCH_MATMUL", "ADD", "SUB", "MUL",
+        ("FULLY_CONNECTED", "EMBEDDING_LOOKUP", "GATHER", "GATHER_ND", "BATCH_MATMUL", "ADD", "SUB", "MUL",
          "DIV", "MAXIMUM", "MINIMUM", "POW", "FLOOR_DIV", "FLOOR_MOD", "SQUARED_DIFFERENCE", "PRELU", "PAD",
          "MIRROR_PAD", "MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_PROD", "REDUCE_ANY", "REDUCE_ALL",
          "RESIZE_BILINEAR", "RESIZE_NEAREST_NEIGHBOR", "TRANSPOSE", "TILE", "FILL", "EXPAND_DIMS", "ARG_MAX",
          "ARG_MIN", "TOPK_V2", "SPLIT", "LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL",
          "LOGICAL_AND", "LOGICAL_OR", "CUMSUM", "REVERSE_V2", "BROADCAST_TO", "HASHTABLE_FIND"), 2),
     **dict.fromkeys(
-        ("DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "PADV2", "SLICE", "SELECT", "SELECT_V2", "SPLIT_V",
+        ("TRANSPOSE_CONV", "CONV_3D", "PADV2", "SLICE", "SELECT", "SELECT_V2", "SPLIT_V",
          "BATCH_TO_SPACE_ND", "SPACE_TO_BATCH_ND", "SCATTER_ND", "RANGE", "EMBEDDING_LOOKUP_SPARSE"), 3),
+    # Their bias is not optional: a depthwise convolution without one ends the process.
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), 3),
     **dict.fromkeys(("STRIDED_SLICE", "ONE_HOT"), 4),
-    "DEPTHWISE_CONV_2D": 2,
     "CONV_3D": 2,
     "VAR_HANDLE": 0,
     "CALL_ONCE": 0,

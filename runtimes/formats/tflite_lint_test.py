@@ -100,7 +100,8 @@ def _wrong_opcode(hand: ByHand) -> None:
 
 CASES: dict[str, tuple[Callable[[ByHand], object], str]] = {
     "input index": (lambda h: h.graph.operators[0].inputs.__setitem__(1, 99), "conv (CONV_2D): input tensor 99"),
-    "no input": (lambda h: h.graph.operators[0].inputs.__setitem__(0, -1), "has 0 of the 2 inputs"),
+    "no input": (lambda h: h.graph.operators[0].inputs.__setitem__(0, -1), "has 0 of the 3 inputs"),
+    "no bias": (lambda h: h.graph.operators[1].inputs.pop(), "depthwise (DEPTHWISE_CONV_2D): has 2 of the 3 inputs"),
     "output index": (lambda h: h.graph.operators[0].outputs.__setitem__(0, 99), "output tensor 99 does not exist"),
     "opcode index": (lambda h: setattr(h.graph.operators[0], "opcodeIndex", 77), "operator code 77 does not exist"),
     "wrong opcode": (_wrong_opcode, "has Conv2DOptions: must be Pool2DOptions"),
