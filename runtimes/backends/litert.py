@@ -27,8 +27,9 @@ KERNEL_NAMES = {"default": "XNNPACK", "builtin": "builtin", "reference": "refere
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """Where the tensors of a signature stand: (name, index) in the order of the signature."""
+    """Where the tensors of a signature stand: (name, index) in the order of the signature; `key` is the file's."""
 
+    key: str
     subgraph: int
     inputs: tuple[tuple[str, int], ...]
     outputs: tuple[tuple[str, int], ...]
@@ -41,12 +42,21 @@ class LitertSession:
     """
 
     def __init__(
-        self, path: Path, interpreter: Any, signature: Signature, call: _Call, kernels: str, choice: Kernels
+        self,
+        path: Path,
+        interpreter: Any,
+        signature: Signature,
+        call: _Call,
+        *,
+        kernels: str,
+        choice: Kernels,
+        threads: int,
     ) -> None:
         self.signature = signature
         self.kernels = kernels
         self._path = path
         self._choice = choice
+        self._threads = threads
         self._call = call
         self._interpreter = interpreter
         # The Python layer reaches the primary subgraph only; the layer below it takes the subgraph's number.
@@ -55,7 +65,7 @@ class LitertSession:
             (info.name, index, info.shape, np.dtype(info.dtype))
             for info, (_, index) in zip(signature.inputs, call.inputs, strict=True)
         )
-        self._names = frozenset(info.name for info in signature.inputs)
+        self._declared = self._feeds
         self._fetches = tuple(
             (info.name, index) for info, (_, index) in zip(signature.outputs, call.outputs, strict=True)
         )
@@ -92,8 +102,18 @@ class LitertSession:
 
     def layer_seconds(self, inputs: Mapping[str, np.ndarray], *, runs: int) -> dict[str, float] | None:
         """Mean seconds per layer, measured by a second copy of the model in a child process; None without profiler."""
+        from runtimes.litert_profiler import profile_layers
+
         check_inputs(self.signature, inputs)
-        return None
+        return profile_layers(
+            self._path,
+            inputs,
+            signature=self._call.key,
+            subgraph=self._call.subgraph,
+            kernels=self._choice,
+            threads=self._threads,
+            runs=runs,
+        )
 
     def close(self) -> None:
         """Free the model."""
@@ -103,7 +123,8 @@ class LitertSession:
     def _resize(self, inputs: Mapping[str, np.ndarray]) -> None:
         """Take the dynamic dimensions of these inputs; the signature's own -1 matches no array, so it comes first."""
         check_inputs(self.signature, inputs)
-        feeds = tuple((name, index, inputs[name].shape, dtype) for name, index, _, dtype in self._feeds)
+        feeds = tuple((name, index, inputs[name].shape, dtype) for name, index, _, dtype in self._declared)
+        self._feeds = self._declared  # until the interpreter has room, no array fits
         for _, index, shape, _ in feeds:
             self._wrapper.ResizeInputTensor(index, np.array(shape, np.int32), False, self._call.subgraph)
         self._allocate()
@@ -150,7 +171,8 @@ def open_model(
     info, call = next((info, call) for info, call in found if info.name == chosen.name)
     if known:
         info, call = _as_manifest_says(path, pick_signature(path, known, signature), info, call)
-    return LitertSession(path, interpreter, info, call, f"{name} {version} {KERNEL_NAMES[kernels]}", kernels)
+    used = f"{name} {version} {KERNEL_NAMES[kernels]}"
+    return LitertSession(path, interpreter, info, call, kernels=used, choice=kernels, threads=threads)
 
 
 def runtime_version() -> tuple[str, str]:
@@ -206,6 +228,7 @@ def _signature(
         name=key, inputs=tuple(info for *_, info in inputs), outputs=tuple(info for *_, info in outputs)
     )
     call = _Call(
+        key=key,
         subgraph=subgraph,
         inputs=tuple((name, index) for name, index, _ in inputs),
         outputs=tuple((name, index) for name, index, _ in outputs),
@@ -258,7 +281,7 @@ def _as_manifest_says(path: Path, wanted: Signature, found: Signature, call: _Ca
 
     inputs = order(wanted.inputs, found.inputs, call.inputs, "input")
     outputs = order(wanted.outputs, found.outputs, call.outputs, "output")
-    return wanted, _Call(subgraph=call.subgraph, inputs=inputs, outputs=outputs)
+    return wanted, _Call(key=call.key, subgraph=call.subgraph, inputs=inputs, outputs=outputs)
 
 
 def _refuse_row_tables(path: Path, interpreter: Any) -> None:
