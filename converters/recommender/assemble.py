@@ -145,11 +145,21 @@ class _Assembly:
         """Whether the input has its batch last, and the columns of the first sample at these places in memory."""
         shape = self.shapes[number]
         width = math.prod(shape) // self.batch
-        if shape and shape[0] == self.batch and all(place < width for place in places):
+        used = self._used_places(number)
+        if shape and shape[0] == self.batch and all(place < width for place in used):
             return False, places
-        if len(shape) > 1 and shape[-1] == self.batch and all(place % self.batch == 0 for place in places):
+        if len(shape) > 1 and shape[-1] == self.batch and all(place % self.batch == 0 for place in used):
             return True, [place // self.batch for place in places]
         raise NotUnderstood("an input without a batch dimension")
+
+    def _used_places(self, number: int) -> set[int]:
+        """Every element of the input that the first sample reads: one of them alone could lie in either layout."""
+        elements = {element for pool in self._pools() for element in (*pool.ids, *pool.weights)}
+        elements |= set(self.matched.bottom_columns)
+        for column in self.matched.columns:
+            if isinstance(column, Vector) and isinstance(column.source, int):
+                elements.add((column.source, column.component))
+        return {place for index, place in elements if index == number}
 
     def _input_number(self, lookup: Lookup) -> int:
         return next(i for i, info in enumerate(self.inputs) if info.name == lookup.input)

@@ -113,7 +113,8 @@ class _Matcher:
         scale, shift = np.ones(len(row)), np.zeros(len(row))
         for position in range(len(row)):
             block, place, _ = self.labels.find(int(inner[position]))
-            while isinstance(block, Affine):
+            # The factor of a mean belongs to its look-up.
+            while isinstance(block, Affine) and self._pool(int(inner[position])) is None:
                 shift[position] += scale[position] * block.shift[place]
                 scale[position] *= block.scale[place]
                 inner[position] = block.args[place]

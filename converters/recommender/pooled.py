@@ -57,7 +57,7 @@ def read_pooled(labels: Labels, label: int) -> tuple[Pooled, int] | None:
     if isinstance(block, Row):
         own_id = _id_element(labels, block.id_label)
         return None if own_id is None else (_pooled(block, [own_id], "none", None), place)
-    if not isinstance(block, (Sum, Dot, Opaque, Affine)):
+    if not isinstance(block, (Sum, Dot, Opaque, Affine)) or (isinstance(block, Affine) and not _is_mean(labels, label)):
         return None
     found = _Found(rows=[], inputs=[], compared=set())
     _collect(labels, label, found)
@@ -131,10 +131,7 @@ def _collect(labels: Labels, label: int, found: _Found) -> None:
     elif isinstance(block, Input):
         found.inputs.append((block.index, place))
     elif isinstance(block, Affine):
-        scale, shift = float(block.scale[place]), float(block.shift[place])
-        inner, _, _ = labels.find(int(block.args[place]))
-        if isinstance(inner, (Sum, Dot)) and 0 < scale < 1 and shift == 0:
-            found.divided = True
+        found.divided |= _is_mean(labels, label)
         _collect(labels, int(block.args[place]), found)
     elif isinstance(block, Sum):
         for arg in block.args[place]:
@@ -155,6 +152,22 @@ def _collect(labels: Labels, label: int, found: _Found) -> None:
             _collect(labels, int(arg), found)
     elif not isinstance(block, Const):
         found.deep = True
+
+
+def _is_mean(labels: Labels, label: int) -> bool:
+    """Whether `label` is a sum divided by the number of its terms."""
+    block, place, _ = labels.find(label)
+    if not isinstance(block, Affine) or block.shift[place] != 0:
+        return False
+    inner, at, _ = labels.find(int(block.args[place]))
+    if isinstance(inner, Sum):
+        terms = inner.args.shape[1]
+    elif isinstance(inner, Dot):
+        # Terms whose factor is zero are of other bags.
+        terms = int(((inner.left[at] != 0) & (inner.right[at] != 0)).sum())
+    else:
+        return False
+    return terms > 1 and bool(abs(float(block.scale[place]) * terms - 1) < 1e-6)
 
 
 def _number(labels: Labels, operands: np.ndarray) -> int | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["random_feeds", "recognise"]
 
-DYNAMIC_BATCH = 3  # batch at which a program with a dynamic batch is looked at
+DYNAMIC_BATCH = 5  # at which a program with a dynamic batch is looked at; rarely the number of its id columns
 TOLERANCE = 1e-4
 SCALES = (1.0, 0.1, 10.0, 1.0, 0.1)  # of the random dense inputs; a saturated output at one scale proves nothing
 
