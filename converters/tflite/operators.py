@@ -7,7 +7,7 @@ from typing import Literal
 
 from converters.quantize.uniform import Affine
 
-__all__ = ["OPERATORS", "OperatorRule", "integer_version"]
+__all__ = ["OPERATORS", "TYPE_BLIND", "OperatorRule", "integer_version"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +113,9 @@ OPERATORS: dict[str, OperatorRule] = {
     "L2_NORMALIZATION": _fixed(1 / 128, 0),
     "LOG_SOFTMAX": _fixed(16 / 256, 127),
 }
+
+# These read a tensor's shape and never its values, so any type will do.
+TYPE_BLIND = ("SHAPE", "RANK")
 
 # Versions under which the packed kernels are registered in every resolver: BUILTIN_REF knows DEPTHWISE_CONV_2D up to 6.
 INT4_VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 10}

@@ -12,7 +12,7 @@ from converters.quantize.ranges import Range
 from converters.quantize.uniform import Affine, affine_from_range, symmetric_scales
 from converters.tflite.calibrate import Ranges
 from converters.tflite.flatbuffer import tensor_name
-from converters.tflite.operators import OPERATORS
+from converters.tflite.operators import OPERATORS, TYPE_BLIND
 from converters.tflite.structure import Node, View, twin_of
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
@@ -70,7 +70,7 @@ def choose(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, int], C
     problems: dict[str, str] = {}
     for view in graphs:
         for node in view.nodes:
-            if not any(view.is_float(i) for i in (*node.inputs, *node.outputs)):
+            if node.kind in TYPE_BLIND or not any(view.is_float(i) for i in (*node.inputs, *node.outputs)):
                 continue
             for index in node.inputs:
                 if view.is_float(index) and view.is_constant(index) and not np.isfinite(view.values(index)).all():

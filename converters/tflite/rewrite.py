@@ -17,7 +17,7 @@ from converters.tflite.flatbuffer import (
     tensor_name,
     tensor_type,
 )
-from converters.tflite.operators import OPERATORS, integer_version
+from converters.tflite.operators import OPERATORS, TYPE_BLIND, integer_version
 from converters.tflite.plan import Plan
 from converters.tflite.structure import Node, View
 from converters.tflite.weights import WeightStore
@@ -79,6 +79,9 @@ class _Rewriter:
         set_affine(tensor, np.array([affine.scale]), np.array([affine.zero_point]))
 
     def _rewrite(self, node: Node) -> None:
+        if node.kind in TYPE_BLIND:
+            self.operators.append(node.operator)
+            return
         if not self.plan.is_integer(node):
             node.operator.inputs = [self._as(i, "float") if i in self.homes else i for i in node.inputs]
             self.operators.append(node.operator)
