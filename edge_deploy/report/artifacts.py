@@ -21,7 +21,7 @@ VERDICTS = {"passed": "good", "not resolved": "fair", "not asked": "plain"}
 def artifact_table(model: Model) -> Markup:
     """One row an artifact."""
     metrics = dict.fromkeys(d.metric for entry in model.entries for d in entry.artifact.verification.differences)
-    where = measured_where(model)
+    where = measured_where(model, with_processor=False)
     columns: list[Column[Entry]] = [
         Column(title="Artifact", cell=named),
         Column(title="Precision", cell=_precision),
@@ -37,10 +37,10 @@ def artifact_table(model: Model) -> Markup:
     return table(columns, model.entries)
 
 
-def measured_where(model: Model) -> str:
-    """How and where the latencies of a model came about, e.g. "measured on host (AMD EPYC, 1 thread)"."""
+def measured_where(model: Model, *, with_processor: bool = True) -> str:
+    """How and where the latencies of a model came about, e.g. "measured on this host, 1 thread"."""
     reports = [entry.benchmark for entry in model.entries if entry.benchmark]
-    places = dict.fromkeys(_place(report) for report in reports)
+    places = dict.fromkeys(_place(report, with_processor=with_processor) for report in reports)
     return "; ".join(places)
 
 
@@ -70,21 +70,28 @@ def difference_of(entry: Entry, metric: str) -> PairedDifference | None:
     return next((d for d in entry.artifact.verification.differences if d.metric == metric), None)
 
 
-def _place(report: BenchmarkReport) -> str:
+def _place(report: BenchmarkReport, *, with_processor: bool) -> str:
     threads = f"{report.conditions.threads} thread" + ("s" if report.conditions.threads > 1 else "")
     here = "this host" if report.device.kind == "host" else report.device.name
-    return f"{report.provenance} on {here} ({report.machine.cpu_model}, {threads})"
+    processor = f" ({report.machine.cpu_model})" if with_processor else ""
+    return f"{report.provenance} on {here}{processor}, {threads}"
 
 
 def _precision(entry: Entry) -> Child:
     spec = entry.artifact.spec
     if spec.is_float:
         return "float32"
-    parts = [f"{spec.weight_bits}-bit weights"]
+    more = []
     if spec.fallback_bits:
-        parts.append("fallback " + ("float" if spec.fallback_bits == 32 else f"INT{spec.fallback_bits}"))
-    parts.append(f"in/out {spec.io}")
-    return join([parts[0], element("small", ", ".join(parts[1:]))])
+        more.append("fallback " + ("float" if spec.fallback_bits == 32 else f"INT{spec.fallback_bits}"))
+    if spec.io != "float":
+        more.append(f"in/out {spec.io.upper()}")
+    return join(
+        [
+            element("span", f"{spec.weight_bits}-bit weights", css="named"),
+            element("small", ", ".join(more)) if more else "",
+        ]
+    )
 
 
 def _size_ratio(model: Model, entry: Entry) -> Child | None:

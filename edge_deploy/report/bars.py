@@ -24,7 +24,7 @@ def bar(share: float, text: str, *, css: str = "bar") -> Markup:
     return element("span", drawn, " ", element("span", text, css="number"), css="barred")
 
 
-def histogram(layer: str, counted: WeightHistogram, *, note: str = "") -> Markup:
+def histogram(layer: str, counted: WeightHistogram, *, note: str = "", css: str = "") -> Markup:
     """Weights of one layer: float as a filled area, quantized as sticks; both scaled to their own highest bin."""
     float_top = max(max(counted.float_counts), 1)
     quantized_top = max(max(counted.quantized_counts), 1)
@@ -48,7 +48,7 @@ def histogram(layer: str, counted: WeightHistogram, *, note: str = "") -> Markup
                 "y1": base,
                 "y2": base * (1 - count / quantized_top),
             },
-            css="stick",
+            css=f"stick {css}",
         )
         for count, left, right in zip(counted.quantized_counts, counted.edges[:-1], counted.edges[1:], strict=True)
         if count

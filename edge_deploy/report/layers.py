@@ -9,14 +9,16 @@ from edge_deploy.core.layer_errors import LayerError
 from edge_deploy.core.units import format_bytes
 from edge_deploy.report.bars import bar, histogram
 from edge_deploy.report.collect import Entry
-from edge_deploy.report.look import named
+from edge_deploy.report.look import colour, named
 from edge_deploy.report.markup import Child, Markup, element
 from edge_deploy.report.tables import Column, table
 
 __all__ = ["layer_table", "weight_histograms"]
 
-# What is short enough to read without asking for it.
-OPEN_UP_TO_ROWS = 14
+# What is short enough to look at without asking for it.
+OPEN_UP_TO_CHARTS = 14
+# One scale for all artifacts, so that bars of different precisions can be compared.
+FULL_BAR_DB = 50.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +32,6 @@ def layer_table(entry: Entry) -> Markup:
     errors = {error.layer: error for error in entry.layers.layers} if entry.layers else {}
     outcomes = entry.artifact.outcomes
     rows = [_Row(outcome=outcome, error=errors.get(outcome.layer)) for outcome in outcomes]
-    most_db = max((row.error.snr_db or 0.0 for row in rows if row.error), default=0.0) or 1.0
     columns: list[Column[_Row]] = [
         Column(title="Layer", cell=lambda r: r.outcome.layer),
         Column(title="Operator", cell=lambda r: r.outcome.op),
@@ -40,7 +41,7 @@ def layer_table(entry: Entry) -> Markup:
         Column(title="Bits per weight", cell=lambda r: _bits(r.outcome), numeric=True),
         Column(title="Weights", cell=lambda r: _bytes(r.outcome), numeric=True),
         Column(title="Runs on", cell=lambda r: r.outcome.runs_on),
-        Column(title="Output SNR", cell=lambda r: _snr(r.error.snr_db if r.error else None, most_db)),
+        Column(title="Output SNR", cell=lambda r: _snr(entry, r.error.snr_db if r.error else None)),
         Column(title="Weight SNR", cell=lambda r: _decibels(r.error.weight_snr_db if r.error else None), numeric=True),
     ]
     changed = sum(_differs(outcome) for outcome in outcomes)
@@ -52,8 +53,7 @@ def layer_table(entry: Entry) -> Markup:
         element("p", f"Output SNR: {method}", css="muted") if method else "",
         table(columns, rows, css="layers", row_css=lambda r: "changed" if _differs(r.outcome) else ""),
     ]
-    is_open = changed or len(rows) <= OPEN_UP_TO_ROWS
-    return element("details", content, attributes={"open": "" if is_open else None})
+    return element("details", content, attributes={"open": "" if changed else None})
 
 
 def weight_histograms(entry: Entry) -> Markup | None:
@@ -62,12 +62,12 @@ def weight_histograms(entry: Entry) -> Markup | None:
     if not counted:
         return None
     charts = [
-        histogram(error.layer, error.weights, note=_decibels(error.weight_snr_db) or "")
+        histogram(error.layer, error.weights, note=_decibels(error.weight_snr_db) or "", css=colour(entry))
         for error in counted
         if error.weights
     ]
     summary = element("summary", named(entry), " ", element("span", f"{len(charts)} layers", css="muted"))
-    is_open = len(charts) <= OPEN_UP_TO_ROWS
+    is_open = len(charts) <= OPEN_UP_TO_CHARTS
     return element(
         "details", summary, element("div", charts, css="weights"), attributes={"open": "" if is_open else None}
     )
@@ -85,8 +85,8 @@ def _bytes(outcome: LayerOutcome) -> Child | None:
     return format_bytes(outcome.weight_bytes) if outcome.weight_bytes else None
 
 
-def _snr(snr_db: float | None, most_db: float) -> Child | None:
-    return None if snr_db is None else bar(snr_db / most_db, f"{snr_db:.1f} dB")
+def _snr(entry: Entry, snr_db: float | None) -> Child | None:
+    return None if snr_db is None else bar(snr_db / FULL_BAR_DB, f"{snr_db:.1f} dB", css=colour(entry))
 
 
 def _decibels(snr_db: float | None) -> str | None:

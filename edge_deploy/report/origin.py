@@ -21,8 +21,9 @@ def model_facts(model: Model) -> Markup:
         ("kind", artifact.kind),
         ("inputs", "; ".join(_tensor(info) for info in artifact.source_inputs)),
         ("outputs", "; ".join(_tensor(info) for info in artifact.source_outputs)),
-        ("layers", f"{len(artifact.graph.layers)} in {artifact.format}"),
     ]
+    if artifact.graph.layers:
+        pairs.append(("layers", f"{len(artifact.graph.layers)} in {artifact.format}"))
     if artifact.graph.macs:
         pairs.append(("multiply-accumulates", f"{artifact.graph.macs / 1e6:.3g} million for one inference"))
     return facts(pairs)

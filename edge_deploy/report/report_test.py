@@ -294,7 +294,7 @@ def test_every_artifact_stands_in_the_table_with_its_size_and_likeness(outline):
 
 def test_latency_says_where_it_was_measured_and_compares_only_with_its_own_format(outline, folder):
     text = " ".join(outline.texts)
-    assert "measured on this host (AMD EPYC, 1 thread)" in text
+    assert "measured on this host (AMD EPYC), 1 thread" in text
     (cnn,) = (model for model in collect(folder) if model.name == "resnet8")
     bases = {entry.label: getattr(cnn.float_of(entry), "label", None) for entry in cnn.entries}
     assert bases["tflite int8"] == "tflite float32"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from edge_deploy.report.axes import Scale, scale_for
 from edge_deploy.report.markup import Markup, element
@@ -13,6 +14,8 @@ __all__ = ["Axis", "Point", "marker", "scatter"]
 WIDTH, HEIGHT = 460.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 66.0, 16.0, 14.0, 48.0
 LETTER_WIDTH, LINE_HEIGHT = 5.9, 13.0
+# Left, top, right, bottom.
+_Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +64,23 @@ def scatter(points: Sequence[Point], x: Axis, y: Axis, *, title: str, line: tupl
     x_scale = scale_for(x_values, start=LEFT, end=WIDTH - RIGHT, may_be_logarithmic=x.is_amount)
     y_scale = scale_for(y_values, start=HEIGHT - BOTTOM, end=TOP, may_be_logarithmic=False)
     drawn = [*_grid(x_scale, y_scale, x, y)]
-    taken = [(x_scale(p.x) - 6, y_scale(p.y) - 6, x_scale(p.x) + 6, y_scale(p.y) + 6) for p in points]
+    markers = [_around(x_scale(p.x), y_scale(p.y), x_scale(p.x), y_scale(p.y), 6) for p in points]
+    avoided = [_whisker_box(line, x_scale, y_scale) for point in points for line in _whisker_ends(point)]
+    taken = list(markers)
     if line:
         at = y_scale(line[0])
         drawn.append(_line(LEFT, at, WIDTH - RIGHT, at, "reference"))
-        drawn.append(_text(LEFT + 4, at - 4, line[1], "tick", anchor="start"))
-        taken.append(_box(LEFT + 4, at - 4, "start", LETTER_WIDTH * len(line[1])))
-    drawn += [whisker for point in points for whisker in _whiskers(point, x_scale, y_scale)]
+        avoided.append(_around(LEFT, at, WIDTH - RIGHT, at, 1))
+        sides = ((LEFT + 4, "start"), (WIDTH - RIGHT - 2, "end"), ((LEFT + WIDTH - RIGHT) / 2, "middle"))
+        places = [(x_at, at + dy, anchor) for dy in (-5.0, 13.0) for x_at, anchor in sides]
+        drawn.append(_written(line[1], "tick", places, taken, avoided))
+    for point in points:
+        ends = _whisker_ends(point)
+        drawn += [_line(x_scale(a), y_scale(b), x_scale(c), y_scale(d), f"whisker {point.css}") for a, b, c, d in ends]
     drawn += [_point(point, x_scale, y_scale) for point in points]
     for point in points:
-        drawn.append(_label(point, x_scale(point.x), y_scale(point.y), taken))
+        places = _label_places(x_scale(point.x), y_scale(point.y))
+        drawn.append(_written(point.label, "label", places, taken, avoided))
     box = {"viewBox": f"0 0 {WIDTH:.0f} {HEIGHT:.0f}", "role": "img", "aria-label": title}
     return element("svg", element("title", title), drawn, attributes=box, css="plot")
 
@@ -118,14 +128,22 @@ def _readable(scale: Scale, axis: Axis) -> list[float]:
     return list(texts.values())
 
 
-def _whiskers(point: Point, x_scale: Scale, y_scale: Scale) -> list[Markup]:
-    x, y = x_scale(point.x), y_scale(point.y)
-    drawn = []
+def _whisker_ends(point: Point) -> list[tuple[float, float, float, float]]:
+    """Lines from (x, y) to (x, y), in the values' units."""
+    ends = []
     if point.x_range:
-        drawn.append(_line(x_scale(point.x_range[0]), y, x_scale(point.x_range[1]), y, f"whisker {point.css}"))
+        ends.append((point.x_range[0], point.y, point.x_range[1], point.y))
     if point.y_range:
-        drawn.append(_line(x, y_scale(point.y_range[0]), x, y_scale(point.y_range[1]), f"whisker {point.css}"))
-    return drawn
+        ends.append((point.x, point.y_range[0], point.x, point.y_range[1]))
+    return ends
+
+
+def _whisker_box(ends: tuple[float, float, float, float], x_scale: Scale, y_scale: Scale) -> _Box:
+    return _around(x_scale(ends[0]), y_scale(ends[1]), x_scale(ends[2]), y_scale(ends[3]), 2)
+
+
+def _around(x1: float, y1: float, x2: float, y2: float, margin: float) -> _Box:
+    return (min(x1, x2) - margin, min(y1, y2) - margin, max(x1, x2) + margin, max(y1, y2) + margin)
 
 
 def _point(point: Point, x_scale: Scale, y_scale: Scale) -> Markup:
@@ -133,43 +151,43 @@ def _point(point: Point, x_scale: Scale, y_scale: Scale) -> Markup:
     return element("g", element("title", point.tooltip or point.label), shape)
 
 
-def _label(point: Point, x: float, y: float, taken: list[tuple[float, float, float, float]]) -> Markup:
-    """The label at the first place around its marker where it covers nothing; its box is added to `taken`."""
-    width = LETTER_WIDTH * len(point.label)
-    places = [
-        (x + dx, y + dy, anchor)
-        for reach in (1.0, 2.0, 3.0)
-        for dx, dy, anchor in (
-            (10, 4, "start"),
-            (-10, 4, "end"),
-            (0, 4 - 13 * reach, "middle"),
-            (0, 4 + 14 * reach, "middle"),
-            (9, 4 - 11 * reach, "start"),
-            (9, 4 + 12 * reach, "start"),
-            (-9, 4 - 11 * reach, "end"),
-            (-9, 4 + 12 * reach, "end"),
-        )
-    ]
-    best: tuple[float, float, str] = places[0]
-    box = _box(*best, width)
-    for place in places:
-        candidate = _box(*place, width)
-        inside = (
-            candidate[0] >= LEFT and candidate[2] <= WIDTH - 2 and candidate[1] >= 0 and candidate[3] <= HEIGHT - BOTTOM
-        )
-        if inside and not any(_overlap(candidate, other) for other in taken):
-            best, box = place, candidate
-            break
-    taken.append(box)
-    return _text(best[0], best[1], point.label, "label", anchor=best[2])
+def _label_places(x: float, y: float) -> list[tuple[float, float, str]]:
+    """Where a label may stand around its marker, best first: position and anchor of the text."""
+    places = [(x + 10, y + 4, "start"), (x - 10, y + 4, "end")]
+    for reach in (1.0, 2.0, 3.0):
+        for dx, anchor in ((0.0, "middle"), (9.0, "start"), (-9.0, "end")):
+            places += [(x + dx, y + 4 - 12 * reach, anchor), (x + dx, y + 4 + 13 * reach, anchor)]
+    return places
 
 
-def _box(x: float, y: float, anchor: str, width: float) -> tuple[float, float, float, float]:
+def _written(
+    text: str, css: str, places: list[tuple[float, float, str]], taken: list[_Box], avoided: list[_Box]
+) -> Markup:
+    """The text at the first place where it covers nothing; its box is added to `taken`.
+
+    Args:
+        taken: What must not be covered; if every place does, the first place is used.
+        avoided: What should not be covered where another place is left.
+    """
+    width = LETTER_WIDTH * len(text)
+    inside = [place for place in places if _is_inside(_box(*place, width))]
+    free = [place for place in inside if not any(_overlap(_box(*place, width), other) for other in taken)]
+    best = [place for place in free if not any(_overlap(_box(*place, width), other) for other in avoided)]
+    x, y, anchor = (best or free or inside or places)[0]
+    taken.append(_box(x, y, anchor, width))
+    return _text(x, y, text, css, anchor=anchor)
+
+
+def _is_inside(box: _Box) -> bool:
+    return box[0] >= LEFT and box[2] <= WIDTH - 2 and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
+
+
+def _box(x: float, y: float, anchor: str, width: float) -> _Box:
     left = {"start": x, "end": x - width, "middle": x - width / 2}[anchor]
     return (left, y - LINE_HEIGHT + 3, left + width, y + 3)
 
 
-def _overlap(one: tuple[float, float, float, float], two: tuple[float, float, float, float]) -> bool:
+def _overlap(one: _Box, two: _Box) -> bool:
     return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
 
 

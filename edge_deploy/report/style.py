@@ -33,7 +33,7 @@ section { border-top: 1px solid var(--line); margin-top: 2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td {
-  padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
+  padding: .3rem .6rem .3rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line);
 }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 th.group { border-bottom: 1px solid var(--soft); text-align: center; }
@@ -74,9 +74,9 @@ svg .label { font-size: 11px; }
 .p-float32 { fill: var(--float32); }
 .p-int8 { fill: var(--int8); }
 .p-int4 { fill: var(--int4); }
-.whisker.p-float32 { stroke: var(--float32); }
-.whisker.p-int8 { stroke: var(--int8); }
-.whisker.p-int4 { stroke: var(--int4); }
+.whisker.p-float32, .stick.p-float32 { stroke: var(--float32); }
+.whisker.p-int8, .stick.p-int8 { stroke: var(--int8); }
+.whisker.p-int4, .stick.p-int4 { stroke: var(--int4); }
 .bar { fill: var(--int8); }
 .bar-back { fill: var(--line); }
 .barred { white-space: nowrap; }
