@@ -69,4 +69,4 @@ def _log_ticks(low: float, high: float) -> tuple[float, ...]:
         ticks = [tick for tick in ticks if low <= tick <= high]
         if 2 <= len(ticks) <= 6:
             return tuple(ticks)
-    return tuple(ticks[:: max(1, len(ticks) // 6)])
+    return tuple(ticks[:: math.ceil(len(ticks) / 6)])

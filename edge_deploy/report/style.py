@@ -44,7 +44,7 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 td { max-width: 26rem; overflow-wrap: break-word; }
 table.layers td:first-child { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .8rem; }
 tr.changed td { background: color-mix(in srgb, var(--fair) 12%, transparent); }
-small { font-size: .8rem; color: var(--soft); display: block; white-space: nowrap; }
+small { font-size: .9em; color: var(--soft); display: block; white-space: nowrap; }
 .badge {
   border: 1px solid currentColor; border-radius: .75rem; padding: 0 .5rem; font-size: .8rem;
   white-space: nowrap;
