@@ -15,6 +15,7 @@ import numpy as np
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.executorch.recommender_layers import Asked, dense_outcomes, recommender_graph, table_outcomes
 from converters.executorch.recommender_module import Group, build_module, group_lookups
+from converters.executorch.recommender_readback import read_back
 from converters.executorch.recommender_tables import StackedTables, check_finite, check_half_a_step, stack_tables
 from converters.recommender.model import Recommender, load
 from edge_deploy.core.artifact import Signature
@@ -57,9 +58,6 @@ def lower(request: LowerRequest) -> Lowered:
         stack_tables([arrays[model.tables[t].weight] for t in group.tables], bits=group.bits, scale=spec.table_scale)
         for group in groups
     )
-    for group, tables in zip(groups, stacked, strict=True):
-        own = [model.tables[index] for index in group.tables]
-        check_half_a_step(tables, [table.name for table in own], [arrays[table.weight] for table in own])
     names = _group_names(model, groups)
     module = build_module(model, arrays, groups, stacked, wanted.bits)
     inputs = _ordered(model, captured)
@@ -67,6 +65,9 @@ def lower(request: LowerRequest) -> Lowered:
     kept = _export(graph, inputs, captured.batches)
     _put_tables(graph, stacked)
     written = write_program(_export(graph, inputs, captured.batches), request.folder, keep=kept)
+    for group, tables in zip(groups, read_back(request.folder / "model.pte", stacked), strict=True):
+        own = [model.tables[index] for index in group.tables]
+        check_half_a_step(tables, [table.name for table in own], [arrays[table.weight] for table in own])
     facts = read_facts(request.folder / "model.pte")
     outcomes = (
         *table_outcomes(model, groups, stacked, names, wanted),
