@@ -12,7 +12,7 @@ from converters.loading.file_kind import file_kind
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.require import require
 
-__all__ = ["check_safe", "read_config"]
+__all__ = ["check_safe", "layers_of_class", "read_config"]
 
 # What a TFOpLambda layer of an old file may name. TensorFlow also exports functions that read and write files.
 SAFE_TF_MODULES = frozenset({"__operators__", "bitwise", "image", "linalg", "math", "nn", "quantization", "signal"})
@@ -82,6 +82,16 @@ def check_safe(path: Path, config: dict[str, Any]) -> None:
         raise Unsupported(f"{path}: holds layers that cannot be loaded safely.", refusals=tuple(refusals))
 
 
+def layers_of_class(config: dict[str, Any], name: str) -> tuple[str, ...]:
+    """Names of the layers whose class has this name, with or without its registered package."""
+    return tuple(
+        str(node["config"].get("name", name))
+        for node in _nodes(config)
+        if str(node.get("class_name")).rpartition(">")[2] == name.rpartition(">")[2]
+        and isinstance(node.get("config"), dict)
+    )
+
+
 def _is_safe_tf_function(function: str) -> bool:
     parts = function.removeprefix("compat.v1.").removeprefix("compat.v2.").split(".")
     if len(parts) == 1:
@@ -96,6 +106,8 @@ def _nodes(value: Any) -> Iterator[dict[str, Any]]:
         if isinstance(item, dict):
             if "class_name" in item:
                 yield item
+            if item.get("class_name") == "Lambda":
+                continue  # what is inside is its code
             stack.extend(reversed(list(item.values())))
         elif isinstance(item, list):
             stack.extend(reversed(item))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from converters.loading.file_kind import file_kind
-from converters.loading.keras_file import check_safe, read_config
+from converters.loading.keras_file import check_safe, layers_of_class, read_config
 from edge_deploy.core.errors import BadInput, EdgeDeployError, Refusal, ToolchainError, Unsupported
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import DType, TensorInfo
@@ -19,6 +21,7 @@ from edge_deploy.core.tensor import DType, TensorInfo
 __all__ = ["KerasLoader", "LoadedKeras", "dtype_name", "load_keras"]
 
 KerasLoader: TypeAlias = Literal["keras", "tf_keras"]
+UNKNOWN_CLASS = re.compile(r"(?:Unknown layer:? '?|Could not locate (?:class|function) ')([\w>]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +42,9 @@ class LoadedKeras:
 
     def call(self, arrays: list[Any]) -> list[Any]:
         """The outputs for inputs in call order, in inference mode."""
-        keyed = isinstance(
-            getattr(self.model, "_inputs_struct", None) or getattr(self.model, "_nested_inputs", None), dict
-        )
         feed: Any = arrays[0] if len(arrays) == 1 else arrays
-        if keyed:
+        # The structure of the inputs as Keras 3 and tf_keras keep it; a model may want them by name.
+        if any(isinstance(getattr(self.model, name, None), dict) for name in ("_inputs_struct", "_nested_inputs")):
             feed = {info.name: array for info, array in zip(self.inputs, arrays, strict=True)}
         tree = require("tensorflow", extra="export-tflite").nest
         return list(tree.flatten(self.model(feed, training=False)))
@@ -153,38 +154,25 @@ def _check_finite(path: Path, model: Any) -> None:
 
 
 def _refusal(path: Path, config: dict[str, Any], reasons: dict[str, Exception]) -> EdgeDeployError:
-    texts = {loader: _reason(error) for loader, error in reasons.items()}
-    unknown = [
-        found.group(1)
-        for error in reasons.values()
-        if (found := re.search(r"Unknown layer:? '?([\w>]+)'?", str(error)))
-    ]
-    unknown += [
-        found.group(1)
-        for error in reasons.values()
-        if (found := re.search(r"Could not locate (?:class|function) '([\w>]+)'", str(error)))
-    ]
-    told = "; ".join(f"{loader}: {text}" for loader, text in texts.items())
-    if unknown and (len(reasons) == 1 or len(set(unknown)) == 1 or "TFOpLambda" not in unknown):
-        name = next(item for item in unknown if item != "TFOpLambda") if set(unknown) != {"TFOpLambda"} else unknown[0]
-        return Unsupported(
-            f"{path}: needs a class that Keras does not have; code beside the model file is never loaded ({told}).",
-            refusals=(
-                Refusal(
-                    layer=name,
-                    op=name,
-                    reason="custom class",
-                    remedy="rebuild the model from layers of Keras and save it",
-                ),
-            ),
+    told = "; ".join(f"{loader}: {_reason(error)}" for loader, error in reasons.items())
+    custom = {name for error in reasons.values() for name in UNKNOWN_CLASS.findall(str(error))} - {"TFOpLambda"}
+    if custom:
+        refusals = tuple(
+            Refusal(
+                layer=layer, op=name, reason="custom class", remedy="rebuild it from layers of Keras and save again"
+            )
+            for name in sorted(custom)
+            for layer in layers_of_class(config, name) or (name,)
         )
-    damaged = any(
-        isinstance(error, (OSError, EOFError, KeyError)) or "truncated" in str(error) for error in reasons.values()
-    )
-    if damaged:
-        return BadInput(f"{path}: is truncated or damaged ({told}).")
+        return Unsupported(
+            f"{path}: needs a class that Keras does not have; code beside the model file is never loaded.",
+            refusals=refusals,
+        )
+    damaged = (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+    if any(isinstance(error, damaged) for error in reasons.values()):
+        return BadInput(f"{path}: is truncated or damaged ({told}); copy it again from its origin.")
     version = config.get("keras_version") or "unknown"
-    return ToolchainError(f"{path}: neither Keras can load it (written by Keras {version}). {told}.")
+    return ToolchainError(f"{path}: neither Keras 3 nor tf_keras can load it (written by Keras {version}). {told}.")
 
 
 def _reason(error: Exception) -> str:
