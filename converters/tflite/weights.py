@@ -20,8 +20,10 @@ __all__ = ["WeightStore", "weight_axis"]
 # below 2^-32 and gemmlowp-style kernels lose their precision; a channel whose multiplier is below 2^-24 cannot move an
 # 8-bit output by half a step, so its scale may be widened for free.
 SMALLEST_MULTIPLIER = 2.0**-24
-# Half of the INT32 range is kept for the sum of products that is added to the bias.
-LARGEST_BIAS = 2.0**30
+# Far inside INT32: room for the sum of products, for XNNPACK's INT4 kernels, which compute sixteen times the sum and
+# silently overflow from 2^27 on, and for kernels that carry the bias in float32, exact up to here. A channel whose bias
+# is larger has weights that hardly count beside it, so a wider scale loses nothing.
+LARGEST_BIAS = 2.0**24
 
 
 def weight_axis(node: Node) -> int:
