@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from converters.capture import capture, run_float
-from converters.contracts import CaptureRequest
+from converters.contracts import Captured, CaptureRequest
 from converters.samples import spool
 from converters.verify import compare_arrays
 from edge_deploy.api.convert import convert
@@ -43,6 +43,18 @@ class Net:
     stock: tuple[str, ...]
     weights: str | None = None
     inputs: tuple[str, ...] = ()
+
+
+def development_data() -> Path:
+    """The folder of development models and data sets.
+
+    Raises:
+        BadInput: EDGE_DEPLOY_DATA does not name it.
+    """
+    data = os.environ.get("EDGE_DEPLOY_DATA")
+    if not data or not Path(data).is_dir():
+        raise BadInput("EDGE_DEPLOY_DATA: must name the folder of development models and data sets.")
+    return Path(data)
 
 
 def nets(data: Path) -> tuple[Net, ...]:
@@ -133,14 +145,24 @@ def _stock_rows(net: Net) -> list[dict[str, Any]]:
             _say(f"{net.name}: {stock}")
             file = work / ("stock.pte" if stock == "PT2E" else "stock.tflite")
             try:
-                _make_stock(stock, net, captured.program, work, cal, file)
+                make_stock(stock, net, captured, work, cal, file)
                 rows.append({"stock": stock, **_stock_figures(file, captured.inputs[0], feeds, answers, labels)})
             except EdgeDeployError as error:
                 rows.append({"stock": stock, "failed": str(error)[:300]})
         return rows
 
 
-def _make_stock(stock: str, net: Net, program: Path | None, work: Path, calibration: Path, file: Path) -> None:
+def make_stock(stock: str, net: Net, captured: Captured, work: Path, calibration: Path, file: Path) -> None:
+    """Convert the net with a stock toolchain, in a child process, into `file`.
+
+    Args:
+        stock: "TensorFlow", "PT2E" or "ai-edge-quantizer".
+        calibration: npz in the source's terms.
+
+    Raises:
+        ToolchainError: It failed.
+    """
+    program = captured.program
     name = f"{net.name} by {stock}"
     module = "edge_deploy.bench.stock"
     if stock == "TensorFlow":
@@ -156,7 +178,7 @@ def _make_stock(stock: str, net: Net, program: Path | None, work: Path, calibrat
         folder = work / "float"
         folder.mkdir()
         arguments = {"program": program, "folder": folder}
-        made = run_in_child("edge_deploy.bench.stock:litert_torch_float", arguments, stage=name)
+        made = run_in_child(f"{module}:litert_torch_float", arguments, stage=name)
         arguments = {"float_tflite": made, "calibration": nhwc, "out": file}
         run_in_child(f"{module}:ai_edge_quantizer_int8", arguments, stage=name)
 
@@ -263,18 +285,16 @@ def _wanted(ours: dict[str, Any], row: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Make or complete the table and print it as Markdown; 1 when something wanted is not met."""
-    data = os.environ.get("EDGE_DEPLOY_DATA")
-    if not data or not Path(data).is_dir():
-        raise BadInput("EDGE_DEPLOY_DATA: must name the folder of development models and data sets.")
+    data = development_data()
     fresh = "--fresh" in arguments
     only = [word for word in arguments if not word.startswith("--")]
     found: dict[str, Any] = {}
-    for net in nets(Path(data)):
+    for net in nets(data):
         if not only or net.name in only:
             found[net.name] = kept(HOME / "rows", net.name, lambda net=net: net_row(net), fresh=fresh)  # type: ignore[misc]  # bound early
     for name in ("bank_marketing", "movielens_100k"):
         if not only or name in only:
-            found[name] = kept(HOME / "rows", name, lambda name=name: click_row(name, Path(data)), fresh=fresh)  # type: ignore[misc]  # bound early
+            found[name] = kept(HOME / "rows", name, lambda name=name: click_row(name, data), fresh=fresh)  # type: ignore[misc]  # bound early
     columns = ("model", "artifact", "kB", "float -> artifact", "difference (95 %)", "agreement", "SNR dB", "wanted")
     lines = [line for name, row in found.items() for line in _print(name, row)]
     print(f"revision {revision()}\n")

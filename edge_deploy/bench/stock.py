@@ -55,13 +55,50 @@ def ai_edge_quantizer_int8(float_tflite: str, calibration: str, out: str) -> Non
     _ai_edge_quantizer(float_tflite, manager, list(_samples(calibration)), out)
 
 
-def ai_edge_quantizer_int4_recommender(float_tflite: str, out: str) -> None:
-    """ai-edge-quantizer's smallest sound recommender: INT4 tables, dynamic INT8 fully connected layers."""
+def ai_edge_quantizer_dlrm(program: str, folder: str, out: str) -> None:
+    """ai-edge-quantizer's smallest sound DLRM of an exported program: INT4 tables, dynamic INT8 linears."""
+    torch = require("torch", extra="export-tflite")
+    litert_torch = require("litert_torch", extra="export-tflite")
+    captured = torch.export.load(program)
+    float_tflite = str(Path(folder) / "stock_float.tflite")
+    litert_torch.convert(captured.module(), captured.example_inputs[0]).export(float_tflite)
     manager = require("ai_edge_quantizer.recipe_manager", extra="dev").RecipeManager()
     names = require("ai_edge_quantizer.qtyping", extra="dev").TFLOperationName
     manager.add_dynamic_config(regex=".*", operation_name=names.FULLY_CONNECTED, num_bits=8)
     manager.add_dynamic_config(regex=".*", operation_name=names.EMBEDDING_LOOKUP, num_bits=4)
     _ai_edge_quantizer(float_tflite, manager, None, out)
+
+
+def planted_dlrm(rows: list[int], folder: str) -> None:
+    """Write weights.pt and planted_dlrm.py of an untrained DLRM (13 dense, dim 16) whose logits spread like real ones.
+
+    Clicks drawn from its own probabilities give every conversion of it an AUC to keep.
+    """
+    from edge_deploy.zoo import dlrm
+
+    torch = require("torch", extra="run-executorch")
+    config = dlrm.DlrmConfig(dense_features=13, table_rows=tuple(rows), bottom=(512, 256, 64), top=(512, 256))
+    model = dlrm.build(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2 and weight.shape[0] in rows:
+                weight.copy_(torch.randn(weight.shape, generator=generator) * 0.25)
+        dense = torch.randn(2000, 13, generator=generator)
+        ids = torch.stack([torch.randint(0, size, (2000,), generator=generator) for size in rows], 1)
+        probability = model(dense, ids).clamp(1e-6, 1 - 1e-6)
+        logits = torch.log(probability / (1 - probability))
+        last = [module for module in model.modules() if isinstance(module, torch.nn.Linear)][-1]
+        gain = float(2.0 / logits.std())
+        last.weight.mul_(gain)
+        last.bias.copy_(last.bias * gain - float(logits.mean()) * gain - 1.0)
+    torch.save(model.state_dict(), Path(folder) / "weights.pt")
+    Path(folder, "planted_dlrm.py").write_text(
+        "from edge_deploy.zoo import dlrm\n\n\ndef model():\n"
+        f"    return dlrm.build(dlrm.DlrmConfig(dense_features=13, table_rows={tuple(rows)!r}, "
+        "bottom=(512, 256, 64), top=(512, 256)))\n",
+        encoding="utf-8",
+    )
 
 
 def _ai_edge_quantizer(float_tflite: str, manager: Any, samples: list[dict[str, np.ndarray]] | None, out: str) -> None:
