@@ -14,7 +14,7 @@ import numpy as np
 from edge_deploy.core.require import require
 
 __all__ = [
-    "ai_edge_quantizer_int4_recommender",
+    "ai_edge_quantizer_dlrm",
     "ai_edge_quantizer_int8",
     "litert_torch_float",
     "pt2e_int8",
