@@ -23,7 +23,10 @@ def command(
     if as_json:
         print_json(report)
         return
-    print(f"{report.path}: {report.format}, {human_bytes(report.bytes)}; loads: {report.loads}")
+    loads = f"{report.loads} ({report.runtime})" if report.runtime else report.loads
+    print(f"{report.path}: {report.format}, {human_bytes(report.bytes)}; loads: {loads}")
+    stored = ", ".join(f"{kind} {human_bytes(count)}" for kind, count in report.weight_bytes.items())
+    print(f"  weights: {stored or 'none'}")
     for signature in report.signatures:
         for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
             for tensor in tensors:
@@ -41,11 +44,13 @@ def command(
             fact.activation_dtype,
             fact.runs_on,
         )
-        for fact in report.facts
+        for fact in report.layers
     ]
     columns = ("layer", "operator", "weights", "bits each", "scales", "bytes", "activations", "runs on")
-    print_table(f"{len(report.facts)} layers", columns, rows)
+    print_table(f"{len(report.layers)} layers", columns, rows)
     for problem in report.problems:
         print(f"problem: {problem}")
-    if report.problems or not report.is_usable:
+    for warning in report.warnings:
+        print(f"note: {warning}")
+    if report.problems or report.loads not in ("yes", "not tried"):
         raise typer.Exit(3)

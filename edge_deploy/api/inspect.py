@@ -1,0 +1,29 @@
+"""Look into a model file or an artifact's model, wherever it comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_deploy.core.artifact import MANIFEST
+from edge_deploy.core.errors import BadInput
+from runtimes.folder import artifact_file, check_files, read_artifact
+from runtimes.inspect import FileReport
+from runtimes.inspect import inspect as inspect_file
+
+__all__ = ["FileReport", "inspect"]
+
+
+def inspect(path: Path) -> FileReport:
+    """What the file, or the model file of the artifact folder, contains, and whether its runtime loads it.
+
+    Raises:
+        BadInput: Not a .tflite or .pte file or an artifact, damaged, or another file than the manifest says.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return inspect_file(path)
+    if not (path / MANIFEST).is_file():
+        raise BadInput(f"{path}: is no artifact (no {MANIFEST}); name a .tflite or .pte file, or an artifact's folder.")
+    artifact = read_artifact(path)
+    check_files(path, artifact)
+    return inspect_file(artifact_file(path, artifact.model_file.path))
