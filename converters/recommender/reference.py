@@ -8,7 +8,7 @@ import numpy as np
 
 from converters.recommender.model import Activation, Dense, Lookup, Recommender
 
-__all__ = ["Trace", "apply_dense", "looked_up", "run_reference", "trace_reference"]
+__all__ = ["Trace", "activate", "apply_dense", "looked_up", "run_reference", "trace_reference"]
 
 Trace = dict[str, np.ndarray]
 
@@ -32,20 +32,20 @@ def trace_reference(
 ) -> Trace:
     """All intermediate values by name, each with the batch first.
 
-    Names: each Dense by its own name, "lookup:K", "pairs", "top_input", "logit" (before the output activation),
-    "output".
+    Names: each Dense by its own name and, before its activation, as NAME/linear; "lookup:K", "pairs",
+    "top_input", "logit" (before the output activation), "output".
     """
     trace: Trace = {}
     bottom: np.ndarray | None = None
     if model.dense_input is not None and model.bottom:
         bottom = np.asarray(feeds[model.dense_input], np.float32).reshape(batch, -1)
         for dense in model.bottom:
-            bottom = trace[dense.name] = apply_dense(bottom, dense, arrays)
+            bottom = _layer(bottom, dense, arrays, trace)
     for index, lookup in enumerate(model.lookups):
         trace[f"lookup:{index}"] = looked_up(model, lookup, arrays, feeds, batch=batch)
     trace["top_input"] = top = _interact(model, feeds, bottom, trace, batch=batch)
     for dense in model.top:
-        top = trace[dense.name] = apply_dense(top, dense, arrays)
+        top = _layer(top, dense, arrays, trace)
     trace["logit"] = top
     trace["output"] = activate(top, model.output_activation)
     return trace
@@ -102,12 +102,18 @@ def looked_up(
     return pooled
 
 
+def _layer(x: np.ndarray, dense: Dense, arrays: Mapping[str, np.ndarray], trace: Trace) -> np.ndarray:
+    linear = trace[f"{dense.name}/linear"] = apply_dense(x, dense, arrays)
+    trace[dense.name] = activate(linear, dense.activation)
+    return trace[dense.name]
+
+
 def apply_dense(x: np.ndarray, dense: Dense, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """One fully connected layer on [batch, in]."""
+    """One fully connected layer on [batch, in], before its activation."""
     y: np.ndarray = x @ np.asarray(arrays[dense.weight]).T
     if dense.bias is not None:
         y = y + arrays[dense.bias]
-    return activate(y, dense.activation)
+    return y
 
 
 def activate(x: np.ndarray, activation: Activation) -> np.ndarray:

@@ -55,8 +55,9 @@ class Emitter:
     def constant(self, name: str, values: np.ndarray, **quantization: Any) -> Constant:
         """A small constant, held in memory; the same values under the same name are stored once."""
         array = np.ascontiguousarray(values)
-        key = (name, str(array.dtype), array.shape, array.tobytes())
-        if not quantization and key in self._small:
+        scale = np.asarray(quantization.get("scale", ()), np.float32).tobytes()
+        key = (name, str(array.dtype), array.shape, array.tobytes() + scale)
+        if key in self._small:
             return self._small[key]
         buffer = self._buffer(np.frombuffer(array.tobytes(), np.uint8))
         made = Constant(name=name, shape=array.shape, kind=str(array.dtype), buffer=buffer, **quantization)

@@ -6,25 +6,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from converters.quantize.uniform import Affine
 from converters.tflite.emit import Constant, Graph
 from converters.tflite.flatbuffer import schema
 
 __all__ = [
     "LARGEST_CONCATENATION",
+    "activation",
     "cast_float",
     "clamp_ids",
     "concatenate",
+    "dequantize",
     "dot_products",
     "elementwise",
     "fully_connected",
     "gather",
     "lookup",
+    "quantization",
     "reduce_sum",
+    "requantize",
+    "relu",
     "reshape",
+    "rows_of",
+    "slice_columns",
     "transpose",
     "unary",
 ]
 
+FIXED = {"LOGISTIC": Affine(scale=1 / 256, zero_point=-128), "TANH": Affine(scale=1 / 128, zero_point=0)}
 LARGEST_CONCATENATION = 10  # inputs that TFLite Micro's kernel takes
 
 
@@ -128,12 +137,20 @@ def lookup(graph: Graph, ids: int, table: Constant, name: str) -> int:
     return out
 
 
-def dot_products(graph: Graph, x: int, y: int, name: str) -> int:
-    """[batch, m, d] and [batch, n, d] to [batch, m, n]."""
+def dot_products(graph: Graph, x: int, y: int, name: str, *, quantized: Affine | None = None) -> int:
+    """[batch, m, d] and [batch, n, d] to [batch, m, n]; INT8 where `quantized` gives the output's scale."""
     batch, m, _ = graph.shape(x)
-    out = graph.tensor(name, (batch, m, graph.shape(y)[1]))
-    graph.op("BATCH_MATMUL", [x, y], [out], "BatchMatMulOptions", adjX=False, adjY=True)
+    out = activation(graph, name, (batch, m, graph.shape(y)[1]), quantized)
+    version = 1 if quantized is None else 2
+    graph.op("BATCH_MATMUL", [x, y], [out], "BatchMatMulOptions", version=version, adjX=False, adjY=True)
     return out
+
+
+def activation(graph: Graph, name: str, shape: tuple[int, ...], quantized: Affine | None) -> int:
+    """A float32 tensor, or an INT8 one with this scale and zero point."""
+    if quantized is None:
+        return graph.tensor(name, shape)
+    return graph.tensor(name, shape, "int8", scale=quantized.scale, zero_point=quantized.zero_point)
 
 
 def reduce_sum(graph: Graph, x: int, axis: int, name: str, *, keep: bool = False, op: str = "SUM") -> int:
@@ -147,21 +164,92 @@ def reduce_sum(graph: Graph, x: int, axis: int, name: str, *, keep: bool = False
 
 
 def unary(graph: Graph, op: str, x: int, name: str) -> int:
-    """LOGISTIC or TANH."""
-    out = _like(graph, x, name, graph.shape(x))
+    """LOGISTIC or TANH; of INT8 with the one output scale that their kernels have."""
+    if _is_int8(graph, x):
+        out = activation(graph, name, graph.shape(x), FIXED[op])
+        graph.op(op, [x], [out], version=2)
+        return out
+    out = graph.tensor(name, graph.shape(x))
     graph.op(op, [x], [out])
     return out
 
 
-def fully_connected(graph: Graph, x: int, weight: Constant, bias: Constant, name: str, *, relu: bool = False) -> int:
-    """[batch, in] times weight [out, in], in float whatever the weight's type: INT8 and INT4 are dynamic."""
-    out = graph.tensor(name, (graph.shape(x)[0], weight.shape[0]))
+def relu(graph: Graph, x: int, name: str) -> int:
+    """max(x, 0), in `x`'s type and scale."""
+    out = _like(graph, x, name, graph.shape(x))
+    graph.op("RELU", [x], [out], version=2 if _is_int8(graph, x) else 1)
+    return out
+
+
+def requantize(graph: Graph, x: int, wanted: Affine | None, name: str) -> int:
+    """`x` in INT8 with this scale and zero point; itself where it has them, or where all is float."""
+    if wanted is None or quantization(graph, x) == wanted:
+        return x
+    out = activation(graph, name, graph.shape(x), wanted)
+    graph.op("QUANTIZE", [x], [out], "QuantizeOptions", version=2 if _is_int8(graph, x) else 1)
+    return out
+
+
+def dequantize(graph: Graph, x: int, name: str) -> int:
+    """`x` in float32."""
+    if not _is_int8(graph, x):
+        return x
+    out = graph.tensor(name, graph.shape(x))
+    graph.op("DEQUANTIZE", [x], [out], "DequantizeOptions", version=2)
+    return out
+
+
+def quantization(graph: Graph, x: int) -> Affine | None:
+    """Scale and zero point of an INT8 tensor; None for others."""
+    held = graph.subgraph.tensors[x].quantization
+    if not _is_int8(graph, x) or held is None:
+        return None
+    return Affine(scale=float(held.scale[0]), zero_point=int(held.zeroPoint[0]))
+
+
+def slice_columns(graph: Graph, x: int, start: int, length: int, name: str) -> int:
+    """Columns [start, start + length) of [batch, columns]."""
+    batch, columns = graph.shape(x)
+    if (start, length) == (0, columns):
+        return x
+    out = _like(graph, x, name, (batch, length))
+    begin = graph.values(f"{name}/begin", np.array([0, start], np.int32))
+    end = graph.values(f"{name}/end", np.array([batch, start + length], np.int32))
+    strides = graph.values("unit_strides", np.ones(2, np.int32))
+    graph.op("STRIDED_SLICE", [x, begin, end, strides], [out], "StridedSliceOptions")
+    return out
+
+
+def rows_of(graph: Graph, table: Constant, ids: int, name: str, quantized: Affine | None) -> int:
+    """Rows of a table by ids of any shape, in the table's type: [*ids, dim]."""
+    out = activation(graph, name, (*graph.shape(ids), table.shape[1]), quantized)
+    graph.op("GATHER", [graph.use(table), ids], [out], "GatherOptions", version=1 if quantized is None else 2, axis=0)
+    return out
+
+
+def fully_connected(
+    graph: Graph,
+    x: int,
+    weight: Constant,
+    bias: Constant,
+    name: str,
+    *,
+    relu: bool = False,
+    quantized: Affine | None = None,
+) -> int:
+    """[batch, in] times weight [out, in]; on floats INT8 and INT4 weights are dynamic.
+
+    Args:
+        quantized: Scale and zero point of the output of a full-integer layer.
+    """
+    out = activation(graph, name, (graph.shape(x)[0], weight.shape[0]), quantized)
+    dynamic = 1 if weight.kind == "float32" else 12
     graph.op(
         "FULLY_CONNECTED",
         [x, graph.use(weight), graph.use(bias)],
         [out],
         "FullyConnectedOptions",
-        version=1 if weight.kind == "float32" else 12,
+        version=dynamic if quantized is None else 4,
         fusedActivationFunction=schema().ActivationFunctionType.RELU if relu else 0,
     )
     return out

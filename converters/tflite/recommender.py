@@ -25,7 +25,7 @@ from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.toolchain import versions
 
-__all__ = ["emit_hybrid", "lower", "signatures_of"]
+__all__ = ["check_weights", "emit_hybrid", "lower", "signatures_of"]
 
 MODEL = "model.tflite"
 OLD_RUNTIME = "tflite-runtime 2.14 computes per-row tables wrongly, without an error; use ai-edge-litert 1.4 or later"
@@ -69,7 +69,7 @@ def emit_hybrid(
     Returns:
         How tables are fused, and for each Dense its bits and why they are not the ones asked.
     """
-    _check_weights(model, arrays)
+    check_weights(model, arrays)
     widths = _dense_widths(model, spec)
     plan = plan_tables(model, spec, absolute_maxima(model, arrays))
     emitter = Emitter("recommender")
@@ -98,7 +98,12 @@ def _add(
     add_hybrid_graph(emitter, model, stored, layers, batch=batch, key=signature_key(batch, batches))
 
 
-def _check_weights(model: Recommender, arrays: Mapping[str, np.ndarray]) -> None:
+def check_weights(model: Recommender, arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse fully connected layers that are not finite.
+
+    Raises:
+        BadInput: All such layers, by name.
+    """
     problems = []
     for dense in (*model.bottom, *model.top):
         held = [arrays[dense.weight], *([arrays[dense.bias]] if dense.bias is not None else [])]

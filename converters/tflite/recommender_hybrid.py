@@ -250,6 +250,5 @@ class _Hybrid:
         if activation in ("sigmoid", "tanh"):
             return ops.unary(self.graph, "LOGISTIC" if activation == "sigmoid" else "TANH", x, name)
         if activation == "relu":
-            zero = self.graph.values(f"{name}/zero", np.zeros(1, np.float32))
-            return ops.elementwise(self.graph, "MAXIMUM", x, zero, name)
+            return ops.relu(self.graph, x, name)
         return x

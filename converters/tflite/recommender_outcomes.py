@@ -9,7 +9,7 @@ from converters.tflite.recommender_tables import Fused, Storage
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome
 from edge_deploy.core.quant_spec import QuantSpec
 
-__all__ = ["outcomes_of"]
+__all__ = ["mcu_outcomes", "outcomes_of"]
 
 GOT: dict[Storage, str] = {
     "float32": "float32",
@@ -69,6 +69,37 @@ def outcomes_of(
                 asked=_word(asked),
                 got="float32" if got == 32 else f"{_word(got)} per-channel, dynamic int8 activations",
                 reason=reason,
+                weight_bits=fact.weight_bits if fact is not None else 0.0,
+                weight_bytes=fact.weight_bytes if fact is not None else 0,
+                runs_on=fact.runs_on if fact is not None else "unknown",
+            )
+        )
+    return tuple(outcomes)
+
+
+def mcu_outcomes(model: Recommender, spec: QuantSpec, facts: tuple[LayerFacts, ...]) -> tuple[LayerOutcome, ...]:
+    """The same for a full-integer file, where every table is a constant of its own."""
+    read = {fact.layer: fact for fact in facts}
+    first = {lookup.table: number for number, lookup in reversed(list(enumerate(model.lookups)))}
+    entries = [
+        (table.name, "GATHER", f"lookup:{first[number]}/rows", spec.bits_for(table.name), "one scale per table")
+        for number, table in enumerate(model.tables)
+    ]
+    entries += [
+        (dense.name, "FULLY_CONNECTED", dense.name, spec.bits_for(dense.name, default=spec.mlp_bits), "per-channel")
+        for dense in (*model.bottom, *model.top)
+    ]
+    outcomes = []
+    for name, op, layer, asked, scales in entries:
+        fact = read.get(layer)
+        width = "float32" if spec.is_float else "int8"
+        outcomes.append(
+            LayerOutcome(
+                layer=name,
+                op=op,
+                asked=_word(asked),
+                got=width if spec.is_float else f"{width}, {scales}, int8 activations",
+                reason=f"TFLite Micro does not run INT4 {op}" if asked == 4 else "",
                 weight_bits=fact.weight_bits if fact is not None else 0.0,
                 weight_bytes=fact.weight_bytes if fact is not None else 0,
                 runs_on=fact.runs_on if fact is not None else "unknown",

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from converters.recommender.model import Recommender
+from converters.quantize.uniform import Affine
+from converters.recommender.model import Recommender, Table
 from converters.tflite.emit import Constant, Emitter
-from converters.tflite.recommender_tables import Fused, quantize_rows, row_chunks, row_scales, table_scale
+from converters.tflite.recommender_tables import Fused, Storage, quantize_rows, row_chunks, row_scales, table_scale
 
-__all__ = ["TABLES_METADATA", "StoredTables", "store_tables"]
+__all__ = ["TABLES_METADATA", "StoredTables", "note_table", "store_own_table", "store_tables"]
 
 TABLES_METADATA = "edge_deploy.tables"
 
@@ -38,26 +39,66 @@ def store_tables(
 ) -> tuple[StoredTables, ...]:
     """The constants of all fused tables, streamed when the file is written."""
     stored = tuple(_store(emitter, fused, [arrays[model.tables[n].weight] for n in fused.tables]) for fused in plan)
-    notes = []
-    for entry in stored:
-        fused = entry.fused
-        for place, number in enumerate(fused.tables):
-            notes.append(
-                {
-                    "name": model.tables[number].name,
-                    "tensor": entry.table.name,
-                    "storage": fused.storage,
-                    "start": fused.starts[place],
-                    "rows": model.tables[number].rows,
-                    "dim": fused.dim,
-                    "row_scales": None if entry.row_scales is None else entry.row_scales.name,
-                    "table_scales": None if entry.table_scales is None else f"{fused.name}/factors",
-                    # Ids of the fused look-up stand in the order of look-ups; the first id of this table's.
-                    "place": _first_id(model, fused, number),
-                }
-            )
+    notes = [
+        note_table(
+            model.tables[number],
+            entry.table.name,
+            entry.fused.storage,
+            start=entry.fused.starts[place],
+            row_scales=None if entry.row_scales is None else entry.row_scales.name,
+            table_scales=None if entry.table_scales is None else f"{entry.fused.name}/factors",
+            place=_first_id(model, entry.fused, number),
+        )
+        for entry in stored
+        for place, number in enumerate(entry.fused.tables)
+    ]
     emitter.metadata(TABLES_METADATA, json.dumps(notes))
     return stored
+
+
+def note_table(
+    table: Table,
+    tensor: str,
+    storage: Storage,
+    *,
+    start: int = 0,
+    row_scales: str | None = None,
+    table_scales: str | None = None,
+    place: int = 0,
+) -> dict[str, object]:
+    """Where a table stands in the file, for readers.
+
+    Args:
+        tensor: The constant that holds its rows, from row `start` on.
+        row_scales: Constant with a float32 scale for each row of `tensor`.
+        table_scales: Constant that looked-up vectors are multiplied with; this table's factor is at `place`, because
+            ids of a fused look-up stand in the order of look-ups.
+    """
+    return {
+        "name": table.name,
+        "tensor": tensor,
+        "storage": storage,
+        "start": start,
+        "rows": table.rows,
+        "dim": table.dim,
+        "row_scales": row_scales,
+        "table_scales": table_scales,
+        "place": place,
+    }
+
+
+def store_own_table(emitter: Emitter, name: str, weight: np.ndarray, scale: Affine | None) -> Constant:
+    """A table that is not fused with others, in INT8 with one scale, or in float."""
+    if scale is None:
+        return emitter.streamed(name, weight.shape, "float32", lambda: _each([weight], lambda rows, _: rows))
+    step = np.float32(scale.scale)
+    return emitter.streamed(
+        name,
+        weight.shape,
+        "int8",
+        lambda: _each([weight], lambda rows, _: quantize_rows(rows, np.full(len(rows), step), 8, rows.shape[1])),
+        scale=np.array([step]),
+    )
 
 
 def _store(emitter: Emitter, fused: Fused, weights: list[np.ndarray]) -> StoredTables:
