@@ -138,7 +138,8 @@ class Builder:
         shape = (1,) * (4 - len(value.shape)) + value.shape
         if len(value.shape) < 4:
             value = self.emit(f"{name}_expand", lambda x: x.reshape(shape), [value], shape=shape)
-        moved = self.emit(f"{name}_nchw", lambda x: x.permute(TO_IMAGE), [value], shape=shape)
+        # Contiguous, or torch takes the view for a channels-last image, whose pooling ends in a portable as_strided.
+        moved = self.emit(f"{name}_nchw", lambda x: x.permute(TO_IMAGE).contiguous(), [value], shape=shape)
         return replace(moved, layout="image", is_nonnegative=value.is_nonnegative)
 
     def _plain(self, value: Value) -> Value:

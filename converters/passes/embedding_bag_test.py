@@ -240,6 +240,8 @@ def test_the_rewritten_program_runs_on_executorch(form):
     model = One(mode="sum", padding_idx=7).eval()
     program = rewrite_program(torch.export.export(model, (), arguments))
     lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
-    method = Runtime.get().load_program(lowered.buffer).load_method("forward")
+    content = lowered.buffer  # the runtime reads from it while it runs
+    loaded = Runtime.get().load_program(content)
+    method = loaded.load_method("forward")
     found = method.execute(list(arguments.values()))[0]
     torch.testing.assert_close(found, model(**arguments), atol=1e-6, rtol=0)
