@@ -1,0 +1,87 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def run(*words, cwd=None, timeout=600):
+    """The command as a user types it: exit code, stdout, stderr."""
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_deploy.cli.main", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=timeout,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_help_names_every_command_and_exit_code():
+    code, out, _ = run("--help")
+    assert code == 0
+    for word in ("convert", "inspect", "verify", "benchmark", "report", "doctor", "list", "demo", "8 verification"):
+        assert word in out
+
+
+def test_a_misspelt_option_is_a_usage_error():
+    code, out, err = run("convert", "net.h5", "--percision", "int8")
+    assert (code, out) == (2, "")
+    assert "--precision" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["convert", "missing.h5"], "missing.h5"),
+        (["convert"], "name one model"),
+        (["convert", "net.h5", "--to", "tflit"], "did you mean tflite?"),
+        (["inspect", "missing.tflite"], "no such file"),
+        (["verify", "nowhere"], "nowhere"),
+        (["benchmark", "nowhere"], "nowhere"),
+        (["report", "nowhere"], "holds no artifact"),
+    ],
+)
+def test_bad_input_ends_with_its_code_and_a_message_without_traceback(tmp_path, words, problem):
+    (tmp_path / "net.h5").write_bytes(b"not a model")
+    code, out, err = run(*words, cwd=tmp_path)
+    assert (code, out) == (3, "")
+    assert problem in err
+    assert "Traceback" not in err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["net.h5"]
+
+
+def test_a_file_that_is_no_model_is_named_with_what_it_is(tmp_path):
+    (tmp_path / "net.h5").write_bytes(b"PK\x03\x04 but not really")
+    code, _, err = run("convert", "net.h5", cwd=tmp_path)
+    assert code == 3
+    assert "net.h5" in err
+
+
+def test_an_error_is_also_json_on_request(tmp_path):
+    code, out, err = run("inspect", "missing.tflite", "--json", cwd=tmp_path)
+    assert code == 3
+    assert json.loads(out)["error"]["class"] == "BadInput"
+    assert "no such file" in err
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    code, _, err = run("--debug", "inspect", "missing.tflite", cwd=tmp_path)
+    assert code == 3
+    assert "Traceback" in err
+
+
+def test_list_tells_what_there_is_as_json():
+    code, out, _ = run("list", "--json")
+    known = json.loads(out)
+    assert code == 0
+    assert known["targets"] == ["executorch", "tflite"]
+    assert known["precisions"] == ["float32", "int8", "int4"]
+
+
+def test_doctor_looks_at_the_installation():
+    code, out, _ = run("doctor", "--json")
+    findings = json.loads(out)["findings"]
+    assert code == int(any(finding["level"] == "problem" for finding in findings))
+    assert any("Python" in finding["text"] for finding in findings)
