@@ -22,6 +22,7 @@ from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, EdgeDeployError, error_from_json, error_to_json
 from edge_deploy.core.serde import from_json, to_json
 from edge_deploy.core.tensor import TensorInfo
+from edge_deploy.core.units import format_bytes
 from runtimes.folder import artifact_file, read_artifact
 
 __all__ = ["Subject", "Turn", "benchmark", "measure_in_turns", "read_subject"]
@@ -29,7 +30,7 @@ __all__ = ["Subject", "Turn", "benchmark", "measure_in_turns", "read_subject"]
 FORMATS = {".tflite": "tflite", ".pte": "executorch", ".onnx": "onnx", ".pt2": "torch"}
 LOAD_TIMEOUT_S = 600.0
 RUN_TIMEOUT_S = 1800.0
-PROFILED_RUNS = 20
+PROFILED = {"runs": 10, "repeats": 5}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +109,7 @@ def benchmark(
         raise BadInput(*problems)
     where = find_device(device)
     subjects = [read_subject(path) for path in (*artifacts, *against)]
+    _check_fit(subjects, where)
     with ExitStack() as stack:
         transport: Transport = registry.load("device_tests.transports", where.transport).connect()
         stack.callback(transport.close)
@@ -133,6 +135,19 @@ def benchmark(
             seed=seed,
             progress=progress,
         )
+
+
+def _check_fit(subjects: Sequence[Subject], device: Device) -> None:
+    """Refuse before anything is sent what the device cannot hold."""
+    rooms = [("flash", device.flash_bytes), ("memory", device.ram_bytes if device.flash_bytes is None else None)]
+    problems = [
+        f"{subject.path}: {format_bytes(subject.model_bytes)}, {device.name} has {format_bytes(room)} of {what}."
+        for subject in subjects
+        for what, room in rooms
+        if room is not None and subject.model_bytes > room
+    ]
+    if problems:
+        raise BadInput(*problems)
 
 
 def read_subject(path: Path) -> Subject:
@@ -222,7 +237,7 @@ def measure_in_turns(
     for turn, begun, warm, rounds_s in zip(turns, loaded, warmed, values, strict=True):
         # Memory is read before the layers are profiled, because a profiler keeps what it sees.
         state = _ask(turn, {"do": "state"}, timeout_s=RUN_TIMEOUT_S)
-        layer_s = _ask(turn, {"do": "layers", "runs": PROFILED_RUNS}, timeout_s=RUN_TIMEOUT_S)["layer_s"]
+        layer_s = _ask(turn, {"do": "layers", **PROFILED}, timeout_s=RUN_TIMEOUT_S)["layer_s"]
         unsteady = () if warm["steady"] else ("warm-up ended before the latency was steady within 5 %",)
         reports.append(
             BenchmarkReport(

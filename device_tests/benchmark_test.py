@@ -178,6 +178,24 @@ def test_the_host_is_described_by_what_it_is():
     assert host.ram_bytes > 1 << 20
 
 
+def test_what_a_device_cannot_hold_is_refused_before_it_is_sent(folder, tmp_path):
+    (tmp_path / "tiny.toml").write_text(
+        'kind = "emulated"\nisa = "armv7e-m"\ncores = 1\nram = "32 KiB"\nflash = "64 b"\n'
+    )
+    with pytest.raises(BadInput, match="100 B, tiny has 64 B of flash"):
+        benchmark([folder], device=str(tmp_path / "tiny.toml"))
+
+
+def test_emulated_devices_are_labelled_and_never_compared_with_measured_ones(folder, tmp_path):
+    text = 'kind = "emulated"\nisa = "x86_64"\ncores = 1\nram = "1 GB"\ntransport = "local"\n'
+    (tmp_path / "slow.toml").write_text(text)
+    (emulated,) = benchmark([folder], device=str(tmp_path / "slow.toml"), backend="null", min_seconds=0, rounds=6)
+    (measured,) = benchmark([folder], backend="null", min_seconds=0, rounds=6)
+    assert emulated.provenance == "emulated"
+    with pytest.raises(BadInput, match="different provenance"):
+        ratio(emulated, measured)
+
+
 def test_a_damaged_file_is_refused_when_it_arrives(folder, tmp_path):
     copy = tmp_path / "copy"
     copy.mkdir()

@@ -117,8 +117,15 @@ class Worker:
             self._run(number)
         return {"values_s": _rounded(take_values(self._run, self._clock, plan))}
 
-    def _layers(self, *, runs: int) -> dict[str, Any]:
-        return {"layer_s": self._loaded().layer_seconds(self._sets[0], runs=runs)}
+    def _layers(self, *, runs: int, repeats: int) -> dict[str, Any]:
+        # The median of several means: a single interrupted run would spoil one mean, and with it a layer's share.
+        seen: list[dict[str, float]] = []
+        for number in range(repeats):
+            seconds = self._loaded().layer_seconds(self._sets[number % len(self._sets)], runs=runs)
+            if seconds is None:
+                return {"layer_s": None}
+            seen.append(seconds)
+        return {"layer_s": {name: float(np.median([one.get(name, 0.0) for one in seen])) for name in seen[0]}}
 
     def _state(self) -> dict[str, Any]:
         return {"peak_rss_bytes": peak_rss_bytes(), "load_average": load_average()}

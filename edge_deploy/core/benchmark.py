@@ -82,7 +82,7 @@ class BenchmarkReport:
         load_average_before: Over 1, 5 and 15 minutes; empty where the system does not tell.
         warm_up_s: Seconds of each inference before the values count.
         rounds_s: Seconds per inference, raw, by round. Artifacts of one group took turns within each round.
-        layer_s: Mean seconds per layer; empty with source "none".
+        layer_s: Typical seconds per layer (median of several means); empty with source "none".
         load_s: Opening the session in a fresh process, import of the runtime included.
         base_rss_bytes: Peak resident memory of the process before the model was loaded.
         peak_rss_bytes: The same after the runs; memory-mapped pages of the file count when they were touched.

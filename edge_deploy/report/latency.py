@@ -24,7 +24,7 @@ def latency_section(model: Model) -> Markup | None:
         Column(title="Artifact", cell=lambda r: named(r[0])),
         *(_statistic(name) for name in ("min", "p10", "p50", "p90", "p99", "max", "mean", "std")),
         Column(title="Runs", cell=lambda r: f"{percentiles(r[1]).runs}", numeric=True),
-        Column(title="Load", cell=lambda r: format_seconds(r[1].load_s), numeric=True),
+        Column(title="Import and load", cell=lambda r: format_seconds(r[1].load_s), numeric=True),
         Column(title="Peak memory", cell=lambda r: format_bytes(r[1].peak_rss_bytes), numeric=True),
         Column(title="of it before loading", cell=lambda r: format_bytes(r[1].base_rss_bytes), numeric=True),
         Column(title="Kernels", cell=lambda r: r[1].conditions.kernels),

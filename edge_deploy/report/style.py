@@ -42,7 +42,10 @@ th.number, td.number { text-align: right; white-space: nowrap; }
 .named { white-space: nowrap; }
 .icon { vertical-align: -2px; }
 td { max-width: 26rem; overflow-wrap: break-word; }
-table.layers td:first-child { font-family: ui-monospace, Menlo, Consolas, monospace; font-size: .8rem; }
+table.layers td:first-child {
+  overflow-wrap: anywhere; min-width: 9rem; max-width: 24rem; font-size: .8rem;
+  font-family: ui-monospace, Menlo, Consolas, monospace;
+}
 tr.changed td { background: color-mix(in srgb, var(--fair) 12%, transparent); }
 small { font-size: .9em; color: var(--soft); display: block; white-space: nowrap; }
 .badge {
