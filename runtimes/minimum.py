@@ -10,6 +10,9 @@ from edge_deploy.core.registry import load
 
 __all__ = ["check_minimum_runtime", "is_older"]
 
+# The same interpreter under its new name: every version of it is newer than all of the old one.
+SUCCESSOR = {"tflite-runtime": "ai-edge-litert"}
+
 
 def check_minimum_runtime(artifact: Artifact, *, backend: str) -> None:
     """Compare `artifact.minimum_runtime`, e.g. "ai-edge-litert 1.4", with the runtime that is installed.
@@ -23,6 +26,8 @@ def check_minimum_runtime(artifact: Artifact, *, backend: str) -> None:
         return
     name, version = module.runtime_version()
     oldest = needed[-1]
+    if SUCCESSOR.get(needed[0]) == name:
+        return
     if name != needed[0] or is_older(version, oldest):
         raise Unsupported(
             f"artifact {artifact.name}: {name} {version} is installed, it needs {artifact.minimum_runtime} or newer; "
