@@ -1,0 +1,96 @@
+"""Open a data set for a model: .npz, .npy, or a .toml description of images and labels (see `description`)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_deploy.core.dataset import Dataset, Sample
+from edge_deploy.core.errors import BadInput
+from edge_deploy.core.tensor import TensorInfo
+from edge_deploy.zoo.array_files import open_npy, open_npz
+from edge_deploy.zoo.decoding import decode
+from edge_deploy.zoo.description import Description, Split, read_description
+from edge_deploy.zoo.item_labels import find_labels
+from edge_deploy.zoo.items import Item, find_items
+
+__all__ = ["open_dataset"]
+
+
+def open_dataset(path: Path, *, inputs: tuple[TensorInfo, ...], limit: int | None = None) -> Dataset:
+    """The samples at `path` in the terms of a model with these inputs; decoded one by one as they are asked for.
+
+    Args:
+        limit: Take that many samples at most. Described items come in the order of their bytes' sha256, so that the
+            first ones are a fair sample.
+
+    Raises:
+        BadInput: Nothing there, an unknown kind of file, or data that does not fit description or model.
+        MissingExtra: Images need pillow, which is not installed.
+    """
+    if limit is not None and limit < 1:
+        raise BadInput(f"{path}: limit = {limit}: must be at least 1.")
+    if not path.is_file():
+        raise BadInput(f"{path}: no such file; data sets are .npz or .npy files, or .toml descriptions.")
+    suffix = path.suffix.lower()
+    if suffix == ".npz":
+        return open_npz(path, inputs, limit)
+    if suffix == ".npy":
+        return open_npy(path, inputs, limit)
+    if suffix == ".toml":
+        return _described(path, inputs, limit)
+    raise BadInput(f"{path}: {suffix or 'no suffix'}: data sets are .npz or .npy files, or .toml descriptions.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DescribedDataset:
+    name: str
+    items: tuple[Item, ...]
+    labels: tuple[float, ...] | None
+    description: Description
+    input: TensorInfo
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Sample]:
+        for index, item in enumerate(self.items):
+            values = decode(item.read(), self.description, self.input, where=f"{self.name}: {item.name}")
+            label = None if self.labels is None else self.labels[index]
+            yield Sample(inputs={self.input.name: values}, label=label)
+
+
+def _described(path: Path, inputs: tuple[TensorInfo, ...], limit: int | None) -> Dataset:
+    description = read_description(path)
+    if len(inputs) != 1:
+        names = ", ".join(info.name for info in inputs)
+        raise BadInput(f"{path}: describes one input, the model has {names}; give an .npz with these arrays.")
+    items = find_items(description.items, path.parent)
+    labels = None
+    if description.labels is not None:
+        labels = find_labels(description.labels, path.parent, [item.name for item in items])
+    order = _part(_by_digest(items), description.split)
+    for most in (description.limit, limit):
+        order = order[:most]
+    if not order:
+        raise BadInput(f"{path}: split.part = {description.split.part}: nothing is left of {len(items)} items.")
+    return _DescribedDataset(
+        name=path.name,
+        items=tuple(items[index] for index in order),
+        labels=None if labels is None else tuple(labels[index] for index in order),
+        description=description,
+        input=inputs[0],
+    )
+
+
+def _by_digest(items: list[Item]) -> list[int]:
+    """Places of the items in the order of their bytes' sha256, which is the same everywhere."""
+    digests = [hashlib.sha256(item.read()).digest() for item in items]
+    return sorted(range(len(items)), key=lambda index: (digests[index], index))
+
+
+def _part(order: list[int], split: Split) -> list[int]:
+    first = round(len(order) * split.fraction)
+    return {"all": order, "calibrate": order[:first], "evaluate": order[first:]}[split.part]
