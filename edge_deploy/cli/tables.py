@@ -37,7 +37,7 @@ def _row(artifact: Artifact) -> tuple[str, ...]:
             f"{found.metric} {found.source:.4f} -> {found.artifact:.4f} "
             f"({found.difference:+.4f}, 95 % {found.low:+.4f} to {found.high:+.4f})"
         )
-    changed = sum(outcome.asked != outcome.got for outcome in artifact.outcomes)
+    changed = sum(not outcome.is_as_asked for outcome in artifact.outcomes)
     layers = f"{len(artifact.outcomes)}" + (f", {changed} not as asked" if changed else "")
     return (
         f"{artifact.name} {artifact.format} {artifact.spec.recipe}",

@@ -85,6 +85,11 @@ class LayerOutcome:
     weight_bytes: int = 0
     runs_on: str = "unknown"
 
+    @property
+    def is_as_asked(self) -> bool:
+        """The width is the one asked for; `got` may go on with details, e.g. "int8 per-channel, int8 activations"."""
+        return self.got == self.asked or self.got.startswith(f"{self.asked} ")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
