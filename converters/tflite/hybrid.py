@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from converters.quantize.uniform import quantize_symmetric, symmetric_scales
+from converters.support import lookup
 from converters.tflite.compact import compact
 from converters.tflite.flatbuffer import add_opcode, set_affine, set_constant, tensor_name
 from converters.tflite.lookups import TableStore, cannot_be_table, is_lookup, rewrite_lookup
@@ -69,15 +70,16 @@ def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal | N
     largest = max((view.values(i).size for i in view.float_inputs(node) if view.is_constant(i)), default=0)
     if largest >= LARGE_CONSTANT:
         asked = spec.bits_for(node.layer, default=spec.mlp_bits)
-        reason = f"its stored operand of {largest} values has no dynamic form that this tool knows"
+        reason = f"{lookup('tflite', 'int8-dynamic', node.kind).reason} ({largest} values)"
         return _settled(node, asked, reason if asked != 32 else "", spec, only_float=True)
     return None
 
 
 def _cannot_be_dynamic(view: View, node: Node, bits: int) -> str:
     if bits == 4:
-        if node.kind != "FULLY_CONNECTED":
-            return "dynamic convolutions have no packed INT4 kernel"
+        support = lookup("tflite", "int4-dynamic", node.kind)
+        if support.status == "refused":
+            return support.reason
         if int(view.tensor(node.inputs[1]).shape[-1]) % 2:
             return "a row of its packed INT4 weights would end within a byte"
     return ""

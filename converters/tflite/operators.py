@@ -1,4 +1,7 @@
-"""What the LiteRT kernels demand of each operator in full-integer INT8: one table, and the versions they register."""
+"""What the LiteRT kernels demand of each operator in full-integer INT8: one table, and the versions they register.
+
+Which operators may become INT4, and why others are refused, stands in `support.toml`.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,6 @@ class OperatorRule:
         bias: Position of the bias.
         data: Position of the activations.
         axis: Axis of the weights' output channels.
-        int4: Whether kernels for packed INT4 weights exist.
         output: Demanded scale and zero point of the output ("fixed").
         version: Operator version whose kernel takes INT8.
         symmetric: Positions of constant inputs that must have zero point 0.
@@ -33,7 +35,6 @@ class OperatorRule:
     bias: int = 2
     data: int = 0
     axis: int = 0
-    int4: bool = False
     output: Affine | None = None
     version: int = 1
     symmetric: tuple[int, ...] = ()
@@ -52,9 +53,9 @@ def _fixed(scale: float, zero_point: int, version: int = 2) -> OperatorRule:
 
 
 OPERATORS: dict[str, OperatorRule] = {
-    "CONV_2D": OperatorRule(kind="weighted", int4=True, version=3),
-    "DEPTHWISE_CONV_2D": OperatorRule(kind="weighted", axis=3, int4=True, version=3),
-    "FULLY_CONNECTED": OperatorRule(kind="weighted", int4=True, version=4),
+    "CONV_2D": OperatorRule(kind="weighted", version=3),
+    "DEPTHWISE_CONV_2D": OperatorRule(kind="weighted", axis=3, version=3),
+    "FULLY_CONNECTED": OperatorRule(kind="weighted", version=4),
     "TRANSPOSE_CONV": OperatorRule(kind="weighted", weight=1, data=2, bias=3, version=2),
     "RESHAPE": _same(1),
     "SQUEEZE": _same(1),
@@ -106,7 +107,6 @@ OPERATORS: dict[str, OperatorRule] = {
     "EXP": _free(),
     "RSQRT": _free(),
     "SQRT": _free(2),
-    "NEG": _free(1),
     "SOFTMAX": _fixed(1 / 256, -128),
     "LOGISTIC": _fixed(1 / 256, -128),
     "TANH": _fixed(1 / 128, 0),

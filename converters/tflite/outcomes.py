@@ -56,4 +56,8 @@ def precision_warnings(facts: tuple[LayerFacts, ...]) -> tuple[str, ...]:
     coarse = [f.layer for f in facts if f.op in ("SOFTMAX", "LOGISTIC") and f.activation_dtype == "int8"]
     if coarse:
         warnings.append(f"an INT8 probability resolves only 1/256: {', '.join(coarse)}; read the logit for more.")
+    if any(fact.op == "SUM" and fact.activation_dtype == "int8" for fact in facts):
+        warnings.append(
+            "the reference kernels (BUILTIN_REF) compute INT8 SUM wrongly; XNNPACK and the builtin ones do not."
+        )
     return tuple(warnings)

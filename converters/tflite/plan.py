@@ -10,6 +10,7 @@ import numpy as np
 
 from converters.quantize.ranges import Range
 from converters.quantize.uniform import Affine, affine_from_range, symmetric_scales
+from converters.support import lookup
 from converters.tflite.calibrate import Ranges
 from converters.tflite.flatbuffer import tensor_name
 from converters.tflite.operators import OPERATORS, TYPE_BLIND
@@ -100,7 +101,7 @@ def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
         return Refusal(
             layer=node.layer,
             op=node.kind,
-            reason="has no integer form that this tool knows",
+            reason=lookup("tflite", "int8", node.kind).reason,
             remedy="pass --fallback float to leave such layers in float",
         )
     if _ends_in_probability(view, node) and spec.io == "float" and spec.for_device == "phone":
@@ -119,7 +120,7 @@ def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
         return Refusal(
             layer=node.layer, op=node.kind, reason=reason, remedy="pass --fallback float to leave it in float"
         )
-    reason = _cannot_be_int4(view, node) if asked == 4 else ""
+    reason = _cannot_be_int4(node) if asked == 4 else ""
     if reason:
         if spec.fallback_bits is not None:
             return Choice(bits=spec.fallback_bits, asked=4, reason=f"{reason}; INT{spec.fallback_bits} as permitted")
@@ -148,10 +149,9 @@ def _cannot_be_integer(view: View, node: Node) -> str:
     return ""
 
 
-def _cannot_be_int4(view: View, node: Node) -> str:
-    if not OPERATORS[node.kind].int4:
-        return "LiteRT has no packed INT4 kernel for this operator"
-    return ""
+def _cannot_be_int4(node: Node) -> str:
+    support = lookup("tflite", "int4", node.kind)
+    return support.reason if support.status == "refused" else ""
 
 
 def plan_scales(

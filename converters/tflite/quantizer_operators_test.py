@@ -5,11 +5,13 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from converters.support import entries, lookup
 from converters.tflite.calibrate import calibrate
-from converters.tflite.flatbuffer import dtype_name, has_data, op_name, read_model, write_model
+from converters.tflite.flatbuffer import dtype_name, op_name, read_model, write_model
 from converters.tflite.operators import OPERATORS
 from converters.tflite.quantizer import prepare, quantize_static
 from converters.tflite.signatures import describe
+from converters.tflite.simplify import BECOME_PRODUCTS
 from edge_deploy.core.errors import Unsupported
 from edge_deploy.core.quant_spec import spec_for_recipe
 
@@ -119,21 +121,44 @@ CASES = {
     "exp": ("EXP", [IMAGE], lambda x: tf.exp(x / 4)),
     "rsqrt": ("RSQRT", [IMAGE], lambda x: tf.math.rsqrt(tf.abs(x) + 1)),
     "sqrt": ("SQRT", [IMAGE], lambda x: tf.math.sqrt(tf.abs(x) + 1)),
+    "square": ("SQUARE", [IMAGE], tf.square),
     "neg": ("NEG", [IMAGE], lambda x: -x),
     "expand dims": ("EXPAND_DIMS", [(1, 6)], lambda x: tf.expand_dims(x, 1)),
 }
 
 
+WITH_WEIGHTS = [
+    name
+    for name, (expected, _, _) in CASES.items()
+    if OPERATORS.get(expected) and OPERATORS[expected].kind == "weighted"
+]
+
+
 @pytest.fixture(scope="module", params=CASES, ids=lambda name: name.replace(" ", "-"))
 def case(request, tmp_path_factory):
+    return _case(request, tmp_path_factory)
+
+
+@pytest.fixture(
+    scope="module", params=[*WITH_WEIGHTS, "batch matmul constant"], ids=lambda name: name.replace(" ", "-")
+)
+def case_with_weights(request, tmp_path_factory):
+    return _case(request, tmp_path_factory)
+
+
+def _case(request, tmp_path_factory):
     expected, shapes, function = CASES[request.param]
-    folder = tmp_path_factory.mktemp("op")
+    path = tmp_path_factory.mktemp("op") / "float.tflite"
+    _export(shapes, function, path)
+    return expected, path
+
+
+def _export(shapes, function, path):
     specs = [tf.TensorSpec(shape, tf.float32, name=f"x{i}") for i, shape in enumerate(shapes)]
     module = tf.Module()
     module.call = tf.function(lambda *x: {"y": function(*x)}, input_signature=specs)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([module.call.get_concrete_function()], module)
-    (folder / "float.tflite").write_bytes(converter.convert())
-    return expected, folder / "float.tflite"
+    path.write_bytes(converter.convert())
 
 
 def _samples(signature, rng):
@@ -145,11 +170,12 @@ def _samples(signature, rng):
 
 def _quantized(float_file, recipe, **changes):
     model = prepare(float_file)
-    write_model(model, float_file)
+    prepared = float_file.with_name("prepared.tflite")
+    write_model(model, prepared)
     signature = describe(model, (), ())[0]
     samples = _samples(signature, np.random.default_rng(1))
     spec = spec_for_recipe(recipe, **changes)
-    quantized = quantize_static(model, spec, calibrate(float_file, samples, signature.inputs, spec))
+    quantized = quantize_static(model, spec, calibrate(prepared, samples, signature.inputs, spec))
     path = float_file.with_name(f"{recipe}.tflite")
     write_model(quantized.model, path)
     return path, signature, samples
@@ -183,31 +209,25 @@ def test_an_operator_in_int8_computes_what_it_computes_in_float(case, kernels):
     assert expected in kinds or (expected in ("SQUEEZE", "EXPAND_DIMS") and "RESHAPE" in kinds)
     path, signature, samples = _quantized(float_file, "int8")
     quantized = read_model(path)
-    assert {op_name(quantized, op) for op in quantized.subgraphs[0].operators} <= kinds | {"QUANTIZE", "DEQUANTIZE"}
+    kinds |= {"QUANTIZE", "DEQUANTIZE"} | ({"MUL"} if kinds & set(BECOME_PRODUCTS) else set())
+    assert {op_name(quantized, op) for op in quantized.subgraphs[0].operators} <= kinds
     if expected == "ELU" and kernels == "reference":
         pytest.xfail("BUILTIN_REF does not register ELU")
     if expected == "SUM" and kernels == "reference":
         pytest.xfail("BUILTIN_REF is wrong for INT8 SUM; the artifact carries a warning")
-    reference = _run(float_file, signature, samples, OpResolverType.BUILTIN_REF)
+    reference = _run(float_file, signature, samples, RESOLVERS["builtin"])
     found = _run(path, signature, samples, RESOLVERS[kernels])
     assert _decibels(reference, found) > 30
     # 8-bit input and output each err by half a step; where the slope is steep (RSQRT) a few steps come together.
     assert np.abs(reference - found).max() <= (10 if expected == "RSQRT" else 5) * np.ptp(reference) / 255
 
 
-def test_weights_in_int4_take_half_a_byte_and_all_kernels_agree(case):
-    expected, float_file = case
-    rule = OPERATORS[expected]
-    if rule.kind != "weighted" and expected not in ("BATCH_MATMUL",):
-        pytest.skip("has no weights")
-    if not rule.int4:
-        model = read_model(float_file)
-        stored = expected != "BATCH_MATMUL" or len(model.subgraphs[0].inputs) == 1
-        constants = [t for t in model.subgraphs[0].tensors if has_data(model, t) and dtype_name(t) == "float32"]
-        if stored and constants:
-            with pytest.raises(Unsupported, match="no packed INT4 kernel"):
-                _quantized(float_file, "int4")
-            _quantized(float_file, "int4", fallback_bits=8)
+def test_weights_in_int4_take_half_a_byte_and_all_kernels_agree(case_with_weights):
+    expected, float_file = case_with_weights
+    if lookup("tflite", "int4", expected).status == "refused":
+        with pytest.raises(Unsupported, match="no packed INT4 kernel"):
+            _quantized(float_file, "int4")
+        _quantized(float_file, "int4", fallback_bits=8)
         return
     path, signature, samples = _quantized(float_file, "int4")
     model = read_model(path)
@@ -222,3 +242,41 @@ def test_weights_in_int4_take_half_a_byte_and_all_kernels_agree(case):
     step = np.ptp(reference) / 255
     assert np.abs(answers["builtin"] - answers["reference"]).max() <= 2 * step
     assert np.abs(answers["builtin"] - answers["XNNPACK"]).max() <= 2 * step
+
+
+def test_every_native_operator_of_the_support_table_is_tried_here():
+    tried = {expected for expected, _, _ in CASES.values()} | {"ARG_MAX", "ARG_MIN"}
+    for recipe in ("int8", "int4"):
+        native = {e.operator for e in entries("tflite") if e.recipe == recipe and e.status == "native"}
+        assert native <= tried
+    native = {e.operator for e in entries("tflite") if e.recipe == "int8" and e.status == "native"}
+    assert native == set(OPERATORS) | set(BECOME_PRODUCTS)
+
+
+@pytest.mark.parametrize(
+    ("operator", "function"),
+    [
+        ("DIV", lambda x: tf.reverse(x, [1]) / (tf.abs(x) + 1)),
+        ("SIN", tf.sin),
+        ("CUMSUM", lambda x: tf.cumsum(tf.sin(x), 1)),
+    ],
+)
+def test_a_refused_operator_is_refused_by_name_and_kept_in_float_on_wish(operator, function, tmp_path):
+    path = tmp_path / "float.tflite"
+    _export([(1, 6)], function, path)
+    assert lookup("tflite", "int8", operator).status == "refused"
+    with pytest.raises(Unsupported, match=operator):
+        _quantized(path, "int8")
+    written, signature, samples = _quantized(path, "int8", fallback_bits=32)
+    reference = _run(path, signature, samples, OpResolverType.BUILTIN_REF)
+    assert _decibels(reference, _run(written, signature, samples, OpResolverType.AUTO)) > 25
+
+
+@pytest.mark.parametrize("function", [tf.argmax, tf.argmin])
+def test_the_position_of_an_extreme_survives(function, tmp_path):
+    path = tmp_path / "float.tflite"
+    _export([(1, 6)], lambda x: function(x, 1), path)
+    written, signature, samples = _quantized(path, "int8")
+    reference = _run(path, signature, samples, OpResolverType.BUILTIN_REF)
+    for resolver in RESOLVERS.values():
+        assert np.mean(_run(written, signature, samples, resolver) == reference) > 0.9

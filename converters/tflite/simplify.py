@@ -18,7 +18,10 @@ from converters.tflite.flatbuffer import (
     tensor_type,
 )
 
-__all__ = ["simplify"]
+__all__ = ["BECOME_PRODUCTS", "simplify"]
+
+# NEG in INT8 ignores zero points in every kernel set, SQUARE has no INT8 kernel.
+BECOME_PRODUCTS = ("NEG", "SQUARE")
 
 
 def simplify(model: Any) -> None:
@@ -29,8 +32,9 @@ def simplify(model: Any) -> None:
             kind = op_name(model, operator)
             if kind == "DEQUANTIZE" and _widened(model, graph, operator):
                 continue
-            if kind == "SQUARE":
-                _become_product(model, operator, [operator.inputs[0], operator.inputs[0]], None)
+            if kind in BECOME_PRODUCTS and dtype_name(graph.tensors[operator.inputs[0]]) == "float32":
+                factor = operator.inputs[0] if kind == "SQUARE" else _minus_one(model, graph)
+                _become_product(model, operator, [operator.inputs[0], factor], None)
             elif kind == "DIV":
                 _divide_by_constant(model, graph, operator)
             kept.append(operator)
@@ -48,6 +52,12 @@ def _widened(model: Any, graph: Any, operator: Any) -> bool:
     result.type = tensor_type("float32")
     result.buffer = add_buffer(model, values.astype(np.float32))
     return True
+
+
+def _minus_one(model: Any, graph: Any) -> int:
+    index = add_tensor(graph, f"minus_one_{len(graph.tensors)}", (1,), "float32")
+    graph.tensors[index].buffer = add_buffer(model, np.full(1, -1, np.float32))
+    return index
 
 
 def _divide_by_constant(model: Any, graph: Any, operator: Any) -> None:
