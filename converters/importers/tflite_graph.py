@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["OPERATORS", "import_module"]
+
+_MOST_INPUT_VALUES = 1 << 28
+"""More than any model of this kind takes: a damaged file."""
 
 OPERATORS: dict[str, Callable[[Operator, Builder], None]] = {
     **activations.OPERATORS,
@@ -72,11 +76,13 @@ def _try(path: Path, source: Subgraph, module: nn.Module) -> None:
     import torch
 
     entries = [source.tensors[index] for index in source.inputs]
-    inputs = [torch.zeros(entry.shape, dtype=getattr(torch, entry.dtype)) for entry in entries]
+    if sum(math.prod(entry.shape) for entry in entries) > _MOST_INPUT_VALUES:
+        raise BadInput(f"{path}: damaged: inputs of shape {[entry.shape for entry in entries]} are too large.")
     try:
+        inputs = [torch.zeros(entry.shape, dtype=getattr(torch, entry.dtype)) for entry in entries]
         with torch.no_grad():
             results = module(*inputs)
-    except (RuntimeError, IndexError, ValueError, TypeError) as error:
+    except (RuntimeError, IndexError, ValueError, TypeError, AttributeError, MemoryError) as error:
         raise BadInput(f"{path}: damaged: its layers do not fit together ({error}).") from error
     found = [tuple(value.shape) for value in (results if isinstance(results, tuple) else (results,))]
     wanted = [source.tensors[index].shape for index in source.outputs]

@@ -71,7 +71,7 @@ def _described(path: Path, inputs: tuple[TensorInfo, ...], limit: int | None) ->
     labels = None
     if description.labels is not None:
         labels = find_labels(description.labels, path.parent, [item.name for item in items])
-    order = _part(_by_digest(items), description.split)
+    order = _part(_digests(items), description.split)
     for most in (description.limit, limit):
         order = order[:most]
     if not order:
@@ -85,12 +85,14 @@ def _described(path: Path, inputs: tuple[TensorInfo, ...], limit: int | None) ->
     )
 
 
-def _by_digest(items: list[Item]) -> list[int]:
-    """Places of the items in the order of their bytes' sha256, which is the same everywhere."""
-    digests = [hashlib.sha256(item.read()).digest() for item in items]
-    return sorted(range(len(items)), key=lambda index: (digests[index], index))
+def _digests(items: list[Item]) -> list[tuple[bytes, int]]:
+    """sha256 of every item's bytes with its place, sorted: an order that is the same everywhere."""
+    return sorted((hashlib.sha256(item.read()).digest(), index) for index, item in enumerate(items))
 
 
-def _part(order: list[int], split: Split) -> list[int]:
+def _part(order: list[tuple[bytes, int]], split: Split) -> list[int]:
     first = round(len(order) * split.fraction)
-    return {"all": order, "calibrate": order[:first], "evaluate": order[first:]}[split.part]
+    while 0 < first < len(order) and order[first][0] == order[first - 1][0]:
+        first += 1  # copies of one item stay on one side
+    places = [index for _, index in order]
+    return {"all": places, "calibrate": places[:first], "evaluate": places[first:]}[split.part]
