@@ -16,6 +16,11 @@ from edge_deploy.core.errors import Unsupported
 from edge_deploy.core.quant_spec import spec_for_recipe
 
 SAMPLES = 24
+RESOLVERS = {
+    "XNNPACK": OpResolverType.AUTO,
+    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    "reference": OpResolverType.BUILTIN_REF,
+}
 
 
 def _weights(*shape):
@@ -136,7 +141,9 @@ WITH_WEIGHTS = [
 
 @pytest.fixture(scope="module", params=CASES, ids=lambda name: name.replace(" ", "-"))
 def case(request, tmp_path_factory):
-    return _case(request, tmp_path_factory)
+    expected, float_file = _case(request, tmp_path_factory)
+    path, signature, samples = _quantized(float_file, "int8")
+    return expected, float_file, path, samples, signature, _run(float_file, signature, samples, RESOLVERS["builtin"])
 
 
 @pytest.fixture(
@@ -195,19 +202,11 @@ def _decibels(reference, found):
     return 10 * np.log10(np.sum(reference**2) / np.sum((reference - found) ** 2))
 
 
-RESOLVERS = {
-    "XNNPACK": OpResolverType.AUTO,
-    "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-    "reference": OpResolverType.BUILTIN_REF,
-}
-
-
 @pytest.mark.parametrize("kernels", RESOLVERS)
 def test_an_operator_in_int8_computes_what_it_computes_in_float(case, kernels):
-    expected, float_file = case
+    expected, float_file, path, samples, signature, reference = case
     kinds = {op_name(read_model(float_file), op) for op in read_model(float_file).subgraphs[0].operators}
     assert expected in kinds or (expected in ("SQUEEZE", "EXPAND_DIMS") and "RESHAPE" in kinds)
-    path, signature, samples = _quantized(float_file, "int8")
     quantized = read_model(path)
     kinds |= {"QUANTIZE", "DEQUANTIZE"} | ({"MUL"} if kinds & set(BECOME_PRODUCTS) else set())
     assert {op_name(quantized, op) for op in quantized.subgraphs[0].operators} <= kinds
@@ -215,7 +214,6 @@ def test_an_operator_in_int8_computes_what_it_computes_in_float(case, kernels):
         pytest.xfail("BUILTIN_REF does not register ELU")
     if expected == "SUM" and kernels == "reference":
         pytest.xfail("BUILTIN_REF is wrong for INT8 SUM; the artifact carries a warning")
-    reference = _run(float_file, signature, samples, RESOLVERS["builtin"])
     found = _run(path, signature, samples, RESOLVERS[kernels])
     assert _decibels(reference, found) > 30
     # 8-bit input and output each err by half a step; where the slope is steep (RSQRT) a few steps come together.
