@@ -127,7 +127,7 @@ def _facts(
 ) -> LayerFacts:
     first = operator.outputs[0] if operator.outputs else -1
     activation = graph.tensors[first].dtype if 0 <= first < len(graph.tensors) else "float32"
-    runs_on = kernel_library(graph, operator, weights)
+    runs_on = kernel_library(model, graph, operator, weights)
     if weights is None:
         return LayerFacts(layer=name, op=operator.op, activation_dtype=activation, runs_on=runs_on)
     count = math.prod(max(0, size) for size in weights.tensor.shape)
