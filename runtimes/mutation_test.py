@@ -156,9 +156,8 @@ def test_inspect_answers_for_every_damaged_tflite_file(tmp_path: Path, warm: Non
     assert sum(answers.values()) == MUTANTS
     assert answers["yes"] and answers["refused"] and answers["no"], answers
     assert answers["ran too long"] == 0, answers
-    # What kills the runtime is nearly always seen by lint; the rest dies in a child process.
-    died = sum(count for answer, count in answers.items() if answer.startswith("died"))
-    assert len(crashed_past_lint) <= max(2, died // 5), (answers, crashed_past_lint)
+    # What kills the runtime is seen by lint; what will be found one day to pass it dies in a child process.
+    assert len(crashed_past_lint) <= MUTANTS // 500, (answers, crashed_past_lint)
 
 
 def test_a_file_that_kills_its_runtime_is_reported_with_the_signal(tmp_path: Path, warm: None) -> None:

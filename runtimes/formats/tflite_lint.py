@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from runtimes.formats.tflite_file import BITS, FileSubgraph, FileTensor, TfliteFile, read_tflite
-from runtimes.formats.tflite_layers import tensor_names
+from runtimes.formats.tflite_layers import is_constant, tensor_names
 from runtimes.formats.tflite_lint_operators import operator_problems
 
 __all__ = ["file_warnings", "lint", "lint_problems"]
@@ -71,7 +71,7 @@ def _all_problems(model: TfliteFile) -> Iterator[str]:
     for number, graph in enumerate(model.subgraphs):
         where = f"subgraph {number}: " if len(model.subgraphs) > 1 else ""
         found = list(_tensor_problems(model, graph))
-        found += _border_problems(graph)
+        found += _border_problems(model, graph)
         found += operator_problems(model, graph)
         yield from (where + problem for problem in found)
     yield from _signature_problems(model)
@@ -163,11 +163,15 @@ def _blockwise_problems(model: TfliteFile, graph: FileSubgraph, tensor: FileTens
         yield "blockwise scales have too few bytes"
 
 
-def _border_problems(graph: FileSubgraph) -> Iterator[str]:
+def _border_problems(model: TfliteFile, graph: FileSubgraph) -> Iterator[str]:
     for what, indices in (("input", graph.inputs), ("output", graph.outputs)):
         for index in indices:
             if not 0 <= index < len(graph.tensors):
                 yield f"graph {what}: tensor {index} does not exist"
+    for index in graph.inputs:
+        # The caller's values would be written over read-only bytes of the file, which ends the process.
+        if 0 <= index < len(graph.tensors) and is_constant(model, graph.tensors[index]):
+            yield f"graph input: tensor {index} is a constant"
     for index, times in Counter(graph.inputs).items():
         if times > 1:
             yield f"graph input: tensor {index} stands {times} times"

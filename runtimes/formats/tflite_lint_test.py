@@ -112,6 +112,7 @@ CASES: dict[str, tuple[Callable[[ByHand], object], str]] = {
     "writes a constant": (lambda h: h.graph.operators[0].outputs.__setitem__(0, 1), "writes to constant tensor 1"),
     "writes the input": (lambda h: h.graph.operators[4].outputs.__setitem__(0, 0), "writes to the graph's input"),
     "graph input": (lambda h: setattr(h.graph, "inputs", [9999]), "graph input: tensor 9999"),
+    "constant input": (lambda h: setattr(tensor(h, "image"), "buffer", 1), "graph input: tensor 0 is a constant"),
     "graph output": (lambda h: setattr(h.graph, "outputs", [-1]), "graph output: tensor -1"),
     "nothing makes it": (lambda h: h.graph.operators.pop(), "no operator makes tensor"),
     "signature": (lambda h: setattr(h.model.signatureDefs[0], "subgraphIndex", 4), "subgraph 4 does not exist"),
