@@ -44,14 +44,14 @@ def layer_table(entry: Entry) -> Markup:
         Column(title="Output SNR", cell=lambda r: _snr(entry, r.error.snr_db if r.error else None)),
         Column(title="Weight SNR", cell=lambda r: _decibels(r.error.weight_snr_db if r.error else None), numeric=True),
     ]
-    changed = sum(_differs(outcome) for outcome in outcomes)
+    changed = sum(not outcome.is_as_asked for outcome in outcomes)
     count = f"{len(outcomes)} layers with weights"
     verdict = f"{count}, all as asked" if not changed else f"{changed} of {count} not as asked"
     method = entry.layers.method if entry.layers else ""
     content = [
         element("summary", named(entry), " ", element("span", f"{verdict}", css="fair" if changed else "muted")),
         element("p", f"Output SNR: {method}", css="muted") if method else "",
-        table(columns, rows, css="layers", row_css=lambda r: "changed" if _differs(r.outcome) else ""),
+        table(columns, rows, css="layers", row_css=lambda r: "" if r.outcome.is_as_asked else "changed"),
     ]
     return element("details", content, attributes={"open": "" if changed else None})
 
@@ -71,10 +71,6 @@ def weight_histograms(entry: Entry) -> Markup | None:
     return element(
         "details", summary, element("div", charts, css="weights"), attributes={"open": "" if is_open else None}
     )
-
-
-def _differs(outcome: LayerOutcome) -> bool:
-    return outcome.asked != outcome.got
 
 
 def _bits(outcome: LayerOutcome) -> Child | None:
