@@ -87,8 +87,12 @@ class LayerOutcome:
 
     @property
     def is_as_asked(self) -> bool:
-        """The width is the one asked for; `got` may go on with details, e.g. "int8 per-channel, int8 activations"."""
-        return self.got == self.asked or self.got.startswith(f"{self.asked} ")
+        """The width is the one asked for; both may go on with details, e.g. "int4, one float16 scale per row"."""
+        return _width(self.got) == _width(self.asked)
+
+
+def _width(text: str) -> str:
+    return text.partition(" ")[0].rstrip(",;:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

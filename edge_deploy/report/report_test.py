@@ -46,7 +46,7 @@ def outcome(layer, recipe, fmt, generator):
     bits = {"float32": 32, "int8": 8, "int4": 4}[recipe]
     falls_back = recipe == "int4" and layer == "dense"
     bits = 8 if falls_back else bits
-    asked, got = recipe, "int8" if falls_back else recipe
+    asked, got = recipe, "int8 per-channel" if falls_back else f"{recipe}, one scale per channel"
     return LayerOutcome(
         layer=layer,
         op="FULLY_CONNECTED" if layer == "dense" else "CONV_2D",
