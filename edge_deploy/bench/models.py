@@ -29,6 +29,7 @@ from edge_deploy.core.tensor import encode_input
 from edge_deploy.zoo.datasets import open_dataset
 
 HOME = Path("build/bench-models")
+CALIBRATION_SAMPLES = 1000  # at most; the same ones for us and for the stock converters
 DESCRIPTIONS = Path(__file__).resolve().parents[1] / "zoo" / "descriptions"
 
 
@@ -67,8 +68,8 @@ def nets(data: Path) -> tuple[Net, ...]:
             source=f"edge_deploy.zoo.resnet:resnet{depth}",
             weights=str(models / "cifar10_resnet_pytorch" / checkpoint),
             inputs=("image:1,3,32,32",),
-            calibrate="cifar10_train4k_normalized.toml",
-            evaluate="ic01_normalized.toml",
+            calibrate="cifar10_train4k_normalised.toml",
+            evaluate="ic01_normalised.toml",
             stock=("ai-edge-quantizer", "PT2E"),
         )
 
@@ -100,6 +101,7 @@ def net_row(net: Net) -> dict[str, Any]:
         precision=["float32", "int8", "int4"],
         fallback="int8",
         calibrate=DESCRIPTIONS / net.calibrate,
+        calibrate_limit=CALIBRATION_SAMPLES,
         evaluate=DESCRIPTIONS / net.evaluate,
         weights=net.weights,
         inputs=net.inputs,
@@ -134,7 +136,7 @@ def _stock_rows(net: Net) -> list[dict[str, Any]]:
         declared = tuple(parse_input(text) for text in net.inputs)
         weights = Path(net.weights) if net.weights else None
         captured = capture(CaptureRequest(source=net.source, weights=weights, inputs=declared), work / "captured")
-        calibration = open_dataset(DESCRIPTIONS / net.calibrate, inputs=captured.inputs)
+        calibration = open_dataset(DESCRIPTIONS / net.calibrate, inputs=captured.inputs, limit=CALIBRATION_SAMPLES)
         evaluation = open_dataset(DESCRIPTIONS / net.evaluate, inputs=captured.inputs)
         feeds, answers, cal = work / "feeds.npz", work / "answers.npz", work / "calibration.npz"
         labels = spool(evaluation, len(evaluation), captured.inputs, feeds)
