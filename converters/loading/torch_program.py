@@ -53,7 +53,8 @@ def export_program(
     except Exception as error:
         told = f"{type(error).__name__}: {_first_line(error)}"
         shapes = ", ".join(f"{info.name} {tuple(tensor.shape)}" for info, tensor in zip(inputs, arguments, strict=True))
-        raise BadInput(f"{source}: cannot be called with {shapes}: {told}; check --input and the weights.") from error
+        hint = ", or ask for a single --batch" if is_dynamic else ""
+        raise BadInput(f"{source}: cannot be called with {shapes}: {told}; check --input{hint}.") from error
     dynamic_shapes: Any = None
     if is_dynamic:
         batch = torch.export.Dim("batch", min=1, max=max(batches))

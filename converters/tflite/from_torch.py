@@ -12,6 +12,7 @@ from typing import Any
 
 from converters.contracts import Captured
 from converters.tflite.flatbuffer import read_model, write_model
+from converters.tflite.flatten_order import fold_flattening_transpositions
 from converters.tflite.torch_names import label_operators, labelled_conversion, rename_graph, rename_signatures
 from edge_deploy.core.errors import BadInput, Refusal, ToolchainError, Unsupported
 from edge_deploy.core.require import require
@@ -56,6 +57,7 @@ def float_tflite(captured: Captured, folder: Path) -> Path:
     program = _load(torch, captured.program)
     graph = program.module(check_guards=False)
     labels = label_operators(graph)
+    _allow_any_strides(torch, graph)
     module = _channels_last(torch, graph, captured)
     converter: Any = None
     for batch in captured.batches:
@@ -69,6 +71,7 @@ def float_tflite(captured: Captured, folder: Path) -> Path:
     except Exception as error:
         raise _as_ours(captured, labels, error, litert_torch) from error
     model = read_model(partial)
+    fold_flattening_transpositions(model)
     rename_signatures(model, captured.inputs, captured.outputs)
     rename_graph(model, labels)
     # The converter's file is mapped into memory by the model that is being written: another name keeps it readable.
@@ -94,6 +97,14 @@ def _example(torch: Any, info: TensorInfo, batch: int) -> Any:
     shape = adapted(info).shape
     fixed = (batch if info.shape[0] == -1 else info.shape[0], *shape[1:])
     return torch.zeros(fixed, dtype=getattr(torch, info.dtype))
+
+
+def _allow_any_strides(torch: Any, graph: Any) -> None:
+    """Views become reshapes: behind a permuted image a view of the original strides is impossible."""
+    for node in graph.graph.nodes:
+        if node.op == "call_function" and node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    graph.recompile()
 
 
 def _channels_last(torch: Any, graph: Any, captured: Captured) -> Any:

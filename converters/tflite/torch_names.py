@@ -27,6 +27,14 @@ FAMILIES = {
     "EMBEDDING_LOOKUP": ("embedding",),
     "GATHER": ("embedding", "index", "gather"),
 }
+# How aten calls what TFLite names otherwise.
+SYNONYMS = {
+    "LOGISTIC": ("sigmoid",),
+    "MAX_POOL_2D": ("max_pool",),
+    "AVERAGE_POOL_2D": ("avg_pool",),
+    "MEAN": ("mean", "avg_pool"),
+    "CONCATENATION": ("cat",),
+}
 
 
 def label_operators(graph: Any) -> dict[str, str]:
@@ -91,13 +99,15 @@ def rename_graph(model: Any, labels: dict[str, str]) -> None:
                 if _has_weights(model, graph, operator, kind) != weighty or not len(operator.outputs):
                     continue
                 raw = tensor_name(graph.tensors[operator.outputs[0]])
-                wanted = _choose(raw, kind) or _unused(labels, named, graph, kind)
+                is_result = any(index in operator.outputs for index in graph.outputs)
+                wanted = _choose(raw, kind) or (_unused(labels, named, kind) if is_result else kind.lower())
                 name = wanted if wanted not in taken else _free(f"{wanted}.{kind.lower()}", taken)
                 taken.add(name)
                 named[position] = name
+        weights: set[int] = set()
         for position, operator in enumerate(graph.operators):
             if position in named:
-                _rename(model, graph, operator, named[position], taken)
+                _rename(model, graph, operator, named[position], weights)
         for tensor in graph.tensors:
             # What is left are constants such as the bounds of a slice: "layer|operator;2".
             layer, bar, rest = tensor_name(tensor).partition("|")
@@ -105,17 +115,16 @@ def rename_graph(model: Any, labels: dict[str, str]) -> None:
                 tensor.name = f"{layer}.{rest.partition(';')[0]}.operand".encode()
 
 
-def _rename(model: Any, graph: Any, operator: Any, name: str, taken: set[str]) -> None:
+def _rename(model: Any, graph: Any, operator: Any, name: str, weights: set[int]) -> None:
     for number, index in enumerate(operator.outputs):
-        graph.tensors[index].name = (name if number == 0 else _free(f"{name}:{number}", taken)).encode()
+        graph.tensors[index].name = (name if number == 0 else f"{name}:{number}").encode()
     if op_name(model, operator) not in FAMILIES:
         return
     constants = [index for index in operator.inputs if index >= 0 and has_data(model, graph.tensors[index])]
     for index, role in zip(constants, ("weight", "bias"), strict=False):
-        wanted = f"{name}.{role}"
-        if tensor_name(graph.tensors[index]) not in taken:  # shared ones keep the name of their first layer
-            taken.add(wanted)
-            graph.tensors[index].name = wanted.encode()
+        if index not in weights:  # shared ones keep the name of their first layer
+            weights.add(index)
+            graph.tensors[index].name = f"{name}.{role}".encode()
 
 
 def _has_weights(model: Any, graph: Any, operator: Any, kind: str) -> bool:
@@ -127,22 +136,26 @@ def _has_weights(model: Any, graph: Any, operator: Any, kind: str) -> bool:
 def _choose(raw: str, kind: str) -> str:
     """The layer in a fused name that fits the operator; the first one where none does; "" where there is none."""
     found = [part.rpartition("|")[::2] for part in raw.split(";") if "|" in part]
-    wanted = FAMILIES.get(kind, (kind.lower(),))
+    wanted = _aten_names(kind)
     for layer, operator in found:
         if any(part in operator for part in wanted):
             return layer
     return found[0][0] if found else ""
 
 
-def _unused(labels: dict[str, str], named: dict[int, str], graph: Any, kind: str) -> str:
+def _unused(labels: dict[str, str], named: dict[int, str], kind: str) -> str:
     """A layer for a result that bears the signature's name: the last one of the fitting kind that has no result yet."""
     used = set(named.values())
-    wanted = FAMILIES.get(kind, (kind.lower(),))
+    wanted = _aten_names(kind)
     fitting = [label for node, label in labels.items() if any(part in node for part in wanted) and label not in used]
     if fitting:
         return fitting[-1]
     last = next(reversed(labels.values()), "")
     return last if last and last not in used else kind.lower()
+
+
+def _aten_names(kind: str) -> tuple[str, ...]:
+    return FAMILIES.get(kind) or SYNONYMS.get(kind) or (kind.lower(),)
 
 
 def _free(name: str, taken: set[str]) -> str:
