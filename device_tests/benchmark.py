@@ -238,7 +238,7 @@ def measure_in_turns(
         # Memory is read before the layers are profiled, because a profiler keeps what it sees.
         state = _ask(turn, {"do": "state"}, timeout_s=RUN_TIMEOUT_S)
         layer_s = _ask(turn, {"do": "layers", **PROFILED}, timeout_s=RUN_TIMEOUT_S)["layer_s"]
-        unsteady = () if warm["steady"] else ("warm-up ended before the latency was steady within 5 %",)
+        machine = from_json(Machine, begun["machine"], where="machine")
         reports.append(
             BenchmarkReport(
                 artifact=turn.subject.name,
@@ -247,7 +247,7 @@ def measure_in_turns(
                 sha256=turn.subject.sha256,
                 model_bytes=turn.subject.model_bytes,
                 device=device,
-                machine=from_json(Machine, begun["machine"], where="machine"),
+                machine=machine,
                 conditions=RunConditions(
                     threads=threads,
                     kernels=begun["kernels"],
@@ -268,10 +268,20 @@ def measure_in_turns(
                 load_average_after=tuple(state["load_average"]),
                 layer_s=layer_s or {},
                 layer_source="profiler" if layer_s else "none",
-                notes=(*begun["notes"], *unsteady),
+                notes=(*begun["notes"], *_doubts(machine, begun["load_average"], steady=warm["steady"])),
             )
         )
     return tuple(reports)
+
+
+def _doubts(machine: Machine, load: Sequence[float], *, steady: bool) -> tuple[str, ...]:
+    """What a reader should know before trusting the values."""
+    doubts = []
+    if not steady:
+        doubts.append("warm-up ended before the latency was steady within 5 %")
+    if load and load[0] > machine.cores:
+        doubts.append(f"the machine was busy: load average above {machine.cores} on {machine.cores} cores")
+    return tuple(doubts)
 
 
 def _ask(turn: Turn, request: Mapping[str, Any], *, timeout_s: float) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device_tests.benchmark import Subject, Turn, benchmark, measure_in_turns, read_subject
+from device_tests.benchmark import Subject, Turn, _doubts, benchmark, measure_in_turns, read_subject
 from device_tests.device_list import device_names, find_device
 from device_tests.worker import Worker
 from edge_deploy.core.artifact import Artifact, FileEntry, Signature
@@ -18,6 +18,7 @@ from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.quant_spec import spec_for_recipe
 from edge_deploy.core.serde import dumps, loads, write_json
 from edge_deploy.core.tensor import TensorInfo
+from runtimes.probes.machine import read_machine
 
 X = TensorInfo(name="x", shape=(4, 3), dtype="float32")
 Y = TensorInfo(name="y", shape=(4, 2), dtype="float32")
@@ -106,6 +107,14 @@ def test_artifacts_take_turns_instead_of_one_after_the_other(measured):
     _, journal = measured
     changes = sum(one != two for one, two in itertools.pairwise(journal))
     assert changes >= 8
+
+
+def test_a_busy_machine_and_an_unsteady_warm_up_are_noted():
+    machine = read_machine()
+    assert _doubts(machine, (), steady=True) == _doubts(machine, (0.0, 0.0, 0.0), steady=True) == ()
+    busy, unsteady = _doubts(machine, (machine.cores + 1.0, 0.0, 0.0), steady=False)[::-1]
+    assert "busy" in busy
+    assert "steady" in unsteady
 
 
 def test_conditions_say_how_it_was_run(measured):

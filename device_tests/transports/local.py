@@ -40,7 +40,7 @@ class LocalTransport:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(file, target)
+                os.link(file.resolve(), target)  # a link to a link would point nowhere
             except OSError:  # another disk, or a file system without links
                 shutil.copyfile(file, target)
             found = file_sha256(target)

@@ -39,6 +39,14 @@ def test_a_pushed_file_comes_back_unchanged(transport, tmp_path):
     assert (tmp_path / "back.bin").read_bytes() == (tmp_path / "model.bin").read_bytes()
 
 
+def test_a_symbolic_link_is_pushed_as_the_file_it_names(transport, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"abc")
+    (tmp_path / "link.bin").symlink_to("model.bin")
+    transport.push(tmp_path / "link.bin", "0/model.bin")
+    transport.pull("0/model.bin", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == b"abc"
+
+
 def test_a_file_with_another_checksum_is_refused(transport, tmp_path):
     (tmp_path / "model.bin").write_bytes(b"damaged")
     with pytest.raises(DeviceError, match=r"must be .*the file was changed"):
