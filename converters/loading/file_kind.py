@@ -88,7 +88,12 @@ def file_kind(path: Path) -> FileKind:
     if head.startswith(LEGACY_TORCH_MAGIC) or _is_safetensors(head):
         return "torch-checkpoint"
     # An ONNX file has no magic: it is a protobuf that begins with its small integer ir_version.
-    if head[0] == 0x08 and head[1] < 0x20 and (path.suffix.lower() == ".onnx" or head[2] in (0x12, 0x3A)):
+    if (
+        len(head) > 2
+        and head[0] == 0x08
+        and head[1] < 0x20
+        and (path.suffix.lower() == ".onnx" or head[2] in (0x12, 0x3A))
+    ):
         return "onnx"
     return "unknown"
 
