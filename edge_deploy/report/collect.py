@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,9 +92,3 @@ def _order(entry: Entry) -> tuple[str, int, str]:
     """By format, and within it from the widest to the narrowest; TFLite first."""
     spec = entry.artifact.spec
     return ("" if entry.artifact.format == "tflite" else entry.artifact.format, RECIPES.index(spec.recipe), entry.label)
-
-
-def artifacts_of(models: tuple[Model, ...]) -> Iterator[Entry]:
-    """All artifacts in the order of the page."""
-    for model in models:
-        yield from model.entries

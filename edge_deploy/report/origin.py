@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.units import format_bytes
@@ -68,12 +68,12 @@ def origin_section(model: Model) -> Markup:
     )
 
 
-def _shared(entries: Iterable[Entry], read: object) -> Child:
+def _shared(entries: Iterable[Entry], read: Callable[[Entry], list[str]]) -> Child:
     """Each text once, with the artifacts it holds for where it does not hold for all."""
     texts: dict[str, list[str]] = {}
     entries = tuple(entries)
     for entry in entries:
-        for text in read(entry):  # type: ignore[operator]
+        for text in read(entry):
             texts.setdefault(text, []).append(entry.label)
     parts: list[Child] = []
     for text, labels in texts.items():
