@@ -58,7 +58,7 @@ def lower(request: LowerRequest) -> Lowered:
         stack_tables([arrays[model.tables[t].weight] for t in group.tables], bits=group.bits, scale=spec.table_scale)
         for group in groups
     )
-    names = _group_names(model, groups)
+    names = _group_names(model, stacked, groups)
     module = build_module(model, arrays, groups, stacked, wanted.bits)
     inputs = _ordered(model, captured)
     graph = _quantized_graph(module, inputs, captured.batches, _layer_names(model, names), wanted.bits)
@@ -70,7 +70,7 @@ def lower(request: LowerRequest) -> Lowered:
         check_half_a_step(tables, [table.name for table in own], [arrays[table.weight] for table in own])
     facts = read_facts(request.folder / "model.pte")
     outcomes = (
-        *table_outcomes(model, groups, stacked, names, wanted),
+        *table_outcomes(model, groups, stacked, names, facts, wanted),
         *dense_outcomes(layers, facts, wanted, float_allowed=spec.fallback_bits == 32),
     )
     return Lowered(
@@ -114,14 +114,23 @@ def _owner(model: Recommender, array: str) -> str:
     return next(d.name for d in (*model.bottom, *model.top) if array in (d.weight, d.bias))
 
 
-def _group_names(model: Recommender, groups: Sequence[Group]) -> tuple[str, ...]:
-    """How each look-up is called in the file: like its table, or "tables" where it serves several."""
+def _group_names(model: Recommender, stacked: Sequence[StackedTables], groups: Sequence[Group]) -> tuple[str, ...]:
+    """How each look-up is called in the file: like its table, or "tables" where it serves several.
+
+    Rows of bytes that hold two weights each get a name of their own, because the file calls them uint8.
+    """
+    taken = {table.name for table in model.tables} | {layer.name for layer in (*model.bottom, *model.top)}
     names = []
-    for index, group in enumerate(groups):
-        if len(group.tables) == 1:
+    for index, (group, tables) in enumerate(zip(groups, stacked, strict=True)):
+        packed = tables.bits == 4 and tables.granularity == "table"
+        if len(group.tables) == 1 and not packed:
             names.append(model.tables[group.tables[0]].name)
-        else:
-            names.append("tables" if len(groups) == 1 else f"tables.{index}")
+            continue
+        name = ("packed" if packed else "tables") + (f".{index}" if len(groups) > 1 else "")
+        while name in taken:
+            name = f"all.{name}"
+        taken.add(name)
+        names.append(name)
     return tuple(names)
 
 

@@ -10,13 +10,14 @@ from converters.executorch.recommender_tables import StackedTables
 from converters.executorch.widths import word
 from converters.recommender.model import Dense, Lookup, Recommender
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome
-from edge_deploy.core.errors import Refusal, Unsupported
+from edge_deploy.core.errors import Refusal, Unsupported, VerificationFailed
 from edge_deploy.core.layer_graph import Layer, LayerGraph
 from edge_deploy.core.tensor import TensorInfo
 
 __all__ = ["Asked", "dense_outcomes", "recommender_graph", "table_outcomes"]
 
 INTERACTION = "interaction"
+TOLERANCE_BITS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +30,31 @@ class Asked:
 
 
 def table_outcomes(
-    model: Recommender, groups: Sequence[Group], stacked: Sequence[StackedTables], names: Sequence[str], wanted: Asked
+    model: Recommender,
+    groups: Sequence[Group],
+    stacked: Sequence[StackedTables],
+    names: Sequence[str],
+    facts: Sequence[LayerFacts],
+    wanted: Asked,
 ) -> tuple[LayerOutcome, ...]:
-    """An outcome for every table; widths come from the stored arrays.
+    """An outcome for every table, from the written file.
 
     Args:
         names: Of each group's look-up in the file.
+
+    Raises:
+        VerificationFailed: A look-up is not in the file, or its rows have another width than they should.
     """
+    by_name = {fact.layer: fact for fact in facts if fact.weight_count}
     found: dict[int, LayerOutcome] = {}
     for group, tables, name in zip(groups, stacked, names, strict=True):
+        fact = by_name.get(name)
+        # A row of odd width is padded at 4 bits; the kernels of one scale a table see bytes, each of two weights.
+        weights = len(tables.stored) * (tables.dim + (tables.dim % 2 if tables.bits == 4 else 0))
+        bits = 0.0 if fact is None else 8 * fact.weight_bytes / weights
+        if fact is None or abs(bits - tables.bits) > TOLERANCE_BITS:
+            got = "no such look-up" if fact is None else f"{bits:g} bits a weight"
+            raise VerificationFailed(f"look-up {name}: the file has {got}: must be {tables.bits} bits.")
         for index in group.tables:
             table = model.tables[index]
             notes = [wanted.reasons.get(table.name, "")]
@@ -51,8 +68,8 @@ def table_outcomes(
                 asked=word(wanted.asked[table.name]),
                 got=_scaled(tables),
                 reason="; ".join(note for note in notes if note),
-                weight_bits=tables.bits_per_weight,
-                weight_bytes=tables.stored.nbytes * table.rows // max(1, tables.stored.shape[0]),
+                weight_bits=bits,
+                weight_bytes=fact.weight_bytes * table.rows // len(tables.stored),
                 runs_on="portable" if tables.bits == 32 or tables.granularity == "table" else "quantized kernels",
             )
     return tuple(found[index] for index in sorted(found))

@@ -164,13 +164,17 @@ def _lookup_class(torch: Any) -> Any:
                 return operators.embedding_byte.dtype(self.rows, self.scales, None, -128, 127, ids, dtype=torch.float32)
             if self.granularity == "row":
                 found = operators.embedding_4bit.dtype(self.rows, self.scales, None, -8, 7, ids, dtype=torch.float32)
-                return found[:, :, : self.dim]
+                return self._cut(found)
             found = torch.nn.functional.embedding(ids, self.rows)
             if self.bits == 8:
                 return found.to(torch.float32) * self.table_scales
             halves = [torch.bitwise_right_shift(found, 4), torch.bitwise_and(found, 15)]
-            whole = torch.stack(halves, dim=-1).flatten(-2)[:, :, : self.dim]
+            whole = self._cut(torch.stack(halves, dim=-1).flatten(-2))
             return (whole.to(torch.float32) - 8.0) * self.table_scales
+
+        def _cut(self, found: Any) -> Any:
+            """Without the column that makes the width of 4-bit rows even."""
+            return found[:, :, : self.dim] if self.dim % 2 else found
 
         def _pooled(self, lookup: Lookup, found: Any, ids: Any, inputs: Any) -> Any:
             """[batch, 1, dim] out of [batch, length, dim]."""

@@ -44,12 +44,6 @@ class StackedTables:
     stored: np.ndarray
     scales: np.ndarray
 
-    @property
-    def bits_per_weight(self) -> float:
-        """Bits stored for each weight, scales apart; above `bits` only where an odd width is padded."""
-        bits: float = self.stored.nbytes * 8 / (len(self.stored) * self.dim)
-        return bits
-
 
 def check_finite(name: str, values: np.ndarray) -> None:
     """Refuse weights that are NaN or infinite.
