@@ -1,8 +1,8 @@
 """Rewrite EmbeddingBag exactly, in a module before export or in an exported program; no target runs the original.
 
-For conversion `rewrite_program` is the better one: it also sees `functional.embedding_bag`, and constant offsets,
-whose bags become plain look-ups where each holds one id. `rewrite` is for modules that must stay modules, and folds the
-`max_norm` of embeddings into their tables, which an exported program no longer can.
+For conversion, `limit_norms` before export and `rewrite_program` after it are the better way: the program also shows
+`functional.embedding_bag`, and constant offsets, whose bags become plain look-ups where each holds one id. A module
+does not show them, and `rewrite`, for modules that must stay modules, hides them from whoever exports its result.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
 
-__all__ = ["rewrite", "rewrite_program"]
+__all__ = ["limit_norms", "rewrite", "rewrite_program"]
 
 
 def rewrite(module: nn.Module) -> nn.Module:
     """A copy of `module`, sharing its parameters, in which every nn.EmbeddingBag is plain look-ups and products.
 
-    Tables with a `max_norm` are limited once, in a copy, instead of at every look-up.
+    Tables with a `max_norm` are limited as by `limit_norms`.
 
     Raises:
         Unsupported: An EmbeddingBag takes the maximum, or is a subclass with a forward of its own.
@@ -41,18 +41,32 @@ def rewrite(module: nn.Module) -> nn.Module:
     ]
     if refusals:
         raise Unsupported(refusals=tuple(refusals))
+    copied = limit_norms(module)
+    if isinstance(copied, nn.EmbeddingBag):
+        return _pooled(copied)
+    made: dict[int, nn.Module] = {}
+    for parent in list(copied.modules()):
+        for name, child in parent._modules.items():
+            if isinstance(child, nn.EmbeddingBag):
+                parent._modules[name] = made.setdefault(id(child), _pooled(child))
+    return copied
+
+
+def limit_norms(module: nn.Module) -> nn.Module:
+    """A copy of `module`, sharing its parameters, in which tables with a `max_norm` are limited once and for all.
+
+    Otherwise every look-up changes the table, which no exported program may.
+    """
+    require("torch", extra="run-executorch")
+    from torch import nn
+
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     copied = copy.deepcopy(module, shared)
     limited: dict[tuple[int, float, float], nn.Parameter] = {}
-    if isinstance(copied, nn.EmbeddingBag):
-        return _pooled(copied, limited)
-    for parent in list(copied.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.EmbeddingBag):
-                setattr(parent, name, _pooled(child, limited))
-            elif isinstance(child, nn.Embedding) and child.max_norm is not None:
-                child.weight = _limited(child, limited)
-                child.max_norm = None
+    for child in copied.modules():
+        if isinstance(child, nn.Embedding | nn.EmbeddingBag) and child.max_norm is not None:
+            child.weight = _limited(child, limited)
+            child.max_norm = None
     return copied
 
 
@@ -79,9 +93,8 @@ def _limited(table: Any, done: dict[tuple[int, float, float], nn.Parameter]) -> 
     return done[key]
 
 
-def _pooled(bag: nn.EmbeddingBag, limited: dict[tuple[int, float, float], nn.Parameter]) -> nn.Module:
-    weight = bag.weight if bag.max_norm is None else _limited(bag, limited)
-    pooled: nn.Module = _pooled_class()(weight, bag.mode, bag.padding_idx, bag.include_last_offset)
+def _pooled(bag: nn.EmbeddingBag) -> nn.Module:
+    pooled: nn.Module = _pooled_class()(bag.weight, bag.mode, bag.padding_idx, bag.include_last_offset)
     return pooled.train(bag.training)
 
 

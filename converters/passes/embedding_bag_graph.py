@@ -64,7 +64,7 @@ def _refusals(node: Node) -> list[Refusal]:
     name = _op_name(node)
     if name == "aten::embedding_renorm_" or name == "aten::embedding_renorm":
         reason = "limits the norm of its rows (max_norm) at every look-up"
-        remedy = "apply converters.passes.embedding_bag.rewrite to the module before export"
+        remedy = "apply converters.passes.embedding_bag.limit_norms to the module before export"
         return [Refusal(layer=_layer(node), op=name, reason=reason, remedy=remedy)]
     if name not in _OPS:
         return []

@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from converters.passes.embedding_bag import rewrite, rewrite_program
+from converters.passes.embedding_bag import limit_norms, rewrite, rewrite_program
 from edge_deploy.core.errors import BadInput, Unsupported
+from runtimes.formats.tflite_file import read_tflite
 
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402  # after the skip
@@ -185,6 +186,21 @@ def test_a_limited_norm_is_folded_into_the_table():
     torch.testing.assert_close(found[1], table(ids), atol=1e-6, rtol=0)
 
 
+def test_limited_norms_and_constant_offsets_go_through_the_program():
+    model = One(mode="sum", max_norm=0.5, constant=torch.arange(3)).eval()
+    ids = torch.tensor([3, 1, 7])
+    program = rewrite_program(torch.export.export(limit_norms(model), (ids,)))
+    assert model.bag.max_norm == 0.5 and _targets(program) == ["aten.embedding.default"]
+    torch.testing.assert_close(program.module()(ids), model(ids), atol=1e-6, rtol=0)
+
+
+def test_a_bag_that_two_parents_share_stays_shared():
+    bag = nn.EmbeddingBag(ROWS, DIM)
+    changed = rewrite(nn.ModuleList([nn.Sequential(bag), nn.Sequential(bag), bag]))
+    assert changed[0][0] is changed[1][0] is changed[2]
+    assert not any(isinstance(child, nn.EmbeddingBag) for child in changed.modules())
+
+
 def test_the_maximum_is_refused_by_layer_name():
     model = One(mode="max").eval()
     with pytest.raises(Unsupported, match=r"layer bag \(EmbeddingBag\): takes the max"):
@@ -214,11 +230,14 @@ def _lite(model, arguments):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", ["rows", "flat"])
-def test_the_rewritten_module_converts_to_tflite(form):
+def test_the_rewritten_module_converts_to_tflite(form, tmp_path):
     ids, offsets = torch.tensor([3, 1, 7, 7, 0, 2]), torch.tensor([0, 2, 2])
     model = One(mode="mean", padding_idx=7).eval()
     arguments = (ids.reshape(3, 2),) if form == "rows" else (ids, offsets)
     lite = _lite(rewrite(model), arguments)
+    lite.export(tmp_path / "bag.tflite")
+    operators = [operator.op for operator in read_tflite(tmp_path / "bag.tflite").subgraphs[0].operators]
+    assert operators.count("EMBEDDING_LOOKUP") == 1
     expected = model(*arguments).detach().numpy()
     assert abs(lite(*[a.int() for a in arguments]) - expected).max() < 1e-6
 
