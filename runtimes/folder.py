@@ -9,7 +9,7 @@ from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import read_json
 
-__all__ = ["artifact_file", "check_files", "read_artifact"]
+__all__ = ["artifact_file", "check_files", "read_artifact", "weights_beside"]
 
 
 def read_artifact(folder: Path) -> Artifact:
@@ -59,3 +59,9 @@ def check_files(folder: Path, artifact: Artifact) -> None:
             problems.append(f"{path}: its sha256 differs from the manifest's; the file is damaged or replaced.")
     if problems:
         raise BadInput(*problems)
+
+
+def weights_beside(path: Path) -> tuple[Path, ...]:
+    """The `.ptd` of the same name beside a bare `.pte`, which it may need; empty where there is none."""
+    data = path.with_suffix(".ptd")
+    return (data,) if path.suffix == ".pte" and data.is_file() else ()

@@ -13,6 +13,7 @@ from edge_deploy.core.artifact import Format, LayerFacts, Signature
 from edge_deploy.core.errors import BadInput, EdgeDeployError, MissingExtra
 from edge_deploy.core.registry import load
 from runtimes.first_load import first_load, forked_load
+from runtimes.folder import weights_beside
 
 __all__ = ["FileReport", "Trial", "inspect"]
 
@@ -106,7 +107,7 @@ def _try(path: Path, backend: str, trial: Trial, timeout_s: float) -> tuple[str,
     if trial == "none":
         return "not tried", ""
     attempt = first_load if trial == "child" else forked_load
-    data_files = tuple(sorted(path.parent.glob(f"{path.stem}*.ptd"))) if path.suffix == ".pte" else ()
+    data_files = weights_beside(path)
     try:
         module = load("runtimes.backends", backend)
         runtime = " ".join(module.runtime_version()) if hasattr(module, "runtime_version") else backend

@@ -5,14 +5,16 @@ EDGE_DEPLOY_MUTANTS sets how many files are tried; a thousand by default.
 
 import os
 import random
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from edge_deploy.core.child import run_in_child
 from edge_deploy.core.errors import BadInput, EdgeDeployError
 from runtimes.formats.by_hand_test import OPS, ByHand, dense, look_up, offset_buffers, schema, small_cnn
 from runtimes.inspect import inspect
@@ -125,48 +127,100 @@ def mutants(sources: list[bytes], count: int, seed: int) -> Iterator[bytes]:
         yield mutant
 
 
-@pytest.fixture(scope="module")
-def warm() -> None:
-    """Load what the forks need once, so that each of them starts with it."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    Interpreter(model_content=dense().bytes())
-
-
-def sources(data_folder: Path | None = None) -> list[bytes]:
+def sources() -> list[bytes]:
     files = [small_cnn().bytes(), small_cnn(bits=4).bytes(), look_up().bytes(), dense((1, 3)).bytes()]
     return [*files, offset_buffers(small_cnn().bytes())]
 
 
-def test_inspect_answers_for_every_damaged_tflite_file(tmp_path: Path, warm: None) -> None:
-    path = tmp_path / "mutant.tflite"
+def try_tflite(count: int, seed: int) -> dict[str, Any]:
+    """In a fresh process, which loads the runtime and then forks for every file: what became of them."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    Interpreter(model_content=dense().bytes())
+    return try_each("mutant.tflite", mutants(sources(), count, seed))
+
+
+def try_pte(path: str, count: int, seed: int) -> dict[str, Any]:
+    """As `try_tflite`, for random damage to one `.pte` file."""
+    import executorch.extension.pybindings.portable_lib
+    import executorch.kernels.quantized  # noqa: F401
+
+    content, rng = Path(path).read_bytes(), random.Random(seed)
+    return try_each("mutant.pte", (damaged(content, rng) for _ in range(count)))
+
+
+def try_each(name: str, contents: Iterable[bytes]) -> dict[str, Any]:
     answers: Counter[str] = Counter()
-    crashed_past_lint = []
-    for number, content in enumerate(mutants(sources(), MUTANTS, seed=2)):
-        path.write_bytes(content)
-        try:
-            report = inspect(path, trial="fork", timeout_s=TIMEOUT_S)
-        except BadInput as error:
-            assert str(path) in str(error)
-            answers["refused"] += 1
-            continue
-        answers[report.loads.split(":")[0]] += 1
-        if report.loads.startswith("died") and not report.problems:
-            crashed_past_lint.append((number, report.loads))
+    unforeseen = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, name)
+        for number, content in enumerate(contents):
+            path.write_bytes(content)
+            try:
+                report = inspect(path, trial="fork", timeout_s=TIMEOUT_S)
+            except BadInput as error:
+                assert str(path) in str(error)
+                answers["refused"] += 1
+                continue
+            answers[report.loads.split(":")[0]] += 1
+            if report.loads.startswith("died") and not report.problems:
+                unforeseen.append(number)
+    return {"answers": dict(answers), "unforeseen": unforeseen}
+
+
+def test_inspect_answers_for_every_damaged_tflite_file() -> None:
+    arguments = {"count": MUTANTS, "seed": 2}
+    found = run_in_child("runtimes.mutation_test:try_tflite", arguments, stage="mutants of .tflite files")
+    answers = found["answers"]
     assert sum(answers.values()) == MUTANTS
     assert answers["yes"] and answers["refused"] and answers["no"], answers
-    assert answers["ran too long"] == 0, answers
+    assert "ran too long" not in answers, answers
     # What kills the runtime is seen by lint; what will be found one day to pass it dies in a child process.
-    assert len(crashed_past_lint) <= MUTANTS // 500, (answers, crashed_past_lint)
+    assert len(found["unforeseen"]) <= MUTANTS // 500, found
 
 
-def test_a_file_that_kills_its_runtime_is_reported_with_the_signal(tmp_path: Path, warm: None) -> None:
+@pytest.fixture(scope="module")
+def small_pte(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("executorch")
+    path = tmp_path_factory.mktemp("pte") / "small.pte"
+    run_in_child("runtimes.mutation_test:write_small_pte", {"path": path}, stage="a small .pte file")
+    return path
+
+
+def write_small_pte(path: str) -> None:
+    import torch
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(64, 5))
+    program = torch.export.export(module.eval(), (torch.zeros(1, 3, 6, 6),))
+    lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    Path(path).write_bytes(lowered.to_executorch().buffer)
+
+
+def test_inspect_answers_for_every_damaged_pte_file(small_pte: Path) -> None:
+    count = max(1, MUTANTS // 10)
+    arguments = {"path": small_pte, "count": count, "seed": 4}
+    answers = run_in_child("runtimes.mutation_test:try_pte", arguments, stage="mutants of a .pte file")["answers"]
+    assert sum(answers.values()) == count
+    assert answers["yes"] and answers["refused"], answers
+
+
+def test_a_sound_pte_file_is_reported(small_pte: Path) -> None:
+    report = inspect(small_pte)
+    assert (report.format, report.loads, report.problems) == ("executorch", "yes", ())
+    assert report.weight_bytes == {"float32": 4 * (4 * 3 * 3 * 3 + 64 * 5)}
+    assert report.runtime.startswith("executorch ")
+
+
+def test_a_file_that_kills_its_runtime_is_reported_with_the_signal(tmp_path: Path) -> None:
     path = look_up(block=(9999, 16)).write(tmp_path / "m.tflite")
-    report = inspect(path, trial="fork")
+    report = inspect(path)
     assert report.loads == "died of SIGSEGV"
     assert report.runtime.startswith("ai-edge-litert ")
     assert any("tensor 9999" in problem for problem in report.problems)
-    assert inspect(look_up(block=(2, 0)).write(path), trial="child").loads == "died of SIGFPE"
+    assert inspect(look_up(block=(2, 0)).write(path), trial="fork").loads == "died of SIGFPE"
 
 
 def test_a_session_never_dies_of_a_file_that_kills_its_runtime(tmp_path: Path) -> None:
@@ -183,13 +237,13 @@ def test_a_sound_file_is_reported_in_full(tmp_path: Path) -> None:
     assert [signature.name for signature in report.signatures] == ["serving_default"]
 
 
-def test_a_file_with_an_unknown_operator_is_reported_and_does_not_load(tmp_path: Path, warm: None) -> None:
+def test_a_file_with_an_unknown_operator_is_reported_and_does_not_load(tmp_path: Path) -> None:
     hand = dense()
     code = hand.model.operatorCodes[0]
     code.builtinCode = code.deprecatedBuiltinCode = OPS.CUSTOM
     code.customCode = b"Mine"
     hand.graph.operators[0].builtinOptions, hand.graph.operators[0].builtinOptionsType = None, 0
-    report = inspect(hand.write(tmp_path / "m.tflite"), trial="fork")
+    report = inspect(hand.write(tmp_path / "m.tflite"))
     assert report.loads.startswith("no: ") and "Mine" in report.loads
     assert report.operators == {"CUSTOM Mine": 1, "FULLY_CONNECTED": 1}
 

@@ -9,7 +9,7 @@ from edge_deploy.core.errors import BadInput
 from edge_deploy.core.registry import load
 from runtimes.contracts import Kernels, Session
 from runtimes.first_load import first_load
-from runtimes.folder import artifact_file, check_files, read_artifact
+from runtimes.folder import artifact_file, check_files, read_artifact, weights_beside
 from runtimes.minimum import check_minimum_runtime
 
 __all__ = ["BACKENDS", "open_bare_file", "open_session"]
@@ -86,7 +86,7 @@ def open_bare_file(
         raise BadInput(f"{path}: no such file or folder.")
     name = backend or _backend_of(path)
     _look_through(path)
-    data_files = tuple(sorted(path.parent.glob(f"{path.stem}*.ptd"))) if path.suffix == ".pte" else ()
+    data_files = weights_beside(path)
     if not trusted and name != "null":
         first_load(path, backend=name, data_files=data_files, kernels=kernels)
     module = load("runtimes.backends", name)
