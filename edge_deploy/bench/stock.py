@@ -38,7 +38,9 @@ def tensorflow_int8(model: str, calibration: str, out: str) -> None:
     samples = list(_samples(calibration))
     specs = [tf.TensorSpec((1, *array.shape[1:]), array.dtype, name=name) for name, array in samples[0].items()]
     function = tf.function(lambda *arrays: loaded.call(list(arrays))).get_concrete_function(*specs)
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], loaded.model)
+    holder = tf.Module()  # the converter folds only variables that this object owns
+    holder.owned = [getattr(variable, "_value", variable) for variable in loaded.model.variables]
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], holder)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([*sample.values()] for sample in samples)
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -109,8 +111,9 @@ def _ai_edge_quantizer(float_tflite: str, manager: Any, samples: list[dict[str, 
         update = require("ai_edge_quantizer.utils.qsv_utils", extra="dev").min_max_update
         counter = calibrator.Calibrator(float_tflite, num_threads=1, qsv_update_func=update)
         interpreter = require("ai_edge_litert.interpreter", extra="run-tflite").Interpreter(model_path=float_tflite)
-        key = next(iter(interpreter.get_signature_list()))
-        counter.calibrate({key: samples}, manager)
+        key, signature = next(iter(interpreter.get_signature_list().items()))
+        named = [dict(zip(signature["inputs"], sample.values(), strict=True)) for sample in samples]
+        counter.calibrate({key: named}, manager)
         statistics = counter.get_model_qsvs()
     result = quantizer.Quantizer(float_tflite, manager.get_quantization_recipe()).quantize(statistics)
     result.export_model(out, overwrite=True)
