@@ -8,10 +8,10 @@ from edge_deploy.core.artifact import Artifact
 from edge_deploy.core.errors import Unsupported
 from edge_deploy.core.registry import load
 
-__all__ = ["check_minimum_runtime", "is_older"]
+__all__ = ["check_minimum_runtime", "is_new_enough"]
 
-# The same interpreter under its new name: every version of it is newer than all of the old one.
-SUCCESSOR = {"tflite-runtime": "ai-edge-litert"}
+# The same interpreter under its newer name; its versions start after the last of the older one.
+SUCCESSORS = {"tflite-runtime": "ai-edge-litert"}
 
 
 def check_minimum_runtime(artifact: Artifact, *, backend: str) -> None:
@@ -21,24 +21,31 @@ def check_minimum_runtime(artifact: Artifact, *, backend: str) -> None:
         Unsupported: Another runtime, or an older version of it.
     """
     module = load("runtimes.backends", backend)
-    needed = artifact.minimum_runtime.split()
-    if not needed or not hasattr(module, "runtime_version"):
+    if not artifact.minimum_runtime or not hasattr(module, "runtime_version"):
         return
     name, version = module.runtime_version()
-    oldest = needed[-1]
-    if SUCCESSOR.get(needed[0]) == name:
-        return
-    if name != needed[0] or is_older(version, oldest):
+    if not is_new_enough(name, version, artifact.minimum_runtime):
         raise Unsupported(
             f"artifact {artifact.name}: {name} {version} is installed, it needs {artifact.minimum_runtime} or newer; "
-            f"older runtimes refuse it or compute it wrongly: pip install '{needed[0]}>={oldest}'"
+            "older runtimes refuse it or compute it wrongly."
         )
 
 
-def is_older(version: str, oldest: str) -> bool:
-    """Whether `version` comes before `oldest`, by their leading numbers; an unknown version does not."""
-    have, need = _numbers(version), _numbers(oldest)
-    return bool(have) and have < need
+def is_new_enough(name: str, version: str, minimum: str) -> bool:
+    """Whether a runtime meets `minimum`: "name version", or several of them with commas, of which one suffices.
+
+    A version that is no number is taken for new enough.
+    """
+    for alternative in minimum.split(","):
+        wanted, _, oldest = alternative.strip().rpartition(" ")
+        if not _numbers(oldest):
+            wanted, oldest = alternative.strip(), ""
+        if SUCCESSORS.get(wanted) == name:
+            return True
+        have = _numbers(version)
+        if wanted == name and (not have or have >= _numbers(oldest)):
+            return True
+    return False
 
 
 def _numbers(version: str) -> tuple[int, ...]:
