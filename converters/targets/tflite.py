@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from converters.contracts import Captured, Lowered, LowerRequest
-from converters.tflite.calibrate import Ranges, calibrate, load_samples
+from converters.tflite.calibrate import Calibration, calibrate, load_samples
 from converters.tflite.flatbuffer import read_model, write_model
 from converters.tflite.hybrid import choose_hybrid, has_tables, quantize_hybrid
 from converters.tflite.outcomes import layer_outcomes, precision_warnings
@@ -103,10 +103,11 @@ def _lower_with_tables(request: LowerRequest, model: Any, path: Path) -> Lowered
 
 def _quantize(model: Any, request: LowerRequest) -> Quantized:
     choose(views(model), request.spec)  # refuse before the slow step
-    return quantize_static(model, request.spec, _ranges(model, request))
+    calibration = _calibration(model, request)
+    return quantize_static(model, request.spec, calibration.ranges, means=calibration.means)
 
 
-def _ranges(model: Any, request: LowerRequest) -> Ranges:
+def _calibration(model: Any, request: LowerRequest) -> Calibration:
     if request.calibration is None:
         raise BadInput(
             f"{request.captured.name}: INT8 activations need calibration data; pass --calibrate with samples like "

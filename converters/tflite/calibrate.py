@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from converters.quantize.ranges import HistogramObserver, MinMaxObserver, Range
+from converters.tflite.bias_correction import Means, mean_key
 from converters.tflite.flatbuffer import dtype_name, has_data, read_model, tensor_name
 from converters.tflite.signatures import describe, match_inputs
-from converters.tflite.structure import twin_of
+from converters.tflite.structure import twin_of, views
 from edge_deploy.core.errors import BadInput, ToolchainError
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo, encode_input
 
-__all__ = ["Ranges", "calibrate", "load_samples"]
+__all__ = ["Calibration", "Ranges", "calibrate", "load_samples"]
 
 # Range of a variable float tensor, by (subgraph, index of the tensor in the float file).
 Ranges: TypeAlias = dict[tuple[int, int], Range]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """What the calibration samples say of a float file's activations.
+
+    Attributes:
+        means: Of each channel of what weighted operators read.
+    """
+
+    ranges: Ranges = field(default_factory=dict)
+    means: Means = field(default_factory=dict)
 
 
 def load_samples(path: Path) -> dict[str, np.ndarray]:
@@ -40,8 +54,10 @@ def load_samples(path: Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def calibrate(path: Path, samples: dict[str, np.ndarray], sources: tuple[TensorInfo, ...], spec: QuantSpec) -> Ranges:
-    """Ranges of all variable float tensors over all samples.
+def calibrate(
+    path: Path, samples: dict[str, np.ndarray], sources: tuple[TensorInfo, ...], spec: QuantSpec
+) -> Calibration:
+    """Ranges of all variable float tensors over all samples, and the channel means that bias correction needs.
 
     The true extremes over every sample, or the central percentile in a second pass: never a moving average, whose
     answer depends on the order of the samples. Of subgraphs that are one network at several batch sizes only the first
@@ -56,38 +72,48 @@ def calibrate(path: Path, samples: dict[str, np.ndarray], sources: tuple[TensorI
         ToolchainError: The interpreter cannot run the float file.
     """
     model = read_model(path)
-    ranges: Ranges = {}
+    found = Calibration()
     for number, definition in enumerate(model.signatureDefs):
         index = int(definition.subgraphIndex)
         if twin_of(model, index) == index:
-            ranges.update(_signature_ranges(path, model, number, samples, sources, spec))
-    return ranges
+            _calibrate_signature(found, path, model, number, samples, sources, spec)
+    return found
 
 
-def _signature_ranges(
+def _calibrate_signature(
+    found: Calibration,
     path: Path,
     model: Any,
     number: int,
     samples: dict[str, np.ndarray],
     sources: tuple[TensorInfo, ...],
     spec: QuantSpec,
-) -> Ranges:
+) -> None:
     index = int(model.signatureDefs[number].subgraphIndex)
     graph = model.subgraphs[index]
     made = [int(i) for i in graph.inputs] + [int(i) for op in graph.operators for i in op.outputs]
     watched = [i for i in made if dtype_name(graph.tensors[i]) == "float32" and not has_data(model, graph.tensors[i])]
+    view = views(model)[index]
+    keys = {key for node in view.nodes if (key := mean_key(view, node)) is not None and key[1] in watched}
+    sums = {key: np.zeros(key[2]) for key in keys}
     extremes = {i: MinMaxObserver(name=tensor_name(graph.tensors[i])) for i in watched}
+    runs = 0
     for read in _runs(path, model, number, samples, sources):
+        values = {i: read(i) for i in watched}
         for tensor, observer in extremes.items():
-            observer.see(read(tensor))
-    found = {i: observer.range() for i, observer in extremes.items()}
+            observer.see(values[tensor])
+        for key in keys:
+            sums[key] += values[key[1]].reshape(-1, key[2]).mean(axis=0, dtype=np.float64)
+        runs += 1
+    found.means.update({key: total / runs for key, total in sums.items()})
+    ranges = {i: observer.range() for i, observer in extremes.items()}
     if spec.range_method == "percentile" and spec.percentile < 100:
-        histograms = {i: HistogramObserver(extremes=found[i]) for i in watched}
+        histograms = {i: HistogramObserver(extremes=ranges[i]) for i in watched}
         for read in _runs(path, model, number, samples, sources):
             for tensor, histogram in histograms.items():
                 histogram.see(read(tensor))
-        found = {i: histogram.range(spec.percentile) for i, histogram in histograms.items()}
-    return {(index, i): value for i, value in found.items()}
+        ranges = {i: histogram.range(spec.percentile) for i, histogram in histograms.items()}
+    found.ranges.update({(index, i): value for i, value in ranges.items()})
 
 
 def _runs(

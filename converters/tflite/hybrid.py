@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from converters.quantize.uniform import quantize_symmetric, symmetric_scales
+from converters.quantize.scale_search import weight_scales
+from converters.quantize.uniform import quantize_symmetric
 from converters.support import lookup
 from converters.tflite.compact import compact
 from converters.tflite.flatbuffer import add_opcode, set_affine, set_constant, tensor_name
@@ -118,7 +119,7 @@ def _dynamic(view: View, node: Node, bits: int, stored: dict[tuple[int, int], in
     rule = OPERATORS[node.kind]
     source = view.tensor(node.inputs[rule.weight])
     values = view.values(node.inputs[rule.weight])
-    scales = symmetric_scales(values, axis=rule.axis, bits=bits)
+    scales = weight_scales(values, axis=rule.axis, bits=bits)
     tensor = type(source)()
     tensor.name, tensor.shape, tensor.hasRank = source.name, source.shape, source.hasRank
     set_affine(tensor, scales, np.zeros(scales.size), axis=rule.axis)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converters.quantize.uniform import Affine
+from converters.tflite.bias_correction import Means
 from converters.tflite.calibrate import Ranges
 from converters.tflite.compact import compact
 from converters.tflite.flatbuffer import read_model
@@ -51,14 +54,23 @@ def prepare(path: Path) -> Any:
 
 
 def quantize_static(
-    model: Any, spec: QuantSpec, ranges: Ranges, *, learned: Mapping[str, Affine] | None = None
+    model: Any,
+    spec: QuantSpec,
+    ranges: Ranges,
+    *,
+    means: Means | None = None,
+    learned: Mapping[str, Affine] | None = None,
+    learned_weights: Mapping[str, np.ndarray] | None = None,
 ) -> Quantized:
     """Full-integer form of a float model; the model is edited in place.
 
     Args:
         model: As `prepare` gives it.
         ranges: Of the activations, as `converters.tflite.calibrate` measures them; may lack tensors that `learned` has.
+        means: Channel means from the same calibration; with them biases take back the mean error of rounded weights.
         learned: Scale and zero point of activations learned in training, by tensor name; they win over ranges.
+        learned_weights: Scale of each output channel learned in training, by layer name (the name of the operator's
+            first output); such layers keep their bias, because training has seen the rounding.
 
     Raises:
         Unsupported: Layers that cannot become what was asked and may not fall back, each by name.
@@ -66,7 +78,7 @@ def quantize_static(
     """
     graphs = views(model)
     plan = plan_scales(graphs, choose(graphs, spec), ranges, learned)
-    store = WeightStore(model=model, plan=plan)
+    store = WeightStore(model=model, plan=plan, means=means or {}, learned=learned_weights or {})
     store.survey(graphs)
     layers = {node.key: node.layer for view in graphs for node in view.nodes}
     kinds = {node.key: node.kind for view in graphs for node in view.nodes}

@@ -182,7 +182,8 @@ def _quantized(float_file, recipe, **changes):
     signature = describe(model, (), ())[0]
     samples = _samples(signature, np.random.default_rng(1))
     spec = spec_for_recipe(recipe, **changes)
-    quantized = quantize_static(model, spec, calibrate(prepared, samples, signature.inputs, spec))
+    found = calibrate(prepared, samples, signature.inputs, spec)
+    quantized = quantize_static(model, spec, found.ranges, means=found.means)
     path = float_file.with_name(f"{recipe}.tflite")
     write_model(quantized.model, path)
     return path, signature, samples

@@ -52,7 +52,8 @@ def _quantize(path, recipe="int8", *, samples=None, learned=None, **changes):
         if samples is None
         else samples
     )
-    quantized = quantize_static(model, spec, calibrate(path, {"x": samples}, sources, spec), learned=learned)
+    found = calibrate(path, {"x": samples}, sources, spec)
+    quantized = quantize_static(model, spec, found.ranges, means=found.means, learned=learned)
     written = path.with_name(f"{recipe}.tflite")
     write_model(quantized.model, written)
     return written, quantized

@@ -94,7 +94,7 @@ class _Rewriter:
             weights, bias = self.store.quantize(self.view, node, bits)
             inputs[rule.weight] = self._append(weights)
             if bias is not None:
-                inputs[rule.bias] = self._append(bias)
+                inputs[rule.bias :] = [self._append(bias), *inputs[rule.bias + 1 :]]
             channels = self.view.tensor(node.inputs[rule.data]).shape
             grouped = node.kind == "CONV_2D" and int(weights.shape[-1]) != int(channels[-1])
         for slot, index in enumerate(node.inputs):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from converters.quantize.uniform import quantize_symmetric, symmetric_scales
+from converters.quantize.scale_search import weight_scales
+from converters.quantize.uniform import along_axis, dequantize, quantize_symmetric
+from converters.tflite.bias_correction import Means, mean_key, mean_shift
 from converters.tflite.flatbuffer import set_affine, set_constant, tensor_type
 from converters.tflite.operators import OPERATORS
 from converters.tflite.plan import Plan
-from converters.tflite.structure import Node, View
+from converters.tflite.structure import Node, View, twin_of
 from edge_deploy.core.digest import sample_sha256
+from edge_deploy.core.errors import BadInput
 
 __all__ = ["WeightStore", "weight_axis"]
 
@@ -33,22 +37,33 @@ def weight_axis(node: Node) -> int:
 
 @dataclass(slots=True)
 class WeightStore:
-    """Quantized constants of one model: the same float constant at the same width is stored once."""
+    """Quantized constants of one model: the same float constant at the same width is stored once.
+
+    Attributes:
+        means: Channel means of the operators' inputs; where one is missing, the bias is not corrected.
+        learned: Scales learned in training, one for each output channel, by layer name.
+    """
 
     model: Any
     plan: Plan
+    means: Means = field(default_factory=dict)
+    learned: Mapping[str, np.ndarray] = field(default_factory=dict)
     floors: dict[str, np.ndarray] = field(default_factory=dict)
+    node_means: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
     buffers: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def survey(self, graphs: tuple[View, ...]) -> None:
-        """Find the smallest weight scales that every reader of each constant can bear: see `_floor`."""
+        """Look at all readers of each constant before any is quantized: the smallest scale they bear, their means."""
         for view in graphs:
+            twin = graphs[twin_of(self.model, view.index)]
             for node in view.nodes:
+                key = mean_key(twin, twin.nodes[node.position])
+                if key in self.means:
+                    self.node_means[node.key] = self.means[key]
                 if self.plan.is_integer(node) and OPERATORS[node.kind].kind == "weighted":
                     rule = OPERATORS[node.kind]
-                    key = self._digest(view.values(node.inputs[rule.weight]), weight_axis(node))
-                    floor = self._floor(view, node)
-                    self.floors[key] = np.maximum(self.floors.get(key, np.zeros(1)), floor)
+                    digest = self._digest(view.values(node.inputs[rule.weight]), weight_axis(node))
+                    self.floors[digest] = np.maximum(self.floors.get(digest, np.zeros(1)), self._floor(view, node))
 
     def _floor(self, view: View, node: Node) -> np.ndarray:
         rule = OPERATORS[node.kind]
@@ -72,22 +87,57 @@ class WeightStore:
         source = view.tensor(node.inputs[rule.weight])
         values = view.values(node.inputs[rule.weight])
         digest = self._digest(values, axis)
-        scales = symmetric_scales(values, axis=axis, bits=bits, floor=self.floors[digest])
+        scales = self._scales(node, values, bits, digest)
         kind = f"int{bits}"
-        weights = self._tensor(source, (digest, kind), quantize_symmetric(values, scales, axis=axis, bits=bits), kind)
+        stored = quantize_symmetric(values, scales, axis=axis, bits=bits)
+        key = (f"{digest}/{sample_sha256({'scales': scales})}", kind)
+        weights = self._tensor(source, key, stored, kind)
         set_affine(weights, scales, np.zeros(scales.size), axis=axis)
-        bias = self._bias(view, node)
+        bias = self._corrected(view, node, values, stored, scales)
         if bias is None:
             return weights, None
         input_scale = self.plan.affine[view.index, node.inputs[rule.data]].scale
         bias_scales = (np.float32(input_scale) * scales).astype(np.float32)
-        stored = np.rint(bias / bias_scales.astype(np.float64))
         limit = 2**31 - 1
-        stored = np.clip(stored, -limit, limit).astype(np.int32)
-        bias_source = view.tensor(node.inputs[rule.bias])
-        tensor = self._tensor(bias_source, (sample_sha256({"bias": stored}), "int32"), stored, "int32")
+        whole = np.clip(np.rint(bias / bias_scales.astype(np.float64)), -limit, limit).astype(np.int32)
+        tensor = self._tensor(
+            self._bias_like(view, node, whole.size), (sample_sha256({"b": whole}), "int32"), whole, "int32"
+        )
         set_affine(tensor, bias_scales, np.zeros(bias_scales.size), axis=0)
         return weights, tensor
+
+    def _scales(self, node: Node, values: np.ndarray, bits: int, digest: str) -> np.ndarray:
+        axis = weight_axis(node)
+        if node.layer not in self.learned:
+            return weight_scales(values, axis=axis, bits=bits, floor=self.floors[digest])
+        scales = np.asarray(self.learned[node.layer], np.float32).reshape(-1)
+        if scales.size != values.shape[axis] or not np.all(np.isfinite(scales) & (scales > 0)):
+            raise BadInput(
+                f"layer {node.layer}: {scales.size} learned weight scales: must be {values.shape[axis]} positive "
+                "numbers, one for each output channel."
+            )
+        return scales
+
+    def _corrected(
+        self, view: View, node: Node, values: np.ndarray, stored: np.ndarray, scales: np.ndarray
+    ) -> np.ndarray | None:
+        """The bias without the mean error of the rounded weights; None where there is neither bias nor mean."""
+        bias = self._bias(view, node)
+        mean = self.node_means.get(node.key)
+        if mean is None or node.layer in self.learned:
+            return bias
+        steps = along_axis(scales, weight_axis(node), values.ndim)
+        shift = mean_shift(node.kind, dequantize(stored, steps).astype(np.float64) - values, mean)
+        return (0.0 if bias is None else bias) - shift
+
+    def _bias_like(self, view: View, node: Node, size: int) -> Any:
+        """A tensor to take name and shape from: the operator's bias, or a new one where it has none."""
+        slot = OPERATORS[node.kind].bias
+        if slot < len(node.inputs) and node.inputs[slot] >= 0:
+            return view.tensor(node.inputs[slot])
+        made = type(view.tensor(node.outputs[0]))()
+        made.name, made.shape, made.hasRank = f"{node.layer}/bias_correction".encode(), [size], True
+        return made
 
     def _tensor(self, source: Any, key: tuple[str, str], stored: np.ndarray, kind: str) -> Any:
         tensor = type(source)()
