@@ -63,7 +63,7 @@ def export_program(
         dynamic_shapes = (dims,) if _takes_any_number(module) else dims
     try:
         with torch.no_grad():
-            return torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes, strict=False)
+            program = torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes, strict=False)
     except Exception as error:
         text = str(error)
         if is_dynamic and ("onstraint" in text or "batch" in text):
@@ -78,6 +78,42 @@ def export_program(
         raise ToolchainError(
             f"{source}: torch.export of torch {torch.__version__} failed: {type(error).__name__}: {text.strip()[:1000]}"
         ) from error
+    _check_same(source, module, program, inputs, batches)
+    return program
+
+
+def _check_same(
+    source: str, module: nn.Module, program: ExportedProgram, inputs: tuple[TensorInfo, ...], batches: tuple[int, ...]
+) -> None:
+    """Compare program and module on seeded values.
+
+    An export freezes code that asks for the batch size, or draws random numbers, in one of its ways without a word.
+    """
+    torch = require("torch", extra="export-tflite")
+    leaves = require("torch.utils._pytree", extra="export-tflite").tree_leaves
+    graph = program.module(check_guards=False)
+    for batch in sorted({min(batches), max(batches)}):
+        generator = torch.Generator().manual_seed(batch)
+        arguments = tuple(
+            torch.randn(example.shape, generator=generator, dtype=example.dtype)
+            if example.is_floating_point()
+            else example
+            for example in (
+                _example(torch, info, batch=batch if info.shape[0] == -1 else info.shape[0]) for info in inputs
+            )
+        )
+        with torch.no_grad():
+            wanted, got = leaves(module(*arguments)), leaves(graph(*arguments))
+        for one, other in zip(wanted, got, strict=True):
+            if torch.is_tensor(one) and not (
+                one.shape == other.shape
+                and torch.allclose(one.double(), other.double(), rtol=1e-3, atol=1e-4, equal_nan=True)
+            ):
+                raise Unsupported(
+                    f"{source}: the exported program computes something else than the module at batch {batch}: its "
+                    "Python code depends on the batch size, or on random numbers; ask for a single --batch, or make it "
+                    "deterministic."
+                )
 
 
 def load_program(path: Path) -> ExportedProgram:
