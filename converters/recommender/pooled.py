@@ -48,6 +48,7 @@ class _Found:
     inputs: list[Element]
     compared: set[int]
     divided: bool = False
+    needs_raw_ids: bool = False
     deep: bool = False
 
 
@@ -69,6 +70,8 @@ def read_pooled(labels: Labels, label: int) -> tuple[Pooled, int] | None:
     if isinstance(block, (Dot, Sum)) and not found.divided and _is_product_of_rows(labels, label):
         return None
     ids = [_id_element(labels, row.id_label) for row, _ in found.rows]
+    if found.needs_raw_ids and not all(_is_raw_id(labels, row.id_label) for row, _ in found.rows):
+        return None
     known = [element for element in ids if element is not None]
     if len(known) != len(ids) or len({offset for _, offset in known}) != 1 or len(set(known)) != len(known):
         return None
@@ -146,8 +149,16 @@ def _collect(labels: Labels, label: int, found: _Found) -> None:
             found.divided = True
         if block.op in ("ne", "eq"):
             number = _number(labels, block.args[place])
-            if number is not None:
-                found.compared.add(number)
+            found.compared |= set() if number is None else {number}
+            found.deep |= number is None
+        elif block.op in ("gt", "ge", "lt", "le"):
+            # A mask by order (ids below zero as padding, lengths, offsets) depends on values that the proof's random
+            # inputs cannot be trusted to visit; only "above zero" is the same as "not zero" for ids of a table.
+            number = _number(labels, block.args[place])
+            above_zero = (block.op, number) in (("gt", 0), ("ge", 1)) and _is_raw_id(labels, int(block.args[place][0]))
+            found.compared |= {0} if above_zero else set()
+            found.needs_raw_ids |= above_zero
+            found.deep |= not above_zero
         for arg in block.args[place]:
             _collect(labels, int(arg), found)
     elif not isinstance(block, Const):
@@ -180,6 +191,20 @@ def _number(labels: Labels, operands: np.ndarray) -> int | None:
     return None
 
 
+def _is_raw_id(labels: Labels, label: int) -> bool:
+    """Whether an id is looked up as it comes in, so that a negative one is an error in the source."""
+    return isinstance(labels.find(label)[0], Input)
+
+
+def _wraps(labels: Labels, operands: np.ndarray) -> bool:
+    """Whether a choice is between an id counted from the table's end, where it is negative, and the id itself."""
+    condition, place, _ = labels.find(int(operands[0]))
+    if not isinstance(condition, Opaque) or condition.op != "lt":
+        return False
+    ends = [_id_element(labels, int(label)) for label in (condition.args[place][0], operands[1], operands[2])]
+    return ends[0] is not None and all(end is not None and end[0] == ends[0][0] for end in ends)
+
+
 def _id_element(labels: Labels, label: int) -> tuple[Element, int] | None:
     """The input element that an id is, and the offset added to it; clamps to a table's rows change nothing."""
     offset = 0
@@ -190,6 +215,8 @@ def _id_element(labels: Labels, label: int) -> tuple[Element, int] | None:
             label = int(block.args[place])
         elif isinstance(block, Opaque) and block.op.startswith(("clamp", "maximum", "minimum")):
             label = int(block.args[place][0])
+        elif isinstance(block, Opaque) and block.op == "where" and _wraps(labels, block.args[place]):
+            label = int(block.args[place][2])
         else:
             return None
         block, place, _ = labels.find(label)

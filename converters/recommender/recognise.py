@@ -76,7 +76,7 @@ def _proven(
     """Whether the structure and the program agree on random inputs; an output that never varies proves nothing."""
     import torch
 
-    module = program.module()
+    module = program.module(check_guards=False)
     varied = False
     for seed, scale in enumerate(SCALES):
         feeds = random_feeds(model, shapes, seed=seed, scale=scale)

@@ -202,6 +202,12 @@ class MaskedMean(nn.Module):
         return self.upper(torch.cat([e, self.user(user)], dim=-1))
 
 
+class AboveZero(MaskedMean):
+    def forward(self, history, user):
+        e = torch.where((history > 0).unsqueeze(-1), self.items(history), 0.0).sum(1)
+        return self.upper(torch.cat([e, self.user(user)], dim=-1))
+
+
 class Weighted(nn.Module):
     def __init__(self):
         super().__init__()
@@ -268,6 +274,28 @@ class Attention(Base):
         return self.upper((F.softmax(t @ t.mT, -1) @ t).flatten(1))
 
 
+class NegativePadding(MaskedMean):
+    """Ids below zero are padding: a mask by order, which random ids in range never show."""
+
+    def forward(self, history, user):
+        mask = (history >= 0).float().unsqueeze(-1)
+        e = (self.items(history.clamp(min=0)) * mask).sum(1)
+        return self.upper(torch.cat([e, self.user(user)], dim=-1))
+
+
+class WrappedIds(Base):
+    """Negative ids count from the table's end, as Keras exports its gathers; ids are clamped as well."""
+
+    top_in = 16
+
+    def forward(self, dense, ids):
+        found = []
+        for i, table in enumerate(self.tables):
+            column = ids[:, i].clamp(-ROWS[i], ROWS[i] - 1)
+            found.append(table(torch.where(column < 0, column + ROWS[i], column)))
+        return self.upper(torch.cat([self.lower(dense), *found], dim=1))
+
+
 class Convolution(nn.Module):
     def __init__(self):
         super().__init__()
@@ -318,12 +346,14 @@ OURS = {
     "widths": (Widths, standard),
     "bags": (Bags, lambda n: [("ids", ids_of(n, 9), 0)]),
     "masked mean": (MaskedMean, lambda n: [("history", ids_of(n, 5), 0), ("user", ids_of(n)[:, 0], 0)]),
+    "above zero": (AboveZero, lambda n: [("history", ids_of(n, 5), 0), ("user", ids_of(n)[:, 0], 0)]),
     "weighted": (
         Weighted,
         lambda n: [("items", ids_of(n, 5), 0), ("weights", torch.rand(n, 5), 0), ("user", ids_of(n, 1), 0)],
     ),
     "columns first": (ColumnsFirst, lambda n: [("dense", torch.randn(n, 5), 0), ("ids", ids_of(3, n), 1)]),
     "factorisation": (Factorisation, two_users),
+    "wrapped ids": (WrappedIds, standard),
 }
 
 
@@ -349,8 +379,13 @@ def test_a_recommender_is_recognised_however_it_is_written(name, dynamic):
 
 @pytest.mark.parametrize(
     ("kind", "inputs"),
-    [(ElementProduct, two_users), (WideAndDeep, standard), (Attention, standard)],
-    ids=["product", "wide and deep", "attention"],
+    [
+        (ElementProduct, two_users),
+        (WideAndDeep, standard),
+        (Attention, standard),
+        (NegativePadding, lambda n: [("history", ids_of(n, 5), 0), ("user", ids_of(n)[:, 0], 0)]),
+    ],
+    ids=["product", "wide and deep", "attention", "negative padding"],
 )
 def test_a_recommender_of_another_structure_is_left_to_the_generic_route(kind, inputs):
     assert recognise(*exported(kind(), inputs(2), dynamic=False)) is None
