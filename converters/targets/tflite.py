@@ -22,6 +22,7 @@ from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.layer_errors import LayerErrors
 from edge_deploy.core.quant_spec import spec_for_recipe
+from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.toolchain import versions
 
 __all__ = ["FORMAT", "layer_errors", "lower", "lower_file"]
@@ -101,6 +102,14 @@ def _lower_with_tables(request: LowerRequest, model: Any, path: Path) -> Lowered
     return _lowered(request, model, path, by_layer)
 
 
+def _as_in_file(captured: Captured, infos: tuple[TensorInfo, ...]) -> tuple[TensorInfo, ...]:
+    """Inputs or outputs of the source as its float TFLite file has them: images of torch programs become NHWC."""
+    if captured.float_tflite is not None:
+        return infos
+    adapted = import_module("converters.tflite.from_torch").adapted
+    return tuple(adapted(info) for info in infos)
+
+
 def _quantize(model: Any, request: LowerRequest) -> Quantized:
     choose(views(model), request.spec)  # refuse before the slow step
     calibration = _calibration(model, request)
@@ -117,7 +126,13 @@ def _calibration(model: Any, request: LowerRequest) -> Calibration:
     named = request.folder / "float.partial.tflite"
     write_model(model, named)
     try:
-        return calibrate(named, load_samples(request.calibration), request.captured.inputs, request.spec)
+        return calibrate(
+            named,
+            load_samples(request.calibration),
+            request.captured.inputs,
+            request.spec,
+            file_inputs=_as_in_file(request.captured, request.captured.inputs),
+        )
     finally:
         named.unlink()
 
@@ -131,7 +146,11 @@ def _lowered(request: LowerRequest, model: Any, path: Path, choices: dict[str, C
     narrowest = min((4 if 0 < outcome.weight_bits < 8 else 8 for outcome in outcomes), default=32)
     return Lowered(
         files=(entry,),
-        signatures=describe(model, request.captured.inputs, request.captured.outputs),
+        signatures=describe(
+            model,
+            _as_in_file(request.captured, request.captured.inputs),
+            _as_in_file(request.captured, request.captured.outputs),
+        ),
         graph=read_graph(path),
         outcomes=outcomes,
         toolchain=versions("ai-edge-litert", "flatbuffers", "tensorflow", "litert-torch"),

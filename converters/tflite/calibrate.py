@@ -37,6 +37,15 @@ class Calibration:
     means: Means = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Feeds:
+    """Samples in the source's terms, and the inputs of source and file that say how to turn them."""
+
+    samples: dict[str, np.ndarray]
+    sources: tuple[TensorInfo, ...]
+    file_inputs: tuple[TensorInfo, ...]
+
+
 def load_samples(path: Path) -> dict[str, np.ndarray]:
     """Arrays of an npz by input name, samples on axis 0.
 
@@ -55,7 +64,12 @@ def load_samples(path: Path) -> dict[str, np.ndarray]:
 
 
 def calibrate(
-    path: Path, samples: dict[str, np.ndarray], sources: tuple[TensorInfo, ...], spec: QuantSpec
+    path: Path,
+    samples: dict[str, np.ndarray],
+    sources: tuple[TensorInfo, ...],
+    spec: QuantSpec,
+    *,
+    file_inputs: tuple[TensorInfo, ...] | None = None,
 ) -> Calibration:
     """Ranges of all variable float tensors over all samples, and the channel means that bias correction needs.
 
@@ -66,6 +80,7 @@ def calibrate(
     Args:
         samples: As `load_samples` gives them.
         sources: The source's inputs, in whose terms the samples are.
+        file_inputs: The same inputs as the file has them, where their layout differs from the source's.
 
     Raises:
         BadInput: Samples do not fit the inputs, or an activation becomes NaN or infinite.
@@ -76,7 +91,8 @@ def calibrate(
     for number, definition in enumerate(model.signatureDefs):
         index = int(definition.subgraphIndex)
         if twin_of(model, index) == index:
-            _calibrate_signature(found, path, model, number, samples, sources, spec)
+            feeds = _Feeds(samples=samples, sources=sources, file_inputs=file_inputs or sources)
+            _calibrate_signature(found, path, model, number, feeds, spec)
     return found
 
 
@@ -85,8 +101,7 @@ def _calibrate_signature(
     path: Path,
     model: Any,
     number: int,
-    samples: dict[str, np.ndarray],
-    sources: tuple[TensorInfo, ...],
+    feeds: _Feeds,
     spec: QuantSpec,
 ) -> None:
     index = int(model.signatureDefs[number].subgraphIndex)
@@ -98,7 +113,7 @@ def _calibrate_signature(
     sums = {key: np.zeros(key[2]) for key in keys}
     extremes = {i: MinMaxObserver(name=tensor_name(graph.tensors[i])) for i in watched}
     runs = 0
-    for read in _runs(path, model, number, samples, sources):
+    for read in _runs(path, model, number, feeds):
         values = {i: read(i) for i in watched}
         for tensor, observer in extremes.items():
             observer.see(values[tensor])
@@ -109,20 +124,19 @@ def _calibrate_signature(
     ranges = {i: observer.range() for i, observer in extremes.items()}
     if spec.range_method == "percentile" and spec.percentile < 100:
         histograms = {i: HistogramObserver(extremes=ranges[i]) for i in watched}
-        for read in _runs(path, model, number, samples, sources):
+        for read in _runs(path, model, number, feeds):
             for tensor, histogram in histograms.items():
                 histogram.see(read(tensor))
         ranges = {i: histogram.range(spec.percentile) for i, histogram in histograms.items()}
     found.ranges.update({(index, i): value for i, value in ranges.items()})
 
 
-def _runs(
-    path: Path, model: Any, number: int, samples: dict[str, np.ndarray], sources: tuple[TensorInfo, ...]
-) -> Iterator[Any]:
+def _runs(path: Path, model: Any, number: int, feeds: _Feeds) -> Iterator[Any]:
     """After each inference a function that reads a tensor by index; one inference per batch of samples."""
     interpreter_module = require("ai_edge_litert.interpreter", extra="run-tflite")
-    signature = describe(model, sources, ())[number]
-    feeding = match_inputs(signature, sources)
+    samples = feeds.samples
+    signature = describe(model, feeds.file_inputs, ())[number]
+    feeding = match_inputs(signature, feeds.sources)
     missing = sorted({source.name for source in feeding.values()} - set(samples))
     if missing:
         raise BadInput(f"calibration: inputs {', '.join(missing)} are missing; found {', '.join(samples)}.")
@@ -140,11 +154,11 @@ def _runs(
         for start in range(0, count, batch):
             # The last batch is filled up with the first samples: repeating a sample changes no extreme.
             rows = np.arange(start, start + batch) % count
-            feeds = {
+            arrays = {
                 info.name: encode_input(samples[feeding[info.name].name][rows], source=feeding[info.name], target=info)
                 for info in signature.inputs
             }
-            runner(**feeds)
+            runner(**arrays)
             yield lambda tensor: interpreter.get_tensor(tensor, subgraph)
     except (ValueError, RuntimeError) as error:
         raise ToolchainError(f"calibration of {path.name} with LiteRT: {error}") from error

@@ -93,7 +93,7 @@ def _settled(node: Node, asked: int, reason: str, spec: QuantSpec, *, only_float
     if fallback == 32 or (fallback == 8 and asked == 4 and not only_float):
         got = "left in float" if fallback == 32 else "INT8"
         return Choice(bits=fallback, asked=asked, reason=f"{reason}; {got} as permitted")
-    remedy = "pass --fallback int8" if asked == 4 and not only_float else "pass --fallback float to leave it in float"
+    remedy = "pass --fallback int8" if asked == 4 and not only_float else "pass --fallback float32 to leave it in float"
     return Refusal(layer=node.layer, op=node.kind, reason=reason, remedy=remedy)
 
 

@@ -102,7 +102,7 @@ def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
             layer=node.layer,
             op=node.kind,
             reason=lookup("tflite", "int8", node.kind).reason,
-            remedy="pass --fallback float to leave such layers in float",
+            remedy="pass --fallback float32 to leave such layers in float",
         )
     if _ends_in_probability(view, node) and spec.io == "float" and spec.for_device == "phone":
         # An INT8 probability resolves 1/256 only; the integer part of the graph ends at the logit instead.
@@ -118,7 +118,7 @@ def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
         if spec.fallback_bits == 32:
             return Choice(bits=32, asked=asked, reason=f"{reason}; left in float as permitted")
         return Refusal(
-            layer=node.layer, op=node.kind, reason=reason, remedy="pass --fallback float to leave it in float"
+            layer=node.layer, op=node.kind, reason=reason, remedy="pass --fallback float32 to leave it in float"
         )
     reason = _cannot_be_int4(node) if asked == 4 else ""
     if reason:
