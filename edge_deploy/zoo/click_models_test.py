@@ -100,6 +100,16 @@ def test_every_shape_of_dlrm_scores_and_learns(interaction, bags):
         )
 
 
+def test_bags_may_be_replaced_by_other_modules_that_take_the_same_ids():
+    model = dlrm.build(dlrm.DlrmConfig(dense_features=2, table_rows=(5, 9), dim=4, bags=True)).eval()
+    dense, ids = torch.ones(3, 2), torch.tensor([[0, 8], [4, 1], [2, 2]])
+    with torch.no_grad():
+        want = model(dense, ids)
+        for index, table in enumerate(model.tables):
+            model.tables[index] = torch.nn.Sequential(table)
+        torch.testing.assert_close(model(dense, ids), want)
+
+
 def test_training_repeats_with_its_seed():
     part = EncodedPart(
         dense=np.random.default_rng(1).normal(size=(200, 2)).astype(np.float32),

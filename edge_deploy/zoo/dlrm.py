@@ -108,8 +108,7 @@ def build(config: DlrmConfig) -> torch.nn.Module:
             tables,
             _mlp(nn, bottom_widths, last_relu=True),
             _mlp(nn, [met, *config.top, 1], last_relu=False),
-            config.interaction == "dot",
-            config.probability,
+            config,
         )
     return module
 
@@ -128,10 +127,11 @@ def _module_class(torch: Any) -> Any:
     class Dlrm(torch.nn.Module):  # type: ignore[misc]
         """Tables, bottom MLP, interaction, top MLP."""
 
-        def __init__(self, tables: Any, bottom: Any, top: Any, dot: bool, probability: bool) -> None:
+        def __init__(self, tables: Any, bottom: Any, top: Any, config: DlrmConfig) -> None:
             super().__init__()
             self.tables, self.bottom, self.top = tables, bottom, top
-            self.dot, self.probability = dot, probability
+            self.dot, self.bags = config.interaction == "dot", config.bags
+            self.probability = config.probability
             vectors = len(tables) + 1
             rows, columns = torch.tril_indices(vectors, vectors, offset=-1)
             self.register_buffer("pairs", rows * vectors + columns, persistent=False)
@@ -139,7 +139,10 @@ def _module_class(torch: Any) -> Any:
         def forward(self, dense: Any, sparse: Any) -> Any:
             """Scores [B, 1] of dense [B, features] and ids [B, tables]."""
             base = self.bottom(dense)
-            found = [self._look_up(table, sparse[:, index]) for index, table in enumerate(self.tables)]
+            found = [
+                table(sparse[:, index : index + 1] if self.bags else sparse[:, index])
+                for index, table in enumerate(self.tables)
+            ]
             if self.dot:
                 vectors = torch.stack([base, *found], dim=1)
                 products = torch.bmm(vectors, vectors.transpose(1, 2)).flatten(1)
@@ -148,9 +151,5 @@ def _module_class(torch: Any) -> Any:
                 met = torch.cat([base, *found], dim=1)
             score = self.top(met)
             return torch.sigmoid(score) if self.probability else score
-
-        @staticmethod
-        def _look_up(table: Any, ids: Any) -> Any:
-            return table(ids.unsqueeze(1)) if isinstance(table, torch.nn.EmbeddingBag) else table(ids)
 
     return Dlrm
