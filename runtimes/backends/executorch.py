@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import weakref
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.toolchain import versions
-from runtimes.calling import check_inputs, pick_signature
+from runtimes.calling import check_inputs, pick_signature, zeros_for
 from runtimes.contracts import Kernels
 from runtimes.formats.nibble_ptd import inflate, is_packed
 from runtimes.formats.pte import PteFile, PteTensor, read_pte
@@ -23,6 +24,7 @@ from runtimes.formats.pte import PteFile, PteTensor, read_pte
 __all__ = ["ExecutorchSession", "kernels_name", "open_model", "open_session", "runtime_version"]
 
 _EXTRA = "run-executorch"
+_SMALL_BYTES = 1 << 15
 _open_threads: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
@@ -100,8 +102,7 @@ def _loader(path: Path, data: Path | None) -> Callable[[bool], Any]:
         try:
             return runtime._load_for_executorch_from_buffer(program, weights, **options)
         except RuntimeError as error:
-            hint = "" if weights is not None else " Does it need a .ptd beside it?"
-            raise BadInput(f"{path}: ExecuTorch cannot load it ({error}).{hint}") from error
+            raise BadInput(f"{path}: ExecuTorch cannot load it ({error}).") from error
 
     return load
 
@@ -128,7 +129,7 @@ class ExecutorchSession:
         self.signature = signature
         self.kernels = kernels_name()
         self.is_open = True
-        self._torch = require("torch", extra=_EXTRA)
+        torch = require("torch", extra=_EXTRA)
         self._load = load
         self._where = where
         module = load(False)
@@ -137,18 +138,30 @@ class ExecutorchSession:
         if self._method not in methods:
             raise BadInput(f"{where}: has methods {', '.join(methods)} and no {signature.name!r}.")
         self._run: Callable[..., Any] | None = module.run_method
-        self._wanted = tuple(
-            (info.name, np.dtype(info.dtype), info.shape, -1 in info.shape) for info in signature.inputs
-        )
+        self._from_numpy = torch.from_numpy
+        self._slots = tuple(_slot(torch, info) for info in signature.inputs)
         self._outputs = tuple(info.name for info in signature.outputs)
         self._check_border(module)
+        self._load_method()
 
     def _check_border(self, module: Any) -> None:
         meta = module.method_meta(self._method)
         counts = (meta.num_inputs(), meta.num_outputs())
-        wanted = (len(self._wanted), len(self._outputs))
+        wanted = (len(self._slots), len(self._outputs))
         if counts != wanted:
             raise BadInput(f"{self._where}: takes {counts[0]} inputs and gives {counts[1]} outputs, expected {wanted}.")
+
+    def _load_method(self) -> None:
+        """Run once on zeros: the runtime loads a method, and finds its weights missing, on the first call only."""
+        assert self._run is not None
+        try:
+            self._run(self._method, self._tensors(zeros_for(self.signature)))
+        except RuntimeError as error:
+            self.close()
+            raise BadInput(
+                f"{self._where}: ExecuTorch cannot load method {self._method!r} ({error}); it needs other kernels, "
+                "a .ptd beside it, or is damaged."
+            ) from error
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference; arrays in another memory order, such as channels-last views, are copied into C order.
@@ -163,24 +176,36 @@ class ExecutorchSession:
             results = self._run(self._method, tensors)
         except RuntimeError as error:
             raise BadInput(f"{self._where}: ExecuTorch refused the inputs ({error}).") from error
-        return {name: result.numpy() for name, result in zip(self._outputs, results, strict=True)}
+        pairs = zip(self._outputs, results)  # noqa: B905  # their number was compared when the session was made
+        return {name: result.numpy() for name, result in pairs}
 
     def _tensors(self, inputs: Mapping[str, np.ndarray]) -> list[Any]:
-        from_numpy = self._torch.from_numpy
+        """Inputs as C-ordered tensors.
+
+        ExecuTorch reads the bytes in C order whatever the strides say, and would take a channels-last image for NCHW.
+        Small arrays are copied into tensors made once, which is the fastest way in.
+        """
         tensors = []
-        for name, dtype, shape, is_dynamic in self._wanted:
-            array = inputs.get(name)
-            if array is None or array.dtype != dtype or (array.shape != shape and not _fits(array, shape, is_dynamic)):
-                check_inputs(self.signature, inputs)
-                raise BadInput(f"input {name}: must be a NumPy array of {dtype} {shape} in this machine's byte order.")
-            flags = array.flags
-            # ExecuTorch reads the bytes in C order whatever the strides say: channels-last would be taken for NCHW.
-            if not (flags.c_contiguous and flags.writeable):
-                array = np.array(array, order="C")
-            tensors.append(from_numpy(array))
+        try:
+            for name, dtype, shape, buffer, tensor in self._slots:
+                array = inputs[name]
+                if array.dtype != dtype or array.shape != shape:
+                    return self._slow_tensors(inputs)
+                if buffer is None:
+                    tensors.append(self._from_numpy(_plain(array)))
+                else:
+                    buffer[...] = array
+                    tensors.append(tensor)
+        except (KeyError, AttributeError):
+            return self._slow_tensors(inputs)
         if len(inputs) != len(tensors):
             check_inputs(self.signature, inputs)
         return tensors
+
+    def _slow_tensors(self, inputs: Mapping[str, np.ndarray]) -> list[Any]:
+        """The same for dynamic shapes, and the place where what is wrong is said."""
+        check_inputs(self.signature, inputs)
+        return [self._from_numpy(_plain(inputs[info.name])) for info in self.signature.inputs]
 
     def layer_seconds(self, inputs: Mapping[str, np.ndarray], *, runs: int) -> dict[str, float] | None:
         """Mean seconds per layer over `runs` traced inferences; delegated operators resolve to a microsecond.
@@ -206,12 +231,21 @@ class ExecutorchSession:
         self.is_open = False
 
 
-def _fits(array: np.ndarray, shape: tuple[int, ...], is_dynamic: bool) -> bool:
-    return (
-        is_dynamic
-        and array.ndim == len(shape)
-        and all(want in (-1, have) for want, have in zip(shape, array.shape, strict=True))
-    )
+def _slot(torch: Any, info: TensorInfo) -> tuple[str, np.dtype, tuple[int, ...], np.ndarray | None, Any]:
+    """Name, type and shape of an input, and a buffer with its tensor where a copy costs less than sharing memory."""
+    dtype = np.dtype(info.dtype)
+    if -1 in info.shape or math.prod(info.shape) * dtype.itemsize > _SMALL_BYTES:
+        return info.name, dtype, info.shape, None, None
+    buffer = np.zeros(info.shape, dtype)
+    return info.name, dtype, info.shape, buffer, torch.from_numpy(buffer)
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array itself if torch can share its memory, else a copy in C order."""
+    flags = array.flags
+    if flags.c_contiguous and flags.writeable and array.dtype.isnative:
+        return array
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
 def _own_signatures(file: PteFile) -> tuple[Signature, ...]:
