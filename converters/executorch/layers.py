@@ -19,8 +19,8 @@ class Weighted:
     """A layer with weights.
 
     Attributes:
-        kind: "conv" (any number of dimensions), "conv_transpose", "linear", "embedding", or "other" for operators with
-            a constant of at least two dimensions that nothing here quantizes (a recurrent cell, say).
+        kind: "conv" (one or two dimensions), "conv3d", "conv_transpose", "linear", "embedding", or "other" for
+            operators with a constant of at least two dimensions that nothing here quantizes (a recurrent cell, say).
         shape: Of the weight.
     """
 
@@ -45,7 +45,6 @@ _KINDS = {
     "aten.conv2d.padding": "conv",
     "aten.conv1d.padding": "conv",
     "aten.conv3d.default": "conv3d",
-    "aten.convolution.default": "conv",
     "aten.conv_transpose1d.default": "conv_transpose",
     "aten.conv_transpose2d.input": "conv_transpose",
     "aten.linear.default": "linear",
@@ -83,7 +82,8 @@ def weighted_layers(graph: Any) -> tuple[Weighted, ...]:
         groups = 1
         if kind in _GROUPS_AT and len(node.args) > _GROUPS_AT[kind]:
             groups = int(node.args[_GROUPS_AT[kind]])
-        found.append(Weighted(name=layer_name(node), op=str(node.target), kind=kind, shape=shape, groups=groups))
+        op = str(node.target).removesuffix(".default")
+        found.append(Weighted(name=layer_name(node), op=op, kind=kind, shape=shape, groups=groups))
     return tuple(found)
 
 

@@ -67,7 +67,7 @@ def _is_as_chosen(choice: Choice, fact: LayerFacts) -> bool:
 def _outcome(choice: Choice, fact: LayerFacts | None, got: str, reason: str) -> LayerOutcome:
     return LayerOutcome(
         layer=choice.layer.name,
-        op=choice.layer.op.removesuffix(".default"),
+        op=choice.layer.op,
         asked=word(choice.asked),
         got=got,
         reason=reason,

@@ -14,7 +14,17 @@ from edge_deploy.core.tensor import TensorInfo
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["LAYER", "attribute", "example_inputs", "export", "load_graph", "name_layers", "set_attribute", "tidy"]
+__all__ = [
+    "LAYER",
+    "attribute",
+    "example_inputs",
+    "export",
+    "load_graph",
+    "load_program",
+    "name_layers",
+    "set_attribute",
+    "tidy",
+]
 
 LAYER = "layer"
 """Key of a node's `meta["custom"]` that holds its layer name; torch.export carries it along."""
@@ -29,7 +39,6 @@ def load_graph(captured: Captured) -> torch.fx.GraphModule:
         BadInput: The archive cannot be read.
         ToolchainError: torch.export fails on the imported model.
     """
-    torch = require("torch", extra="export-executorch")
     if captured.framework == "keras":
         from converters.importers.tflite_graph import import_module
 
@@ -38,12 +47,20 @@ def load_graph(captured: Captured) -> torch.fx.GraphModule:
         graph = export(module, captured.inputs, captured.batches).module(check_guards=False)
     else:
         assert captured.program is not None
-        graph = _load(torch, captured.program).module(check_guards=False)
+        graph = load_program(captured.program).module(check_guards=False)
     name_layers(graph)
     return graph
 
 
-def _load(torch: Any, path: Path) -> Any:
+def load_program(path: Path) -> torch.export.ExportedProgram:
+    """An exported program, float or quantized.
+
+    Raises:
+        BadInput: The archive cannot be read.
+    """
+    torch = require("torch", extra="export-executorch")
+    # Registers the quantized_decomposed operators, without which torch.export.load refuses quantized programs.
+    require("torchao.quantization.pt2e.quantize_pt2e", extra="export-executorch")
     try:
         return torch.export.load(path)
     except Exception as error:  # whatever torch raises on a damaged archive

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from converters.executorch.layers import layer_name
+from converters.executorch.pads import annotate_pads, join_pads
 from converters.executorch.ranges import set_ranges
 from edge_deploy.core.errors import ToolchainError
 from edge_deploy.core.quant_spec import QuantSpec
@@ -51,19 +52,33 @@ def quantize(graph: Any, widths: Mapping[str, str], batches: Batches, spec: Quan
         prepared = prepare_pt2e(graph, ComposableQuantizer(quantizers))
         with torch.no_grad():
             set_ranges(prepared, clamps, batches, spec)
-            return convert_pt2e(prepared)
+            converted = convert_pt2e(prepared)
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
         raise ToolchainError(f"PT2E quantization: {type(error).__name__}: {error}") from error
+    join_pads(converted)
+    return converted
 
 
 def _quantizer(width: str, widths: Mapping[str, str]) -> Any:
     """Annotates layers of this width, and everything without weights; the first quantizer to annotate a node wins."""
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import propagate_annotation
+
+    config = _config(width)
+
+    class WithPads(XNNPACKQuantizer):  # type: ignore[misc]  # its types are not read, see pyproject.toml
+        """Pads too: one between quantized neighbours that stays in float makes a file that does not load."""
+
+        def annotate(self, model: Any) -> Any:
+            model = super().annotate(model)
+            annotate_pads(model, config.input_activation)
+            propagate_annotation(model)
+            return model
 
     def wanted(node: Any) -> bool:
         return node.op != "call_function" or widths.get(layer_name(node), width) == width
 
-    return XNNPACKQuantizer().set_global(_config(width)).set_filter_function(wanted)
+    return WithPads().set_global(config).set_filter_function(wanted)
 
 
 def _config(width: str) -> Any:

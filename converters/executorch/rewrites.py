@@ -1,4 +1,4 @@
-"""Exact graph rewrites before quantization: what the quantizer would miss, or what would split the delegate."""
+"""Exact graph rewrites before quantization: what the quantizer would miss, what would split the delegate."""
 
 from __future__ import annotations
 
@@ -13,35 +13,38 @@ __all__ = ["rewrite"]
 
 
 def rewrite(graph: torch.fx.GraphModule) -> None:
-    """Fold batch norms, make dense products linears and spatial means poolings; in place."""
+    """Fold batch norms, make dense products linears and whole-image poolings means; in place."""
     from converters.executorch.batch_norm import fold_batch_norms
 
     _dense_to_linear(graph)
     fold_batch_norms(graph)
-    _mean_to_pool(graph)
+    _pool_whole_images(graph)
     graph.graph.eliminate_dead_code()
     graph.graph.lint()
     graph.recompile()
 
 
 def _rank(node: Any) -> int:
-    value = node.meta.get("val")
+    value = getattr(node, "meta", {}).get("val")
     return -1 if value is None else value.dim()
 
 
-def _mean_to_pool(graph: Any) -> None:
-    """x.mean((2, 3)) leaves a portable operator that splits the delegate; the pooling computes the same."""
+def _pool_whole_images(graph: Any) -> None:
+    """Global average poolings become one form, mean over the last two axes, which the delegate takes whole.
+
+    x.mean((2, 3)) without kept axes is a portable operator and splits the delegate; an adaptive pooling of an image
+    that comes from a channels-last input leaves a portable as_strided.
+    """
     import torch
 
     aten = torch.ops.aten
     for node in list(graph.graph.nodes):
-        if node.target is not aten.mean.dim or _rank(node.args[0]) != 4:
+        found = _whole_image(node)
+        if found is None:
             continue
-        if sorted(axis % 4 for axis in node.args[1]) != [2, 3] or node.kwargs:
-            continue
-        keep = bool(node.args[2]) if len(node.args) > 2 else False
+        image, keep = found
         with graph.graph.inserting_before(node):
-            pool = graph.graph.call_function(aten.adaptive_avg_pool2d.default, (node.args[0], [1, 1]))
+            pool = graph.graph.call_function(aten.mean.dim, (image, [-1, -2], True))
             result = pool if keep else graph.graph.call_function(aten.flatten.using_ints, (pool, 1))
         pool.meta = {**node.meta}
         if not keep:
@@ -49,6 +52,24 @@ def _mean_to_pool(graph: Any) -> None:
             pool.meta.pop("val", None)
         node.replace_all_uses_with(result)
         graph.graph.erase_node(node)
+
+
+def _whole_image(node: Any) -> tuple[Any, bool] | None:
+    """The NCHW image that a node averages over all pixels, and whether it keeps the axes; None for other nodes."""
+    import torch
+
+    aten = torch.ops.aten
+    if node.op != "call_function" or node.kwargs or not node.args or _rank(node.args[0]) != 4:
+        return None
+    if node.target is aten.adaptive_avg_pool2d.default:
+        return (node.args[0], True) if list(node.args[1]) == [1, 1] else None
+    if node.target is not aten.mean.dim:
+        return None
+    image, axes = node.args[0], sorted(axis % 4 for axis in node.args[1])
+    keep = bool(node.args[2]) if len(node.args) > 2 else False
+    if axes == [1, 2] and not keep and image.target is aten.permute.default and list(image.args[1]) == [0, 2, 3, 1]:
+        return image.args[0], False  # channels-last models turn their images round before the mean
+    return (image, keep) if axes == [2, 3] else None
 
 
 def _renamed(node: Any, suffix: str) -> dict[str, Any]:

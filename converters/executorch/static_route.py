@@ -8,6 +8,7 @@ from typing import Any
 
 from converters.contracts import LowerRequest
 from converters.executorch.calibration import calibration_batches
+from converters.executorch.embeddings import quantize_embeddings
 from converters.executorch.odd_linear import pad_odd_linears
 from converters.executorch.program import example_inputs, export, tidy
 from converters.executorch.quantize import INT4_PACKED, INT4_STORED, quantize
@@ -27,6 +28,9 @@ class Quantized:
     stored4: tuple[str, ...]
 
 
+_TABLE_BITS = {"float32": 32, "int8": 8, INT4_PACKED: 4}
+
+
 def quantize_static(program: Any, choices: Sequence[Choice], request: LowerRequest) -> Quantized:
     """Calibrate and convert `program`.
 
@@ -40,8 +44,12 @@ def quantize_static(program: Any, choices: Sequence[Choice], request: LowerReque
     captured, spec = request.captured, request.spec
     widths = {choice.layer.name: choice.width for choice in choices}
     packed = {name for name, width in widths.items() if width == INT4_PACKED}
+    tables = {choice.layer.name: _TABLE_BITS[choice.width] for choice in choices if choice.layer.kind == "embedding"}
+    tables = {name: bits for name, bits in tables.items() if bits < 32}
     graph = program.module(check_guards=False)
-    if pad_odd_linears(graph, packed):
+    changed = pad_odd_linears(graph, packed) + quantize_embeddings(graph, tables, spec.table_scale)
+    if changed:
+        tidy(graph)
         graph = export(graph, captured.inputs, captured.batches).module(check_guards=False)
     assert request.calibration is not None
     calibration = request.calibration

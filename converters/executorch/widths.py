@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from converters.executorch.layers import Weighted
 from converters.executorch.quantize import INT4_PACKED, INT4_STORED
+from converters.support import lookup
 from edge_deploy.core.errors import Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
 
@@ -33,15 +34,19 @@ def word(bits: int) -> str:
     return "float32" if bits == 32 else f"int{bits}"
 
 
-def choose_widths(layers: Sequence[Weighted], spec: QuantSpec) -> tuple[Choice, ...]:
+def choose_widths(layers: Sequence[Weighted], spec: QuantSpec, *, is_recommender: bool = False) -> tuple[Choice, ...]:
     """A choice for every layer.
+
+    Args:
+        is_recommender: What is no table gets `spec.mlp_bits`.
 
     Raises:
         Unsupported: Layers that cannot be had as asked, all by name, where `spec` permits no fallback.
     """
     choices, refusals = [], []
     for layer in layers:
-        asked = spec.bits_for(layer.name)
+        is_mlp = is_recommender and layer.kind != "embedding"
+        asked = spec.bits_for(layer.name, default=spec.mlp_bits if is_mlp else None)
         bits, reason = asked, ""
         while bits != 32:
             obstacle = _obstacle(layer, bits)
@@ -68,10 +73,11 @@ def _width(layer: Weighted, bits: int) -> str:
 
 def _obstacle(layer: Weighted, bits: int) -> str:
     """Why ExecuTorch cannot have this layer at this width; empty when it can."""
-    if layer.kind in ("conv", "linear"):
-        return ""
-    if layer.kind == "conv_transpose":
-        return "" if layer.groups == 1 else "XNNPACK has no quantized grouped transposed convolution"
-    if layer.kind == "embedding":
-        return "" if bits == 8 or layer.shape[-1] % 2 == 0 else "a 4-bit table needs an even number of columns"
-    return f"neither XNNPACK nor the quantized kernels have {layer.op} with {word(bits)} weights"
+    entry = lookup("executorch", word(bits), layer.op)
+    if entry.status == "refused":
+        return entry.reason
+    if layer.kind == "conv_transpose" and layer.groups > 1:
+        return "XNNPACK has no quantized grouped transposed convolution"
+    if layer.kind == "other":
+        return f"neither XNNPACK nor the quantized kernels have {layer.op} with {word(bits)} weights"
+    return ""

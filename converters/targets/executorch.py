@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from converters.contracts import Captured, Lowered, LowerRequest
-from edge_deploy.core.artifact import Signature
+from edge_deploy.core.artifact import LayerFacts, Signature
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo
@@ -49,7 +49,7 @@ def _lower_program(request: LowerRequest) -> Lowered:
     tidy(graph)
     program = export(graph, captured.inputs, captured.batches)
     layers = weighted_layers(program.module(check_guards=False))
-    choices = choose_widths(layers, spec)
+    choices = choose_widths(layers, spec, is_recommender=captured.kind == "recommender")
     inputs, outputs = captured.inputs, captured.outputs
     if not spec.is_float and request.calibration is None:
         raise BadInput(f"{captured.name}: {spec.recipe} needs calibration data: give --calibrate.")
@@ -92,10 +92,18 @@ def _signatures(
     )
 
 
-def _warnings(spec: QuantSpec, facts: Any) -> tuple[str, ...]:
+_MOVES = ("Convert", "StaticTranspose", "StaticReshape", "StaticSlice")
+
+
+def _warnings(spec: QuantSpec, facts: Sequence[LayerFacts]) -> tuple[str, ...]:
+    """Operators without weights that compute in float although the recipe is not float."""
     if spec.is_float:
         return ()
-    floating = [fact.layer for fact in facts if fact.activation_dtype == "float32" and "Convert" not in fact.op]
+    floating = [
+        fact.layer
+        for fact in facts
+        if fact.activation_dtype == "float32" and not fact.weight_count and not fact.op.startswith(_MOVES)
+    ]
     if not floating:
         return ()
     shown = ", ".join(floating[:8]) + (f" and {len(floating) - 8} more" if len(floating) > 8 else "")
