@@ -6,7 +6,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Literal, TypeAlias
 
 from edge_deploy.core.artifact import Format, LayerFacts, Signature
@@ -18,9 +17,10 @@ from runtimes.folder import weights_beside
 __all__ = ["FileReport", "Trial", "inspect"]
 
 Trial: TypeAlias = Literal["child", "fork", "none"]
-FORMATS: dict[str, tuple[Format, str, str]] = {
-    ".tflite": ("tflite", "tflite", "litert"),
-    ".pte": ("executorch", "pte", "executorch"),
+# Suffix → format, reader of facts, reader of signatures, backend.
+FORMATS: dict[str, tuple[Format, str, str, str]] = {
+    ".tflite": ("tflite", "tflite", "tflite", "litert"),
+    ".pte": ("executorch", "pte", "pte-signatures", "executorch"),
 }
 
 
@@ -29,7 +29,7 @@ class FileReport:
     """What a model file is.
 
     Attributes:
-        signatures: Empty where the reader of this format cannot tell them without loading; see `problems`.
+        signatures: Empty where they cannot be told; `problems` then says why.
         operators: How many of each there are.
         weight_bytes: Bytes of weights by storage type.
         problems: What is wrong with its structure.
@@ -66,10 +66,16 @@ def inspect(path: Path | str, *, trial: Trial = "child", timeout_s: float = 120.
         raise BadInput(f"{path}: unknown type of file; must end in {' or '.join(FORMATS)}.")
     if not path.is_file():
         raise BadInput(f"{path}: no such file.")
-    name, reader, backend = FORMATS[path.suffix]
+    name, reader, signature_reader, backend = FORMATS[path.suffix]
     module = load("runtimes.formats", reader)
     layers: tuple[LayerFacts, ...] = module.read_facts(path)
-    problems, warnings, signatures = _look_through(module, path)
+    problems: tuple[str, ...] = module.lint(path) if hasattr(module, "lint") else ()
+    warnings: tuple[str, ...] = module.warnings(path) if hasattr(module, "warnings") else ()
+    signatures: tuple[Signature, ...] = ()
+    try:
+        signatures = load("runtimes.formats", signature_reader).read_signatures(path)
+    except EdgeDeployError as error:
+        problems += tuple(problem for problem in error.problems if problem not in problems)
     weight_bytes: Counter[str] = Counter()
     for layer in layers:
         if layer.weight_dtype is not None:
@@ -88,19 +94,6 @@ def inspect(path: Path | str, *, trial: Trial = "child", timeout_s: float = 120.
         loads=loads,
         runtime=runtime,
     )
-
-
-def _look_through(module: ModuleType, path: Path) -> tuple[tuple[str, ...], tuple[str, ...], tuple[Signature, ...]]:
-    """Problems, warnings and signatures, as far as the format's reader offers them."""
-    problems: tuple[str, ...] = module.lint(path) if hasattr(module, "lint") else ()
-    warnings: tuple[str, ...] = module.warnings(path) if hasattr(module, "warnings") else ()
-    signatures: tuple[Signature, ...] = ()
-    if hasattr(module, "read_signatures"):
-        try:
-            signatures = module.read_signatures(path)
-        except EdgeDeployError as error:
-            problems += tuple(problem for problem in error.problems if problem not in problems)
-    return problems, warnings, signatures
 
 
 def _try(path: Path, backend: str, trial: Trial, timeout_s: float) -> tuple[str, str]:

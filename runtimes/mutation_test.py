@@ -212,6 +212,10 @@ def test_a_sound_pte_file_is_reported(small_pte: Path) -> None:
     assert (report.format, report.loads, report.problems) == ("executorch", "yes", ())
     assert report.weight_bytes == {"float32": 4 * (4 * 3 * 3 * 3 + 64 * 5)}
     assert report.runtime.startswith("executorch ")
+    (signature,) = report.signatures
+    assert signature.name == "forward"
+    assert [(info.shape, info.dtype) for info in signature.inputs] == [((1, 3, 6, 6), "float32")]
+    assert [info.shape for info in signature.outputs] == [(1, 5)]
 
 
 def test_a_file_that_kills_its_runtime_is_reported_with_the_signal(tmp_path: Path) -> None:
