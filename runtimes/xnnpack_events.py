@@ -8,6 +8,7 @@ its own. Events are therefore aligned with the file's operators as two sequences
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 __all__ = ["assign_events"]
 
@@ -84,6 +85,7 @@ def assign_events(events: Sequence[str], operators: Sequence[str]) -> tuple[int 
     return tuple(result)
 
 
+@cache
 def _weight(event: str, operator: str) -> int:
     for start, stands_for in STANDS_FOR:
         if event.startswith(start):
