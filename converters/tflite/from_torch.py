@@ -14,6 +14,7 @@ from converters.contracts import Captured
 from converters.tflite.flatbuffer import read_model, write_model
 from converters.tflite.flatten_order import fold_flattening_transpositions
 from converters.tflite.torch_names import label_operators, labelled_conversion, rename_graph, rename_signatures
+from converters.tflite.transpositions import cancel_transposition_pairs, reduce_before_transposing
 from edge_deploy.core.errors import BadInput, Refusal, ToolchainError, Unsupported
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
@@ -71,6 +72,8 @@ def float_tflite(captured: Captured, folder: Path) -> Path:
     except Exception as error:
         raise _as_ours(captured, labels, error, litert_torch) from error
     model = read_model(partial)
+    cancel_transposition_pairs(model)
+    reduce_before_transposing(model)
     fold_flattening_transpositions(model)
     rename_signatures(model, captured.inputs, captured.outputs)
     rename_graph(model, labels)
