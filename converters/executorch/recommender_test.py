@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from converters.contracts import Captured, LowerRequest  # noqa: E402
 from converters.executorch import recommender  # noqa: E402
+from converters.executorch.recommender_restore import restore  # noqa: E402
 from converters.recommender.model import Dense, Interaction, Lookup, Recommender, Table, save  # noqa: E402
 from converters.recommender.reference import run_reference  # noqa: E402
 from edge_deploy.core.errors import BadInput, Unsupported  # noqa: E402
@@ -261,6 +262,20 @@ def test_no_table_is_stored_twice(dot):
     kept = torch.export.load(dot("int8").folder / "quantized.pt2")
     rows = {name: tuple(value.shape) for name, value in kept.state_dict.items() if name.endswith("rows")}
     assert rows == {"lookups.0.rows": (2, 8)}
+
+
+@pytest.mark.parametrize("name", ["int8", "int4", "int4 tables"])
+def test_the_kept_program_gets_its_tables_back_from_the_model_file(dot, name):
+    made, feeds = dot(name), feeds_of(dot_model()[0])
+    with torch.no_grad():
+        restored = restore(made.folder)(*(torch.from_numpy(feeds[info.name]) for info in made.model.inputs))
+    restored = restored[0] if isinstance(restored, (tuple, list)) else restored
+    assert snr_db(logits(restored.numpy()), logits(made.run(feeds))) > 30
+
+
+def test_a_folder_without_the_kept_program_is_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"quantized\.pt2: cannot be read"):
+        restore(tmp_path)
 
 
 def test_the_graph_names_layers_as_the_outcomes_do(mixed):
