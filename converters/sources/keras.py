@@ -55,18 +55,36 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     outputs = _outputs(loaded, inputs[0].shape[0], layout, final_operators(file))
     state = folder / "source.json"
     write_json(_State(path=path), state)
+    kind = _kind(loaded)
+    recommender = None
+    if kind == "recommender":
+        recommender, inputs = _recognised(file, inputs, folder / "recommender")
     return Captured(
         name=path.stem,
         framework="keras",
-        kind=_kind(loaded),
+        kind=kind,
         folder=folder,
         inputs=inputs,
+        recommender=recommender,
         outputs=outputs,
         batches=batches,
         float_tflite=file,
         state=state,
         notes=loaded.notes,
     )
+
+
+def _recognised(file: Path, inputs: tuple[TensorInfo, ...], folder: Path) -> tuple[Path | None, tuple[TensorInfo, ...]]:
+    """Folder of the recommender, None where the structure is another; inputs with the bounds of their ids."""
+    from converters.recommender.from_tflite import recognise_tflite
+    from converters.recommender.model import save
+
+    found = recognise_tflite(file, inputs)
+    if found is None:
+        return None, inputs
+    model, arrays = found
+    save(model, arrays, folder)
+    return folder, model.inputs
 
 
 def run_float(captured: Captured, feeds: Path, answers: Path) -> None:

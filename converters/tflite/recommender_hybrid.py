@@ -26,8 +26,8 @@ class Fully:
 
 
 def signature_key(batch: int, batches: tuple[int, ...]) -> str:
-    """Name of the signature for a batch size; the first size is the default."""
-    return "serving_default" if batch == batches[0] else f"batch_{batch}"
+    """Name of the signature for a batch size, as files of other routes name theirs."""
+    return "serving_default" if len(batches) == 1 else f"batch_{batch}"
 
 
 def add_hybrid_graph(
