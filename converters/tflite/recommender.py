@@ -28,7 +28,11 @@ from edge_deploy.core.toolchain import versions
 __all__ = ["check_weights", "emit_hybrid", "lower", "signatures_of"]
 
 MODEL = "model.tflite"
-OLD_RUNTIME = "tflite-runtime 2.14 computes per-row tables wrongly, without an error; use ai-edge-litert 1.4 or later"
+# Tables with a scale per row as the schema has them load in tflite-runtime 2.14 and compute wrongly, without an error;
+# ours, with the scales in a table of their own, do not, and what that runtime cannot run it refuses.
+OLD_RUNTIME = (
+    "tflite-runtime 2.14 refuses this file (per-channel dynamic layers, INT4 tables); use ai-edge-litert 1.4 or later"
+)
 
 
 def lower(request: LowerRequest) -> Lowered:
@@ -170,13 +174,14 @@ def _lowered(
 ) -> Lowered:
     from runtimes.formats.tflite import read_facts, read_graph
 
-    packed = any(entry.storage.startswith("int4") for entry in plan) or any(bits == 4 for bits, _ in widths.values())
+    packed = any(entry.storage.startswith("int4") for entry in plan)
+    is_new = packed or any(bits != 32 for bits, _ in widths.values())
     return Lowered(
         files=(FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=file_sha256(path)),),
         signatures=signatures_of(path, model),
         graph=read_graph(path),
         outcomes=outcomes_of(model, request.spec, plan, widths, read_facts(path)),
         toolchain=versions("ai-edge-litert", "flatbuffers"),
-        minimum_runtime="ai-edge-litert 1.4" if packed or not request.spec.is_float else "tflite-runtime 2.14",
-        warnings=(OLD_RUNTIME,) if any(entry.storage.endswith("row") for entry in plan) else (),
+        minimum_runtime="ai-edge-litert 1.4" if is_new else "tflite-runtime 2.14",
+        warnings=(OLD_RUNTIME,) if is_new else (),
     )
