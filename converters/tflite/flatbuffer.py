@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ INLINE_LIMIT = 2**31 - 2**20
 OFFSET_ALIGNMENT = 64
 # Larger files are mapped instead of read; a mapped file must not be overwritten while its model is in use.
 MAP_LIMIT = 2**28
+# What the generated accessors raise when an offset or a length leads out of the file.
+_DAMAGE = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError, struct.error)
 OLD_OPCODE_LIMIT = 127  # opcodes above this stand in the newer field only
 
 
@@ -60,8 +63,7 @@ def read_model(path: Path) -> Any:
         return flatbuffers.read_model_from_bytearray(path.read_bytes())
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}).") from error
-    except (ValueError, IndexError, TypeError, AttributeError, RuntimeError) as error:
-        # What the generated accessors raise when an offset leads out of the file.
+    except _DAMAGE as error:
         raise BadInput(f"{path}: damaged TFLite file ({type(error).__name__}: {error}).") from error
 
 

@@ -78,7 +78,9 @@ def quantize_static(
     """
     graphs = views(model)
     plan = plan_scales(graphs, choose(graphs, spec), ranges, learned)
-    store = WeightStore(model=model, plan=plan, means=means or {}, learned=learned_weights or {})
+    store = WeightStore(
+        model=model, plan=plan, for_device=spec.for_device, means=means or {}, learned=learned_weights or {}
+    )
     store.survey(graphs)
     layers = {node.key: node.layer for view in graphs for node in view.nodes}
     kinds = {node.key: node.kind for view in graphs for node in view.nodes}

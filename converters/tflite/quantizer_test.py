@@ -251,3 +251,24 @@ def test_calibration_samples_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(BadInput, match="x"):
         sources = describe(prepare(path), (), ())[0].inputs
         calibrate(path, {"other": np.zeros((3, 8), np.float32)}, sources, spec_for_recipe("int8"))
+
+
+def test_microcontrollers_get_one_scale_for_int4_dense_weights_and_an_int8_probability(tmp_path):
+    def build(graph, x):
+        return _like(graph, "LOGISTIC", [_dense(graph, x, WEIGHT, np.ones(6), "dense")], "probability")
+
+    path = _file(tmp_path / "float.tflite", build)
+    written, quantized = _quantize(path, "int4", for_device="mcu")
+    tensors = {tensor_name(t): t for t in quantized.model.subgraphs[0].tensors}
+    assert len(tensors["dense/weight"].quantization.scale) == len(tensors["dense/bias"].quantization.scale) == 1
+    assert dtype_name(tensors["probability"]) == "int8"
+    _assert_close(path, written, 15)
+
+
+def test_a_layer_over_a_constant_is_quantized(tmp_path):
+    def build(graph, x):
+        stored = graph.values("stored", np.ones((1, 8), np.float32))
+        return _like(graph, "ADD", [x, _dense(graph, stored, np.eye(8), np.ones(8), "dense")], "sum", "AddOptions")
+
+    path = _file(tmp_path / "float.tflite", build)
+    _assert_close(path, _quantize(path)[0], 30)

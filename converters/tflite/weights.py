@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -42,10 +42,12 @@ class WeightStore:
     Attributes:
         means: Channel means of the operators' inputs; where one is missing, the bias is not corrected.
         learned: Scales learned in training, one for each output channel, by layer name.
+        for_device: TFLite Micro takes packed INT4 weights of a fully connected layer with one scale only.
     """
 
     model: Any
     plan: Plan
+    for_device: Literal["phone", "mcu"] = "phone"
     means: Means = field(default_factory=dict)
     learned: Mapping[str, np.ndarray] = field(default_factory=dict)
     floors: dict[str, np.ndarray] = field(default_factory=dict)
@@ -66,8 +68,7 @@ class WeightStore:
                     self.floors[digest] = np.maximum(self.floors.get(digest, np.zeros(1)), self._floor(view, node))
 
     def _floor(self, view: View, node: Node) -> np.ndarray:
-        rule = OPERATORS[node.kind]
-        input_scale = self.plan.affine[view.index, node.inputs[rule.data]].scale
+        input_scale = self._input_scale(view, node)
         output_scale = self.plan.affine[view.index, node.outputs[0]].scale
         floor = np.full(1, SMALLEST_MULTIPLIER * output_scale / input_scale)
         bias = self._bias(view, node)
@@ -88,26 +89,32 @@ class WeightStore:
         values = view.values(node.inputs[rule.weight])
         digest = self._digest(values, axis)
         scales = self._scales(node, values, bits, digest)
+        is_uniform = self._has_one_scale(node, bits)
         kind = f"int{bits}"
         stored = quantize_symmetric(values, scales, axis=axis, bits=bits)
         key = (f"{digest}/{sample_sha256({'scales': scales})}", kind)
         weights = self._tensor(source, key, stored, kind)
-        set_affine(weights, scales, np.zeros(scales.size), axis=axis)
+        written = scales[:1] if is_uniform else scales
+        set_affine(weights, written, np.zeros(written.size), axis=axis)
         bias = self._corrected(view, node, values, stored, scales)
         if bias is None:
             return weights, None
-        input_scale = self.plan.affine[view.index, node.inputs[rule.data]].scale
+        input_scale = self._input_scale(view, node)
         bias_scales = (np.float32(input_scale) * scales).astype(np.float32)
         limit = 2**31 - 1
         whole = np.clip(np.rint(bias / bias_scales.astype(np.float64)), -limit, limit).astype(np.int32)
         tensor = self._tensor(
             self._bias_like(view, node, whole.size), (sample_sha256({"b": whole}), "int32"), whole, "int32"
         )
-        set_affine(tensor, bias_scales, np.zeros(bias_scales.size), axis=0)
+        written = bias_scales[:1] if is_uniform else bias_scales
+        set_affine(tensor, written, np.zeros(written.size), axis=0)
         return weights, tensor
 
     def _scales(self, node: Node, values: np.ndarray, bits: int, digest: str) -> np.ndarray:
         axis = weight_axis(node)
+        if self._has_one_scale(node, bits):
+            one = weight_scales(values, axis=None, bits=bits, floor=float(self.floors[digest].max()))
+            return np.repeat(one, values.shape[axis])
         if node.layer not in self.learned:
             return weight_scales(values, axis=axis, bits=bits, floor=self.floors[digest])
         scales = np.asarray(self.learned[node.layer], np.float32).reshape(-1)
@@ -117,6 +124,14 @@ class WeightStore:
                 "numbers, one for each output channel."
             )
         return scales
+
+    def _has_one_scale(self, node: Node, bits: int) -> bool:
+        return self.for_device == "mcu" and bits == 4 and node.kind == "FULLY_CONNECTED"
+
+    def _input_scale(self, view: View, node: Node) -> float:
+        slot = OPERATORS[node.kind].data
+        key = (view.index, node.inputs[slot])
+        return (self.plan.affine[key] if key in self.plan.affine else self.plan.constants[(*node.key, slot)]).scale
 
     def _corrected(
         self, view: View, node: Node, values: np.ndarray, stored: np.ndarray, scales: np.ndarray
