@@ -62,6 +62,8 @@ def _all_problems(model: TfliteFile) -> Iterator[str]:
         yield f"schema version {model.version}: must be 3"
     if not model.subgraphs:
         yield "no subgraph"
+    elif not model.subgraphs[0].outputs:  # others may have none: they initialise variables
+        yield "the graph has no output"
     for index, buffer in enumerate(model.buffers):
         if buffer.offset + buffer.bytes > model.bytes:
             yield (
@@ -175,8 +177,6 @@ def _border_problems(model: TfliteFile, graph: FileSubgraph) -> Iterator[str]:
     for index, times in Counter(graph.inputs).items():
         if times > 1:
             yield f"graph input: tensor {index} stands {times} times"
-    if not graph.outputs:
-        yield "the graph has no output"
 
 
 def _signature_problems(model: TfliteFile) -> Iterator[str]:

@@ -158,6 +158,14 @@ def test_many_problems_are_cut_short(tmp_path: Path) -> None:
     assert problems(hand, tmp_path).splitlines()[-1].startswith("and ")
 
 
+def test_a_further_subgraph_may_have_no_output(tmp_path: Path) -> None:
+    hand = dense()
+    hand.subgraph("initialise")
+    assert problems(hand, tmp_path) == ""
+    hand.model.subgraphs[0].outputs = []
+    assert "the graph has no output" in problems(hand, tmp_path)
+
+
 def test_a_dynamic_batch_is_sound(tmp_path: Path) -> None:
     hand = ByHand()
     # A value of unknown shape, as converters write for dynamic batches.
