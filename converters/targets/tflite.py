@@ -24,6 +24,7 @@ from edge_deploy.core.layer_errors import LayerErrors
 from edge_deploy.core.quant_spec import spec_for_recipe
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.toolchain import versions
+from runtimes.formats.tflite import read_facts, read_graph
 
 __all__ = ["FORMAT", "layer_errors", "lower", "lower_file"]
 
@@ -138,8 +139,6 @@ def _calibration(model: Any, request: LowerRequest) -> Calibration:
 
 
 def _lowered(request: LowerRequest, model: Any, path: Path, choices: dict[str, Choice]) -> Lowered:
-    from runtimes.formats.tflite import read_facts, read_graph
-
     facts = read_facts(path)
     outcomes = layer_outcomes(facts, choices)
     entry = FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=file_sha256(path))

@@ -20,7 +20,9 @@ from converters.tflite.signatures import ensure_signatures
 from converters.tflite.simplify import simplify
 from converters.tflite.structure import make_names_unique, views
 from converters.tflite.weights import WeightStore
+from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import QuantSpec
+from runtimes.formats.tflite_lint import lint
 
 __all__ = ["Quantized", "prepare", "quantize_static"]
 
@@ -44,8 +46,11 @@ def prepare(path: Path) -> Any:
     """The float file as the quantizer wants it: signatures present, tensor names unique, simplified.
 
     Raises:
-        BadInput: It cannot be read.
+        BadInput: It cannot be read, or its parts contradict each other.
     """
+    problems = lint(path)
+    if problems:
+        raise BadInput(*(f"{path}: {problem}" for problem in problems))
     model = read_model(path)
     ensure_signatures(model)
     make_names_unique(model)

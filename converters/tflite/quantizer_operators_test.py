@@ -14,6 +14,7 @@ from converters.tflite.signatures import describe
 from converters.tflite.simplify import BECOME_PRODUCTS
 from edge_deploy.core.errors import Unsupported
 from edge_deploy.core.quant_spec import spec_for_recipe
+from runtimes.formats.tflite_lint import lint
 
 SAMPLES = 24
 RESOLVERS = {
@@ -186,6 +187,7 @@ def _quantized(float_file, recipe, **changes):
     quantized = quantize_static(model, spec, found.ranges, means=found.means)
     path = float_file.with_name(f"{recipe}.tflite")
     write_model(quantized.model, path)
+    assert lint(path) == ()
     return path, signature, samples
 
 

@@ -8,10 +8,13 @@ from converters.quantize.uniform import Affine
 from converters.tflite.calibrate import calibrate
 from converters.tflite.emit import Emitter
 from converters.tflite.flatbuffer import constant, dtype_name, op_name, tensor_name, write_model
+from converters.tflite.plan import choose
 from converters.tflite.quantizer import prepare, quantize_static
 from converters.tflite.signatures import describe
+from converters.tflite.structure import views
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.quant_spec import spec_for_recipe
+from runtimes.formats.tflite_lint import lint
 
 KERNELS = (OpResolverType.AUTO, OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES, OpResolverType.BUILTIN_REF)
 WEIGHT = (np.random.default_rng(0).normal(size=(6, 8)) / 3).astype(np.float32)
@@ -56,6 +59,7 @@ def _quantize(path, recipe="int8", *, samples=None, learned=None, **changes):
     quantized = quantize_static(model, spec, found.ranges, means=found.means, learned=learned)
     written = path.with_name(f"{recipe}.tflite")
     write_model(quantized.model, written)
+    assert lint(written) == ()
     return written, quantized
 
 
@@ -234,7 +238,9 @@ def test_a_constant_read_by_two_operators_does_not_tie_their_scales(tmp_path):
     def build(graph, x):
         floor = graph.values("floor", np.full((1, 8), -0.25, np.float32))
         clipped = _like(graph, "MAXIMUM", [x, floor], "clipped")
-        scaled = _like(graph, "MUL", [clipped, graph.values("ten", np.full((1, 8), 50, np.float32))], "scaled")
+        scaled = _like(
+            graph, "MUL", [clipped, graph.values("ten", np.full((1, 8), 50, np.float32))], "scaled", "MulOptions"
+        )
         return _like(graph, "MAXIMUM", [scaled, floor], "again")
 
     path = _file(tmp_path / "float.tflite", build)
@@ -272,3 +278,21 @@ def test_a_layer_over_a_constant_is_quantized(tmp_path):
 
     path = _file(tmp_path / "float.tflite", build)
     _assert_close(path, _quantize(path)[0], 30)
+
+
+def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path):
+    sound = _file(
+        tmp_path / "float.tflite", lambda graph, x: _dense(graph, x, WEIGHT, np.ones(6), "dense")
+    ).read_bytes()
+    rng = np.random.default_rng(5)
+    refused = 0
+    for _ in range(200):
+        data = bytearray(sound)
+        for place in rng.integers(8, len(data), rng.integers(1, 9)):
+            data[place] = rng.integers(256)
+        (tmp_path / "damaged.tflite").write_bytes(data[: rng.integers(8, len(data)) if rng.random() < 0.3 else None])
+        try:
+            choose(views(prepare(tmp_path / "damaged.tflite")), spec_for_recipe("int8"))
+        except (BadInput, Unsupported):
+            refused += 1
+    assert refused > 50
