@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.recommender.labels import Affine, Const, Dot, Input, Labels, Linear, Opaque, Row, Sum, Unary
+from converters.recommender.vocabulary import ACTIVATIONS, COMPARISONS, IGNORED, MOVES
 
 if TYPE_CHECKING:
     import torch
@@ -45,29 +46,17 @@ class Interpreted:
     output: Sym
 
 
-MOVES = {
-    "view", "_unsafe_view", "reshape", "permute", "transpose", "t", "select", "slice", "split", "split_with_sizes",
-    "unbind", "squeeze", "unsqueeze", "expand", "clone", "alias", "contiguous", "index_select", "gather", "flatten",
-    "unflatten", "narrow", "chunk", "repeat", "flip", "roll", "diagonal", "detach", "detach_", "lift_fresh_copy",
-    "select_copy", "slice_copy", "permute_copy", "view_copy", "unsqueeze_copy", "squeeze_copy", "expand_copy",
-    "tril", "triu", "masked_select", "take", "dropout", "movedim", "swapaxes", "as_strided", "squeeze_",
-    "copy", "split_copy", "unbind_copy", "stack", "cat", "concat", "where", "constant_pad_nd", "feature_dropout",
-}  # fmt: skip
-ACTIVATIONS = {"relu", "sigmoid", "tanh"}
-COMPARISONS = {"ne", "eq", "gt", "ge", "lt", "le", "logical_not", "bitwise_not", "logical_and", "bitwise_and",
-               "reciprocal", "maximum", "minimum", "clamp", "clamp_min", "clamp_max", "logical_or",
-               "bitwise_or"}  # fmt: skip
-IGNORED = {"_assert_tensor_metadata", "_assert_scalar", "_assert_async", "sym_constrain_range",
-           "sym_constrain_range_for_size", "sym_constrain_range_for_size_"}  # fmt: skip
-
-
 def interpret(program: torch.export.ExportedProgram, shapes: list[tuple[int, ...]]) -> Interpreted:
     """Follow every element of `program` from its inputs of these shapes to its output.
 
     Raises:
         NotUnderstood: An operator that recommenders of our kind do not have.
     """
-    return _Interpreter(program).run(shapes)
+    try:
+        return _Interpreter(program).run(shapes)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # An operator that does not take labels in place of its numbers, in a program that is none of ours.
+        raise NotUnderstood(f"{type(error).__name__}: {error}") from error
 
 
 class _Interpreter:

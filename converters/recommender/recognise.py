@@ -36,7 +36,7 @@ def recognise(
         inputs: The program's inputs in order; their names are the ones used in the result.
     """
     try:
-        plain = program.run_decompositions()
+        plain = _decomposed(program)
         shapes, batch = _shapes(plain, inputs)
         seen = interpret(plain, shapes)
         output = seen.output.labels
@@ -46,6 +46,13 @@ def recognise(
     except NotUnderstood:
         return None
     return (model, arrays) if _proven(program, model, arrays, shapes, batch) else None
+
+
+def _decomposed(program: Any) -> Any:
+    try:
+        return program.run_decompositions()
+    except Exception as error:  # whatever torch cannot decompose is no recommender of ours
+        raise NotUnderstood(f"{type(error).__name__}: {error}") from error
 
 
 def _shapes(program: Any, inputs: tuple[TensorInfo, ...]) -> tuple[list[tuple[int, ...]], int]:
@@ -75,15 +82,17 @@ def _proven(
 ) -> bool:
     """Whether the structure and the program agree on random inputs; an output that never varies proves nothing."""
     import torch
+    from torch.utils import _pytree as pytree
 
     module = program.module(check_guards=False)
     varied = False
     for seed, scale in enumerate(SCALES):
         feeds = random_feeds(model, shapes, seed=seed, scale=scale)
         tensors = [torch.from_numpy(feeds[info.name]).to(_torch_type(torch, info)) for info in model.inputs]
+        args, kwargs = pytree.tree_unflatten(tensors, program.call_spec.in_spec)
         with torch.no_grad():
-            result = module(*tensors)
-        wanted = (result[0] if isinstance(result, (tuple, list)) else result).float().numpy().reshape(-1)
+            result = module(*args, **kwargs)
+        wanted = pytree.tree_leaves(result)[0].float().numpy().reshape(-1)
         got = run_reference(model, arrays, feeds, batch=batch).reshape(-1)
         if wanted.shape != got.shape or not np.isfinite(wanted).all():
             return False

@@ -397,6 +397,27 @@ def test_networks_without_tables_are_no_recommenders():
     assert recognise(*exported(mlp(5, 4, 1), [("x", torch.randn(1, 5), 0)], dynamic=False)) is None
 
 
+class Lists(Base):
+    """Ids as a list of vectors, one a field, as the authors' code passes them."""
+
+    top_in = 16
+
+    def forward(self, dense, fields):
+        return self.upper(torch.cat([self.lower(dense), *(t(f) for t, f in zip(self.tables, fields, strict=True))], 1))
+
+
+def test_ids_in_a_list_of_inputs_are_inputs_of_their_own():
+    fields = [torch.zeros(4, dtype=torch.int64) for _ in ROWS]
+    program = torch.export.export(Lists().eval(), (torch.randn(4, 5), fields))
+    infos = (
+        TensorInfo(name="dense", shape=(4, 5), dtype="float32"),
+        *(TensorInfo(name=f"field_{i}", shape=(4,), dtype="int64") for i in range(3)),
+    )
+    model, _ = recognise(program, infos)
+    assert [lookup.input for lookup in model.lookups] == ["field_0", "field_1", "field_2"]
+    assert [info.id_bounds for info in model.inputs] == [(), (10,), (20,), (30,)]
+
+
 def test_the_structure_is_what_the_model_says():
     program, infos = exported(Facebook(), standard(2), dynamic=True)
     model, _ = recognise(program, infos)
