@@ -11,7 +11,7 @@ import numpy as np
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["run_feeds"]
+__all__ = ["BATCH", "run_feeds"]
 
 BATCH = 64
 

@@ -9,7 +9,7 @@ from converters.contracts import Captured, CaptureRequest
 from converters.loading.checkpoint import load_weights
 from converters.loading.forward_call import bind, flat_module
 from converters.loading.input_shapes import settle
-from converters.loading.torch_captured import finish, run_program
+from converters.loading.torch_captured import batched_program, finish, run_program
 from converters.loading.torch_factory import is_factory, make_module
 from converters.loading.torch_program import export_program, with_layout
 from edge_deploy.core.errors import BadInput
@@ -47,9 +47,14 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
         found = ", ".join(f"{info.name}: {info.shape[0]}" for info in inputs)
         raise BadInput(f"--input: the batch, first in every shape, differs ({found}): must be the same everywhere.")
     batches = request.batches if inputs[0].shape[0] == -1 else (inputs[0].shape[0],)
-    program = export_program(source, flat_module(module, binding), inputs, batches)
+    flat = flat_module(module, binding)
+    program = export_program(source, flat, inputs, batches)
+    weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
+    batched = batched_program(source, flat, inputs, weight_bytes) if inputs[0].shape[0] == 1 else None
     name = source.rpartition(":")[2].replace(".", "-")
-    return finish(source, name, program, inputs=inputs, batches=batches, folder=folder, notes=tuple(notes))
+    return finish(
+        source, name, program, inputs=inputs, batches=batches, folder=folder, batched=batched, notes=tuple(notes)
+    )
 
 
 def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
