@@ -10,11 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.executorch.recommender_layers import Asked, dense_outcomes, recommender_graph, table_outcomes
-from converters.executorch.recommender_module import Group, build_module, group_lookups
+from converters.executorch.recommender_module import Group, build_module, group_lookups, put_tables
 from converters.executorch.recommender_readback import read_back
 from converters.executorch.recommender_tables import StackedTables, check_finite, check_half_a_step, stack_tables
 from converters.recommender.model import Recommender, load
@@ -63,7 +61,7 @@ def lower(request: LowerRequest) -> Lowered:
     inputs = _ordered(model, captured)
     graph = _quantized_graph(module, inputs, captured.batches, _layer_names(model, names), wanted.bits)
     kept = _export(graph, inputs, captured.batches)
-    _put_tables(graph, stacked)
+    put_tables(graph, stacked)
     written = write_program(_export(graph, inputs, captured.batches), request.folder, keep=kept)
     for group, tables in zip(groups, read_back(request.folder / "model.pte", stacked), strict=True):
         own = [model.tables[index] for index in group.tables]
@@ -222,32 +220,36 @@ def _starts(graph: Any) -> dict[str, Any]:
 
 
 def _quantizer(width: int, linear: Mapping[str, int]) -> Any:
+    """Dynamic INT8 activations; XNNPACK packs two weights to a byte exactly when their bounds are -8 and 7."""
     import torch
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-        XNNPACKQuantizer,
-        get_symmetric_quantization_config,
-    )
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
+    from torchao.quantization.pt2e import PerChannelMinMaxObserver, PlaceholderObserver
+    from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
 
     from converters.executorch.layers import layer_name
 
-    # XNNPACK packs two weights to a byte exactly when the bounds are -8 and 7.
-    bounds = {"weight_qmin": -8, "weight_qmax": 7} if width == 4 else {}
-    config = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True, **bounds)
+    # The stock configuration keeps scales above 2^-12, which rounds small weights to nothing.
+    smallest_scale = {"eps": 2**-30}
+    activation = QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=-128,
+        quant_max=127,
+        qscheme=torch.per_tensor_affine,
+        is_dynamic=True,
+        observer_or_fake_quant_ctr=PlaceholderObserver.with_args(**smallest_scale),
+    )
+    low, high = (-8, 7) if width == 4 else (-127, 127)
+    weight = QuantizationSpec(
+        dtype=torch.int8,
+        quant_min=low,
+        quant_max=high,
+        qscheme=torch.per_channel_symmetric,
+        ch_axis=0,
+        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(**smallest_scale),
+    )
+    config = QuantizationConfig(activation, None, weight, None, False)
     quantizer = XNNPACKQuantizer().set_operator_type(torch.ops.aten.linear.default, config)
     return quantizer.set_filter_function(lambda node: linear.get(layer_name(node), 32) == width)
-
-
-def _put_tables(graph: Any, stacked: Sequence[StackedTables]) -> None:
-    """Replace the two rows of every look-up by the real ones."""
-    import torch
-
-    from converters.executorch.program import attribute
-
-    for index, tables in enumerate(stacked):
-        owner = attribute(graph, f"lookups.{index}")
-        owner.rows = torch.from_numpy(np.ascontiguousarray(tables.stored))
-        if tables.granularity == "row":
-            owner.scales = torch.from_numpy(np.ascontiguousarray(tables.scales))
 
 
 def _signatures(captured: Captured, inputs: Sequence[TensorInfo], output: TensorInfo) -> tuple[Signature, ...]:

@@ -21,7 +21,7 @@ from edge_deploy.core.require import require
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Group", "build_module", "group_lookups", "padded_widths"]
+__all__ = ["Group", "build_module", "group_lookups", "padded_widths", "put_tables"]
 
 STUB_ROWS = 2
 
@@ -86,6 +86,16 @@ def build_module(
     bottom = _mlp(torch, model.bottom, arrays, bits)
     top = _mlp(torch, model.top, arrays, bits)
     return _recommender_class(torch)(model, groups, lookups, bottom, top).eval()
+
+
+def put_tables(module: Any, stacked: Sequence[StackedTables]) -> None:
+    """Replace the two rows of every look-up of the module, or of a graph made of it, by the real ones."""
+    torch = require("torch", extra="export-executorch")
+    for index, tables in enumerate(stacked):
+        owner = module.get_submodule(f"lookups.{index}")
+        owner.rows = torch.from_numpy(np.ascontiguousarray(tables.stored))
+        if tables.granularity == "row":
+            owner.scales = torch.from_numpy(np.ascontiguousarray(tables.scales))
 
 
 def _mlp(torch: Any, layers: Sequence[Dense], arrays: Mapping[str, np.ndarray], bits: Mapping[str, int]) -> Any:
