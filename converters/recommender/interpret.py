@@ -90,6 +90,8 @@ class _Interpreter:
                 elif node.op == "call_function":
                     env[node] = self._call(node, env)
                 elif node.op == "output":
+                    if len(signature.user_outputs) != 1:
+                        raise NotUnderstood("several outputs")
                     output = node.args[0][len(node.args[0]) - len(signature.user_outputs)]
                     result = env[output]
                     if not isinstance(result, Sym):

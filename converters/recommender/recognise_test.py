@@ -208,6 +208,21 @@ class AboveZero(MaskedMean):
         return self.upper(torch.cat([e, self.user(user)], dim=-1))
 
 
+class UncheckedMean(MaskedMean):
+    """A bag without ids is 0 / 0 here."""
+
+    def forward(self, history, user):
+        mask = (history != 0).float().unsqueeze(-1)
+        e = (self.items(history) * mask).sum(1) / mask.sum(1)
+        return self.upper(torch.cat([e, self.user(user)], dim=-1))
+
+
+class TwoOutputs(Facebook):
+    def forward(self, dense, ids):
+        score = super().forward(dense, ids)
+        return score, 1 - score
+
+
 class Weighted(nn.Module):
     def __init__(self):
         super().__init__()
@@ -377,15 +392,24 @@ def test_a_recommender_is_recognised_however_it_is_written(name, dynamic):
     np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5 * np.abs(wanted).max())
 
 
+def test_a_mean_that_fails_on_empty_bags_is_recognised_and_gives_zeros_for_them():
+    inputs = [("history", ids_of(4, 5), 0), ("user", ids_of(4)[:, 0], 0)]
+    model, arrays = recognise(*exported(UncheckedMean(), inputs, dynamic=True))
+    assert model.lookups[0].pooling == "mean" and model.lookups[0].padding_index == 0
+    nothing = {"history": np.zeros((4, 5), np.int64), "user": np.zeros(4, np.int64)}
+    assert np.isfinite(run_reference(model, arrays, nothing, batch=4)).all()
+
+
 @pytest.mark.parametrize(
     ("kind", "inputs"),
     [
         (ElementProduct, two_users),
         (WideAndDeep, standard),
         (Attention, standard),
+        (TwoOutputs, standard),
         (NegativePadding, lambda n: [("history", ids_of(n, 5), 0), ("user", ids_of(n)[:, 0], 0)]),
     ],
-    ids=["product", "wide and deep", "attention", "negative padding"],
+    ids=["product", "wide and deep", "attention", "two outputs", "negative padding"],
 )
 def test_a_recommender_of_another_structure_is_left_to_the_generic_route(kind, inputs):
     assert recognise(*exported(kind(), inputs(2), dynamic=False)) is None
