@@ -62,8 +62,8 @@ class OutputErrors:
                 self.samples += samples
                 for name in want.keys() & got.keys():
                     self._add(name, want[name], got[name])
-        except Exception as error:  # a report must not end a conversion that has succeeded, whatever an operator raises
-            self.failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        except Exception as error:  # noqa: BLE001  # whatever an operator raises, the conversion has succeeded
+            self.failure = f"{type(error).__name__}: {(str(error).splitlines() or ['no message'])[0]}"
             self._signal, self._noise = {}, {}
 
     def _add(self, name: str, want: np.ndarray, got: np.ndarray) -> None:
@@ -130,10 +130,11 @@ def _weight_errors(before: Any, after: Any) -> WeightErrors:
         step = -(-want.size // LARGEST_WEIGHT)
         if is_quantized_lookup(node):
             got = _table_rows(after, node, step)
+        elif (value := constant(after, node.args[slot])) is not None:
+            got = value[::step].float().numpy()
         else:
-            value = constant(after, node.args[slot])
-            got = None if value is None else value[::step].float().numpy()
-        error = None if got is None else weight_error(want[::step], got)
+            continue
+        error = weight_error(want[::step], got)
         if error is not None:
             found[name] = error
     return found

@@ -50,7 +50,7 @@ def run_traced(graph: Any, arguments: Sequence[Any], nodes: dict[str, Any]) -> d
     values: dict[str, Any] = {}
     wanted = {_shown(node).name for node in nodes.values()}
 
-    class Recorder(torch.fx.Interpreter):
+    class Recorder(torch.fx.Interpreter):  # type: ignore[misc]  # its types are not read, see pyproject.toml
         """Keeps copies, because a later operator may work in place."""
 
         def run_node(self, n: Any) -> Any:
@@ -94,10 +94,14 @@ def _as_taken(holder: Any, value: Any) -> Any:
     """A float tensor as the graph's INT8 input; other tensors as they are."""
     import torch
 
-    readers = [user for user in holder.users if str(user.target) == f"{_QUANTIZED}dequantize_per_tensor.default"]
-    if not readers or not value.is_floating_point():
+    reader = holder
+    while value.is_floating_point() and not str(reader.target).startswith(f"{_QUANTIZED}dequantize_per_tensor"):
+        if not reader.users or holder.meta["val"].dtype is not torch.int8:
+            return value
+        reader = next(iter(reader.users))  # operators that only move values may stand in between
+    if reader is holder:
         return value
-    scale, zero = readers[0].args[1:3]
+    scale, zero = reader.args[1:3]
     return torch.clamp(torch.round(value / scale) + zero, -128, 127).to(torch.int8)
 
 

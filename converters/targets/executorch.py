@@ -8,11 +8,12 @@ from dataclasses import replace
 from converters.contracts import Captured, Lowered, LowerRequest
 from edge_deploy.core.artifact import LayerFacts, Signature
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.layer_errors import LayerErrors
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.toolchain import versions
 
-__all__ = ["FORMAT", "lower"]
+__all__ = ["FORMAT", "layer_errors", "lower"]
 
 FORMAT = "executorch"
 _MINIMUM_RUNTIME = "executorch 1.0"
@@ -32,6 +33,23 @@ def lower(request: LowerRequest) -> Lowered:
         lowered: Lowered = recommender.lower(request)
         return lowered
     return _lower_program(request)
+
+
+def layer_errors(request: LowerRequest) -> LayerErrors:
+    """Each layer of the program that `lower` wrote against the float one, on the first calibration samples.
+
+    Never raises: where the two cannot be compared, `method` says why.
+    """
+    try:
+        if request.captured.recommender is not None:
+            from converters.executorch import recommender_errors
+
+            return recommender_errors.layer_errors(request)
+        from converters.executorch import layer_errors as program_errors
+
+        return program_errors.layer_errors(request)
+    except Exception as error:  # noqa: BLE001  # the conversion has succeeded; this is only a report on it
+        return LayerErrors(layers=(), method=f"not compared ({type(error).__name__}: {error})")
 
 
 def _lower_program(request: LowerRequest) -> Lowered:

@@ -10,14 +10,13 @@ import numpy as np
 
 from converters.tflite.flatbuffer import constant, dtype_name, op_name, read_model, tensor_name
 from converters.tflite.signatures import describe, match_inputs
-from edge_deploy.core.layer_errors import LayerError, LayerErrors, WeightHistogram, weight_histogram
+from edge_deploy.core.layer_errors import LayerError, LayerErrors, WeightHistogram, snr_db, weight_histogram
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo, encode_input
 
 __all__ = ["layer_errors"]
 
 SAMPLES = 16
-IDENTICAL_DB = 999.0
 LARGEST_WEIGHT = 1 << 22  # elements; of larger tables evenly spaced rows are compared
 WEIGHT_SLOT = {
     "CONV_2D": 1,
@@ -81,13 +80,7 @@ def _output_errors(
                 continue
             signal[name] += float(np.square(want).sum())
             noise[name] += float(np.square(want - got).sum())
-    return {name: _snr_db(signal[name], noise[name]) for name in signal}
-
-
-def _snr_db(signal: float, noise: float) -> float:
-    if noise == 0:
-        return IDENTICAL_DB
-    return float(np.clip(10 * np.log10(max(signal, 1e-30) / noise), -IDENTICAL_DB, IDENTICAL_DB))
+    return {name: snr_db(signal[name], noise[name]) for name in signal}
 
 
 def _runs(file: Path, model: Any, samples: dict[str, np.ndarray], sources: tuple[TensorInfo, ...]) -> Iterator[Any]:
@@ -136,7 +129,7 @@ def _weight_errors(float_model: Any, quantized_model: Any) -> dict[str, tuple[fl
         want = np.asarray(constant(float_model, old), np.float64)[rows]
         got = _dequantized(quantized_model, tensor, rows)
         if got is not None:
-            error = _snr_db(float(np.square(want).sum()), float(np.square(want - got).sum()))
+            error = snr_db(float(np.square(want).sum()), float(np.square(want - got).sum()))
             found[name] = (error, weight_histogram(want, got))
     return found
 

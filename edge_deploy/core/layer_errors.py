@@ -8,9 +8,10 @@ import numpy as np
 
 from edge_deploy.core.errors import BadInput
 
-__all__ = ["LAYERS", "LayerError", "LayerErrors", "WeightHistogram", "weight_histogram"]
+__all__ = ["IDENTICAL_DB", "LAYERS", "LayerError", "LayerErrors", "WeightHistogram", "snr_db", "weight_histogram"]
 
 LAYERS = "layers.json"
+IDENTICAL_DB = 999.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,13 @@ class LayerErrors:
 
     layers: tuple[LayerError, ...]
     method: str = ""
+
+
+def snr_db(signal: float, noise: float) -> float:
+    """10 log10(signal / noise) of sums of squares; `IDENTICAL_DB` without noise."""
+    if noise == 0:
+        return IDENTICAL_DB
+    return float(np.clip(10 * np.log10(max(signal, 1e-30) / noise), -IDENTICAL_DB, IDENTICAL_DB))
 
 
 def weight_histogram(before: np.ndarray, after: np.ndarray, *, bins: int = 64) -> WeightHistogram:
