@@ -10,6 +10,7 @@ import numpy as np
 
 from converters.contracts import Captured
 from converters.loading.float_run import BATCH, run_feeds
+from converters.loading.id_bounds import with_id_bounds
 from converters.loading.torch_program import (
     check_finite,
     describe_outputs,
@@ -63,6 +64,7 @@ def finish(
     recommender = None
     if kind != "cnn":
         recommender, inputs = _recognise(program, inputs, folder / "recommender")
+    inputs = with_id_bounds(program, inputs)
     path = folder / "program.pt2"
     torch.export.save(program, path)
     state = None
@@ -148,7 +150,9 @@ def _recognise(
     save(model, arrays, folder)
     known = {info.name: info for info in model.inputs}
     informed = tuple(
-        dataclasses.replace(info, id_bounds=known[info.name].id_bounds) if info.name in known else info
+        dataclasses.replace(info, id_bounds=known[info.name].id_bounds or info.id_bounds)
+        if info.name in known
+        else info
         for info in inputs
     )
     return folder, informed

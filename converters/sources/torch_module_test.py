@@ -125,6 +125,7 @@ def test_the_graph_holds_no_embedding_bag_afterwards(folder, tmp_path):
     assert not [name for name in names if "embedding_bag" in name]
     assert [name for name in names if "embedding" in name]
     assert got.kind == "recommender"
+    assert [info.id_bounds[:1] for info in got.inputs] == [(), (20,), (30,)]
 
 
 def test_a_module_instance_is_as_good_as_a_factory(folder, tmp_path):
