@@ -21,6 +21,7 @@ from converters.tflite.recommender_check import check_tables
 from edge_deploy.core.errors import BadInput, Unsupported, VerificationFailed
 from edge_deploy.core.quant_spec import LayerRule, spec_for_recipe
 from edge_deploy.core.tensor import TensorInfo
+from runtimes.formats.tflite import read_facts
 
 KERNELS = {
     "default": OpResolverType.AUTO,
@@ -260,6 +261,17 @@ def test_an_input_that_nothing_reads_stays_an_input(tmp_path):
     feeds = feeds_of(model, 1)
     wanted = trace_reference(model, arrays, feeds, batch=1)["output"]
     np.testing.assert_allclose(run(tmp_path / "out/model.tflite", lowered.signatures[0], feeds), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("storage", "scales"), [("int8 rows", "per-row"), ("int8 tables", "per-tensor"), ("int4 rows", "blockwise")]
+)
+def test_a_reader_of_the_file_sees_how_many_scales_its_tables_have(storage, scales, tmp_path):
+    model, arrays = dlrm()
+    lowered = lower(request(tmp_path, model, arrays, STORAGES[storage][0]))
+    facts = [fact for fact in read_facts(tmp_path / "out/model.tflite") if fact.op == "EMBEDDING_LOOKUP"]
+    assert facts[0].granularity == scales
+    assert lowered.outcomes[0].weight_bits == facts[0].weight_bits
 
 
 def test_signatures_share_the_constants(tmp_path):

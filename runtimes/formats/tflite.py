@@ -16,6 +16,7 @@ from runtimes.formats.tflite_layers import (
     Weights,
     count_macs,
     find_weights,
+    has_row_scales,
     is_constant,
     layer_names,
     makers,
@@ -139,7 +140,7 @@ def _facts(
         weight_bits=stored * 8 / count if count else 0.0,
         weight_count=count,
         weight_bytes=stored,
-        granularity=_granularity(operator, weights.tensor),
+        granularity="per-row" if has_row_scales(graph, operator) else _granularity(operator, weights.tensor),
         activation_dtype=activation,
         runs_on=runs_on,
     )

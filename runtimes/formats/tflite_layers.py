@@ -12,6 +12,7 @@ __all__ = [
     "Weights",
     "count_macs",
     "find_weights",
+    "has_row_scales",
     "is_constant",
     "layer_names",
     "makers",
@@ -117,6 +118,23 @@ def find_weights(
             if is_constant(model, tensor):
                 return Weights(index=step, tensor=tensor)
     return None
+
+
+def has_row_scales(graph: FileSubgraph, operator: FileOperator) -> bool:
+    """Whether looked-up rows are multiplied with scales that are looked up by the same ids from a table [rows, 1]."""
+    if operator.op != "EMBEDDING_LOOKUP" or not operator.outputs or len(operator.inputs) < 2:
+        return False
+    beside = {
+        other.outputs[0]
+        for other in graph.operators
+        if other.op == "EMBEDDING_LOOKUP"
+        and other.outputs
+        and len(other.inputs) > 1
+        and other.inputs[0] == operator.inputs[0]
+        and _shape(graph, other.inputs[1])[1:] == (1,)
+    }
+    product = next((p for p in graph.operators if p.op == "MUL" and operator.outputs[0] in p.inputs), None)
+    return product is not None and any(index in beside for index in product.inputs)
 
 
 def _upstream(graph: FileSubgraph, index: int, made_by: Mapping[int, FileOperator]) -> Iterator[int]:
