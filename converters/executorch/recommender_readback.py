@@ -31,12 +31,12 @@ class FileTable:
     scale_data: bytes
 
     def rows(self, dtype: Any) -> np.ndarray:
-        """The stored rows; their type is known to the program, not to the bytes."""
-        return np.frombuffer(bytearray(self.data), dtype, count=math.prod(self.shape)).reshape(self.shape)
+        """The stored rows, read-only; their type is known to the program, not to the bytes."""
+        return np.frombuffer(self.data, dtype, count=math.prod(self.shape)).reshape(self.shape)
 
     def scales(self, dtype: Any) -> np.ndarray:
-        """One scale a row."""
-        return np.frombuffer(bytearray(self.scale_data), dtype, count=self.shape[0])
+        """One scale a row, read-only."""
+        return np.frombuffer(self.scale_data, dtype, count=self.shape[0])
 
     def fits(self, shape: tuple[int, ...], itemsize: int) -> bool:
         """Whether rows of this shape and width of element can be in it; constants are padded to 16 bytes or so."""

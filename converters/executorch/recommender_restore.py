@@ -39,9 +39,9 @@ def restore(folder: Path) -> Any:
         if len(fitting) != 1:
             raise BadInput(f"{folder}: {len(fitting)} tables of shape {shape} in model.pte for {path}: must be one.")
         waiting.remove(fitting[0])
-        lookup.rows = torch.from_numpy(fitting[0].rows(_numpy_name(lookup.rows)))
+        lookup.rows = torch.from_numpy(fitting[0].rows(_numpy_name(lookup.rows)).copy())
         if hasattr(lookup, "scales"):
-            lookup.scales = torch.from_numpy(fitting[0].scales(_numpy_name(lookup.scales)))
+            lookup.scales = torch.from_numpy(fitting[0].scales(_numpy_name(lookup.scales)).copy())
     return graph
 
 
