@@ -79,7 +79,8 @@ class _Integer:
             x = self._dense_values(inputs[model.dense_input], model.dense_input)
             for dense in model.bottom:
                 last = dense is model.bottom[-1]
-                x = self._dense(x, dense, (vectors_scale if inter.kind == "dot" else top_scale) if last else None)
+                meeting = vectors_scale if -1 in inter.vectors else top_scale
+                x = self._dense(x, dense, meeting if last else None)
             bottom = x
         vectors = {k: self._looked_up(k, ids) for k in range(len(model.lookups))}
         parts = []

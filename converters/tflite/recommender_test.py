@@ -429,6 +429,25 @@ def test_many_tables_are_concatenated_ten_at_a_time(tmp_path):
     assert snr_db(np.array(wanted), np.array(got)) > 15
 
 
+@pytest.mark.parametrize("device", ["phone", "mcu"])
+def test_a_bottom_output_that_no_product_reads_keeps_its_own_range(device, tmp_path):
+    model, arrays = dlrm(sigmoid=False)
+    arrays["bottom.1.bias"] += 20
+    pairs = tuple((a, b) for a in range(4) for b in range(a))
+    interaction = Interaction(
+        kind="dot", top_inputs=("pairs", "lookup:2", "bottom", "dense:dense"), vectors=(0, 1, 2, 3), pairs=pairs
+    )
+    top = dense_layers(np.random.default_rng(4), arrays, "top", (6 + 8 + 8 + 5, 16, 1))
+    model = replace(model, interaction=interaction, top=top)
+    spec = spec_for_recipe("int8", for_device=device)
+    lowered = lower(request(tmp_path, model, arrays, spec, batches=(64,), samples=3000))
+    feeds = feeds_of(model, 64)
+    wanted = trace_reference(model, arrays, feeds, batch=64)["logit"]
+    for kernels in KERNELS:
+        got = run(tmp_path / "out/model.tflite", lowered.signatures[0], feeds, kernels)
+        assert snr_db(wanted, got.reshape(wanted.shape)) > 30, kernels
+
+
 def test_microcontrollers_refuse_by_name_what_they_cannot_run(tmp_path):
     model, arrays = dlrm()
     spec = spec_for_recipe("int4", for_device="mcu")
