@@ -12,6 +12,7 @@ import numpy as np
 
 __all__ = [
     "INT8_MAX",
+    "SMALLEST_SCALE",
     "Affine",
     "affine_from_range",
     "dequantize",
@@ -22,9 +23,11 @@ __all__ = [
 ]
 
 INT8_MAX = 127
-# A scale below this is a range that float32 arithmetic inside the kernels cannot represent well (1/scale overflows,
-# products of two scales become subnormal); nothing a network computes is that small.
-SMALLEST_SCALE = 2.0**-40
+# Narrower activations are below anything a network computes with; with smaller scales the kernels' shifts leave their
+# range, and HARD_SWISH ends the process.
+SMALLEST_SCALE = 2.0**-30
+# Of weights: products with input scales must stay normal float32 numbers.
+SMALLEST_WEIGHT_SCALE = 2.0**-40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +48,19 @@ def integer_limits(bits: int, *, narrow: bool = False) -> tuple[int, int]:
     return (-top if narrow else -top - 1), top
 
 
-def affine_from_range(low: float, high: float, *, bits: int = 8) -> Affine:
+def affine_from_range(low: float, high: float, *, bits: int = 8, smallest: float = SMALLEST_SCALE) -> Affine:
     """Scale and zero point that cover [low, high] and represent zero exactly.
 
     A range without extent (a tensor that is always zero) gets a harmless scale instead of a division by zero.
+
+    Args:
+        smallest: Narrower ranges are widened to this scale.
     """
     low, high = min(float(low), 0.0), max(float(high), 0.0)
     bottom, top = integer_limits(bits)
     if high - low < SMALLEST_SCALE * (top - bottom):
         return Affine(scale=float(np.float32(1.0 / (top - bottom))), zero_point=0 if low < 0 < high else bottom)
-    scale = float(np.float32((high - low) / (top - bottom)))
+    scale = max(float(np.float32((high - low) / (top - bottom))), smallest)
     zero_point = int(np.clip(np.rint(bottom - low / scale), bottom, top))
     return Affine(scale=scale, zero_point=zero_point)
 
@@ -82,7 +88,7 @@ def symmetric_scales(
     scales = np.maximum(high / top, low / bottom)
     used = scales[scales > 0]
     scales = np.where(scales > 0, scales, used.min() if used.size else 1.0 / top)
-    return np.maximum(np.maximum(scales, floor), SMALLEST_SCALE).astype(np.float32)
+    return np.maximum(np.maximum(scales, floor), SMALLEST_WEIGHT_SCALE).astype(np.float32)
 
 
 def quantize(

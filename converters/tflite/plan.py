@@ -9,10 +9,10 @@ from typing import TypeAlias
 import numpy as np
 
 from converters.quantize.ranges import Range
-from converters.quantize.uniform import Affine, affine_from_range, symmetric_scales
+from converters.quantize.uniform import SMALLEST_SCALE, Affine, affine_from_range, symmetric_scales
 from converters.support import lookup
 from converters.tflite.calibrate import Ranges
-from converters.tflite.flatbuffer import tensor_name
+from converters.tflite.flatbuffer import schema, tensor_name
 from converters.tflite.operators import OPERATORS, TYPE_BLIND
 from converters.tflite.structure import Node, View, twin_of
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
@@ -201,6 +201,12 @@ def _copy_plan(plan: Plan, one: View, other: View) -> None:
             plan.pinned[other.index, position] = affine
 
 
+# RELU6 becomes a bound of 6 / scale on stored values.
+SMALLEST_BOUNDED_SCALE = 2.0**-27
+# Of a sum's scale to those of its terms: the kernels of ADD and SUB abort at 2^-19.
+SMALLEST_SUM = 2.0**-16
+
+
 # A member of a group: an activation (tensor, -1, -1), or one use of a constant (tensor, position, slot), so that a
 # constant that several operators read does not tie them together.
 Member: TypeAlias = tuple[int, int, int]
@@ -281,7 +287,8 @@ def _plan_group(
         for index, _, _ in sources or group:
             own = _range(view, index, ranges)
             low, high = min(low, own.low), max(high, own.high)
-        shared = affine_from_range(low, high)
+        smallest = max((_smallest_scale(plan, producers.get(i)) for i in activations), default=SMALLEST_SCALE)
+        shared = affine_from_range(low, high, smallest=smallest)
     for index, position, slot in group:
         if position >= 0:
             plan.constants[view.index, position, slot] = shared
@@ -289,6 +296,21 @@ def _plan_group(
         plan.affine[view.index, index] = shared
         if index in pins and pins[index] != shared:
             plan.pinned[producers[index].key] = pins[index]
+
+
+def _smallest_scale(plan: Plan, producer: Node | None) -> float:
+    """Below which the kernel of the operator that makes the tensor would leave 32 bits, and some end the process."""
+    if producer is None:
+        return SMALLEST_SCALE
+    kinds = schema().ActivationFunctionType
+    fused = getattr(producer.operator.builtinOptions, "fusedActivationFunction", kinds.NONE)
+    bounded = fused in (kinds.RELU6, kinds.RELU_N1_TO_1) or producer.kind == "RELU6"
+    terms = []
+    if producer.kind in ("ADD", "SUB"):
+        # Inputs are planned before what is made of them, except in groups that reach back over a concatenation.
+        keys = [(producer.graph, i) for i in producer.inputs]
+        terms = [plan.affine[key].scale * SMALLEST_SUM for key in keys if key in plan.affine]
+    return max(SMALLEST_BOUNDED_SCALE if bounded else SMALLEST_SCALE, *terms, 0.0)
 
 
 def _range(view: View, index: int, ranges: Ranges) -> Range:

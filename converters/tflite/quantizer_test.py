@@ -296,3 +296,18 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path):
         except (BadInput, Unsupported):
             refused += 1
     assert refused > 50
+
+
+def test_terms_that_cancel_and_activations_that_vanish_do_not_end_the_process(tmp_path):
+    def build(graph, x):
+        nothing = _like(graph, "SUB", [x, x], "nothing", "SubOptions")
+        faint = _like(
+            graph, "MUL", [x, graph.values("faint", np.full((1, 8), 1e-12, np.float32))], "little", "MulOptions"
+        )
+        swish = _like(graph, "HARD_SWISH", [faint], "swish")
+        return _like(graph, "ADD", [swish, nothing], "sum", "AddOptions", fusedActivationFunction=3)
+
+    path = _file(tmp_path / "float.tflite", build)
+    written, _ = _quantize(path)
+    for kernels in KERNELS:
+        assert np.abs(_run(written, np.ones((1, 8), np.float32), kernels)).max() < 0.01
