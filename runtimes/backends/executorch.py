@@ -133,7 +133,10 @@ class ExecutorchSession:
         self._load = load
         self._where = where
         module = load(False)
-        methods = list(module.method_names())
+        try:
+            methods = list(module.method_names())
+        except RuntimeError as error:  # the program is looked at no sooner than here
+            raise BadInput(f"{where}: ExecuTorch cannot load it ({error}).") from error
         self._method = signature.name if signature.name in methods else "forward"
         if self._method not in methods:
             raise BadInput(f"{where}: has methods {', '.join(methods)} and no {signature.name!r}.")
@@ -145,7 +148,10 @@ class ExecutorchSession:
         self._load_method()
 
     def _check_border(self, module: Any) -> None:
-        meta = module.method_meta(self._method)
+        try:
+            meta = module.method_meta(self._method)
+        except RuntimeError as error:
+            raise BadInput(f"{self._where}: method {self._method!r} cannot be read ({error}).") from error
         counts = (meta.num_inputs(), meta.num_outputs())
         wanted = (len(self._slots), len(self._outputs))
         if counts != wanted:

@@ -31,8 +31,8 @@ __all__ = ["MAGIC", "Region", "inflate", "is_packed", "pack", "read_regions", "u
 MAGIC = b"EDNIB4\x00\x01"
 _HEAD = struct.Struct("<8sQII")
 _REGION = struct.Struct("<QQII")
-LARGEST = 1 << 33
-"""No weights beside one program inflate to more; a damaged length must not exhaust the memory."""
+LARGEST_GAP = 4096
+"""Most zeros beside a region, which stand for alignment; a damaged length must not exhaust the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ def read_regions(data: bytes, *, where: str) -> tuple[int, tuple[Region, ...]]:
         magic, total, count, _ = _HEAD.unpack_from(data)
         if magic != MAGIC:
             raise BadInput(f"{where}: begins with {magic!r}: must be {MAGIC!r}; it is not a packed weight file.")
-        if total > LARGEST or count > len(data) // _REGION.size:
+        if count > len(data) // _REGION.size or total > 2 * len(data) + LARGEST_GAP * (count + 1):
             raise BadInput(f"{where}: announces {total} bytes in {count} regions; the file is damaged, get it again.")
         rows = [_REGION.unpack_from(data, _HEAD.size + index * _REGION.size) for index in range(count)]
     except struct.error as error:
