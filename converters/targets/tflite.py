@@ -11,7 +11,7 @@ from typing import Any
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.tflite.calibrate import Calibration, calibrate, load_samples
 from converters.tflite.flatbuffer import read_model, write_model
-from converters.tflite.hybrid import choose_hybrid, has_tables, quantize_hybrid
+from converters.tflite.hybrid import choose_hybrid, choose_tables, has_tables, quantize_hybrid
 from converters.tflite.outcomes import layer_outcomes, precision_warnings
 from converters.tflite.plan import Choice, choose
 from converters.tflite.quantizer import Quantized, prepare, quantize_static
@@ -81,10 +81,22 @@ def lower_file(float_file: Path, request: LowerRequest) -> Lowered:
     model = prepare(float_file)
     if request.captured.kind != "cnn" and has_tables(model):
         return _lower_with_tables(request, model, path)
+    by_layer: dict[str, Choice] = {}
+    if request.spec.for_device == "phone" and has_tables(model):
+        by_layer = _quantize_tables(model, request)
     quantized = _quantize(model, request)
     write_model(quantized.model, path)
-    choices = {quantized.layers[key]: choice for key, choice in quantized.plan.choices.items()}
-    return _lowered(request, quantized.model, path, choices)
+    by_layer = {**{quantized.layers[key]: choice for key, choice in quantized.plan.choices.items()}, **by_layer}
+    return _lowered(request, quantized.model, path, by_layer)
+
+
+def _quantize_tables(model: Any, request: LowerRequest) -> dict[str, Choice]:
+    """Tables beside convolutions get rows like a recommender's; the rest of the graph is full-integer."""
+    graphs = views(model)
+    choices = choose_tables(graphs, request.spec)
+    by_layer = {node.layer: choices[node.key] for view in graphs for node in view.nodes if node.key in choices}
+    quantize_hybrid(model, choices, request.spec)
+    return by_layer
 
 
 def _lower_with_tables(request: LowerRequest, model: Any, path: Path) -> Lowered:

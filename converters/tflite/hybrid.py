@@ -18,7 +18,7 @@ from converters.tflite.structure import Node, View, views
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
 
-__all__ = ["choose_hybrid", "has_tables", "quantize_hybrid"]
+__all__ = ["choose_hybrid", "choose_tables", "has_tables", "quantize_hybrid"]
 
 # Versions whose kernels take per-channel INT8 weights under float activations.
 HYBRID_VERSIONS = {"FULLY_CONNECTED": 12, "CONV_2D": 5, "DEPTHWISE_CONV_2D": 6}
@@ -31,6 +31,15 @@ def has_tables(model: Any) -> bool:
     return any(is_lookup(view, node) for view in views(model) for node in view.nodes)
 
 
+def choose_tables(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, int], Choice]:
+    """Width of the tables alone, for a graph whose other layers become full-integer afterwards.
+
+    Raises:
+        Unsupported, BadInput: As `choose_hybrid`.
+    """
+    return _choose(graphs, spec, tables_only=True)
+
+
 def choose_hybrid(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, int], Choice]:
     """Width of every layer with weights: tables at `weight_bits`, the others at `mlp_bits`.
 
@@ -38,11 +47,17 @@ def choose_hybrid(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, 
         Unsupported: Layers that cannot become what was asked and may not fall back, each by name.
         BadInput: Weights hold NaN or infinity.
     """
+    return _choose(graphs, spec, tables_only=False)
+
+
+def _choose(graphs: tuple[View, ...], spec: QuantSpec, *, tables_only: bool) -> dict[tuple[int, int], Choice]:
     choices: dict[tuple[int, int], Choice] = {}
     refusals: dict[str, Refusal] = {}
     problems: dict[str, str] = {}
     for view in graphs:
         for node in view.nodes:
+            if tables_only and not is_lookup(view, node):
+                continue
             for index in node.inputs:
                 if view.is_float(index) and view.is_constant(index) and not np.isfinite(view.values(index)).all():
                     problems[node.layer] = (

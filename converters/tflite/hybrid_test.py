@@ -151,6 +151,27 @@ def test_rules_by_layer_name_are_obeyed(captured, tmp_path):
     assert sum(outcome.weight_bits < 8 for outcome in outcomes) == 1
 
 
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+def test_tables_beside_a_full_integer_graph_are_quantized_too(captured, tmp_path, recipe):
+    rng = np.random.default_rng(8)
+    feeds = {
+        "user": rng.integers(0, ROWS, 200),
+        "history": rng.integers(0, ROWS, (200, 3)),
+        "item": rng.integers(0, ROWS, 200),
+    }
+    np.savez(tmp_path / "calibration.npz", **feeds)
+    spec = spec_for_recipe(recipe)
+    image_like = dataclasses.replace(captured, kind="cnn")
+    request = LowerRequest(captured=image_like, spec=spec, folder=tmp_path, calibration=tmp_path / "calibration.npz")
+    outcomes = lower(request).outcomes
+    tables = [outcome for outcome in outcomes if outcome.op == "EMBEDDING_LOOKUP"]
+    dense = [outcome for outcome in outcomes if outcome.op == "FULLY_CONNECTED"]
+    assert {outcome.got.split()[0] for outcome in (*tables, *dense)} == {recipe} and len(tables) == 3
+    assert all("int8 activations" in outcome.got for outcome in dense)
+    difference = _scores(tmp_path / "model.tflite") - _scores(captured.float_tflite)
+    assert np.abs(difference).mean() < (0.03 if recipe == "int8" else 0.1)
+
+
 def test_a_microcontroller_is_refused_what_is_not_recognised(captured, tmp_path):
     with pytest.raises(Unsupported, match="ranker"):
         _lower(captured, tmp_path, "int8", for_device="mcu")

@@ -94,6 +94,8 @@ def choose(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, int], C
 def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
     if node.kind in ("CAST", "QUANTIZE", "DEQUANTIZE"):
         return Choice(bits=32, asked=32)  # the border between integers that are no quantized floats, and floats
+    if node.kind == "EMBEDDING_LOOKUP" and not view.is_float(node.inputs[1]):
+        return Choice(bits=32, asked=32)  # rows of a table that is quantized already; they come out as floats
     rule = OPERATORS.get(node.kind)
     if rule is None:
         if spec.fallback_bits == 32:
