@@ -311,3 +311,17 @@ def test_terms_that_cancel_and_activations_that_vanish_do_not_end_the_process(tm
     written, _ = _quantize(path)
     for kernels in KERNELS:
         assert np.abs(_run(written, np.ones((1, 8), np.float32), kernels)).max() < 0.01
+
+
+def test_two_networks_of_the_same_operators_are_calibrated_apart(tmp_path):
+    emitter = Emitter("test")
+    for number, gain in enumerate((1.0, 100.0)):
+        graph = emitter.graph(f"tower_{number}")
+        x = graph.tensor("x", (1, 8))
+        graph.sign(f"tower_{number}", {"x": x}, {"y": _dense(graph, x, WEIGHT * gain, None, "dense")})
+    emitter.write(tmp_path / "float.tflite")
+    written, _ = _quantize(tmp_path / "float.tflite")
+    x = np.random.default_rng(4).uniform(-1, 1, (1, 8)).astype(np.float32)
+    for key in ("tower_0", "tower_1"):
+        reference, found = (_run(path, x, key=key) for path in (tmp_path / "float.tflite", written))
+        np.testing.assert_allclose(found, reference, atol=0.05 * np.abs(reference).max())

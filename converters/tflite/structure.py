@@ -10,6 +10,16 @@ from converters.tflite.flatbuffer import constant, dtype_name, has_data, op_name
 
 __all__ = ["Node", "View", "make_names_unique", "twin_of", "views"]
 
+# Which input of an operator tells one network from another of the same operators.
+WEIGHT_SLOTS = {
+    "CONV_2D": 1,
+    "DEPTHWISE_CONV_2D": 1,
+    "TRANSPOSE_CONV": 1,
+    "FULLY_CONNECTED": 1,
+    "EMBEDDING_LOOKUP": 1,
+    "GATHER": 0,
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
@@ -68,13 +78,33 @@ class View:
 
 
 def twin_of(model: Any, index: int) -> int:
-    """The first subgraph with the same operators in the same order: the same network at another batch size."""
-    kinds = _kinds(model, index)
-    return next(other for other in range(index + 1) if _kinds(model, other) == kinds)
+    """The first subgraph with the same operators and weights in the same order: one network at several batch sizes."""
+    return next(other for other in range(index + 1) if other == index or _are_twins(model, other, index))
 
 
-def _kinds(model: Any, index: int) -> list[tuple[str, int]]:
-    return [(op_name(model, op), len(op.outputs)) for op in model.subgraphs[index].operators]
+def _are_twins(model: Any, one: int, other: int) -> bool:
+    left, right = model.subgraphs[one], model.subgraphs[other]
+    if len(left.inputs) != len(right.inputs) or len(left.operators) != len(right.operators):
+        return False
+    return all(
+        op_name(model, a) == op_name(model, b)
+        and len(a.outputs) == len(b.outputs)
+        and _weights_are_equal(model, left, a, right, b)
+        for a, b in zip(left.operators, right.operators, strict=True)
+    )
+
+
+def _weights_are_equal(model: Any, left: Any, a: Any, right: Any, b: Any) -> bool:
+    slot = WEIGHT_SLOTS.get(op_name(model, a))
+    if slot is None:
+        return True
+    buffers = [int(graph.tensors[op.inputs[slot]].buffer) for graph, op in ((left, a), (right, b))]
+    if buffers[0] == buffers[1]:
+        return True
+    one, other = (model.buffers[buffer].data for buffer in buffers)
+    if one is None or other is None or len(one) != len(other):
+        return False
+    return bytes(one) == bytes(other)
 
 
 def views(model: Any) -> tuple[View, ...]:
