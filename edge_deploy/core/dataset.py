@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from edge_deploy.core.digest import sample_sha256
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["Dataset", "Sample", "batches", "check_samples", "dataset_digest", "refuse_overlap"]
+__all__ = ["Dataset", "KnowsPixels", "Sample", "batches", "check_samples", "dataset_digest", "refuse_overlap"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,22 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Sample]: ...
+
+
+@runtime_checkable
+class KnowsPixels(Protocol):
+    """A data set that knows how stored pixels become the model's input: (pixel - mean) / std, each per channel.
+
+    Both are empty where samples are no images.
+    """
+
+    @property
+    def pixel_mean(self) -> tuple[float, ...]:
+        """In the terms of the stored values, e.g. 0 to 255."""
+
+    @property
+    def pixel_std(self) -> tuple[float, ...]:
+        """As long as `pixel_mean`."""
 
 
 def batches(samples: Iterable[Sample], size: int) -> Iterator[dict[str, np.ndarray]]:

@@ -15,6 +15,7 @@ from edge_deploy.zoo.decoding import decode
 from edge_deploy.zoo.description import Description, Split, read_description
 from edge_deploy.zoo.item_labels import find_labels
 from edge_deploy.zoo.items import Item, find_items
+from edge_deploy.zoo.pixels import pixel_mean_and_std
 
 __all__ = ["open_dataset"]
 
@@ -60,6 +61,14 @@ class _DescribedDataset:
             values = decode(item.read(), self.description, self.input, where=f"{self.name}: {item.name}")
             label = None if self.labels is None else self.labels[index]
             yield Sample(inputs={self.input.name: values}, label=label)
+
+    @property
+    def pixel_mean(self) -> tuple[float, ...]:
+        return pixel_mean_and_std(self.description.preprocess, self.input)[0]
+
+    @property
+    def pixel_std(self) -> tuple[float, ...]:
+        return pixel_mean_and_std(self.description.preprocess, self.input)[1]
 
 
 def _described(path: Path, inputs: tuple[TensorInfo, ...], limit: int | None) -> Dataset:
