@@ -16,6 +16,8 @@ from converters.lower import lower
 from converters.samples import random_samples, spool
 from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
 from edge_deploy.api.judge import judge
+from edge_deploy.api.labels import check_labels
+from edge_deploy.api.preprocessing import Pixels, known_pixels
 from edge_deploy.api.request import ConvertRequest, folder_name
 from edge_deploy.core.artifact import MANIFEST, Artifact, Comparison, Verification
 from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest, refuse_overlap
@@ -77,7 +79,9 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
         progress(f"capture {request.capture.source}")
         captured = capture(request.capture, _new(work / "captured"))
         _refuse_missing_calibration(request, captured)
+        check_labels(request.labels, captured.outputs)
         calibration_set, evaluation_set = _open_data(request, captured, progress)
+        pixels = known_pixels(evaluation_set, calibration_set)
         calibration = _calibration(calibration_set, captured, work)
         progress("run the float model")
         evidence = _evidence(evaluation_set or calibration_set, evaluation_set, captured, work)
@@ -86,7 +90,9 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
         )
         with published_folder(request.out, force=request.force) as partial:
             artifacts = tuple(
-                _convert_pair(request, captured, target, spec, calibration, evidence, features, partial, progress)
+                _convert_pair(
+                    request, captured, target, spec, calibration, evidence, features, pixels, partial, progress
+                )
                 for target, spec in request.pairs
             )
             progress("report")
@@ -182,6 +188,7 @@ def _convert_pair(
     calibration: _Calibration | None,
     evidence: _Evidence,
     features: FeatureSpec | None,
+    pixels: Pixels | None,
     partial: Path,
     progress: Progress,
 ) -> Artifact:
@@ -197,6 +204,8 @@ def _convert_pair(
         ),
     )
     artifact = _artifact(request, captured, target, spec, calibration, lowered)
+    if pixels is not None:
+        artifact = pixels.described(artifact)
     if features is not None:
         notes = () if request.features is not None else (WITHOUT_FEATURES,)
         files = (*artifact.files, *write_feature_files(features, folder))

@@ -218,7 +218,10 @@ def _read_labels(path: Path) -> tuple[str, ...]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"--labels {path}: cannot be read ({error}).") from error
-    return tuple(line.strip() for line in lines if line.strip())
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise BadInput(f"--labels {path}: is empty; it must hold the name of each class, one a line.")
+    return names
 
 
 def one_source(model: str | None, source: str | None) -> str:
