@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.executorch.bias_correction import correct_biases
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import QuantSpec
 
@@ -47,6 +48,7 @@ def set_ranges(
                 f"calibration: observer {name} saw no finite range; the model computes NaN or infinity, "
                 "or a layer is never reached: check weights and preprocessing."
             )
+    correct_biases(prepared, batches())
     for node in relus:
         node.target, node.args = torch.ops.aten.relu.default, (node.args[0],)
     prepared.recompile()
