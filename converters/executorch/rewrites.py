@@ -46,10 +46,12 @@ def _pool_whole_images(graph: Any) -> None:
         with graph.graph.inserting_before(node):
             pool = graph.graph.call_function(aten.mean.dim, (image, [-1, -2], True))
             result = pool if keep else graph.graph.call_function(aten.flatten.using_ints, (pool, 1))
-        pool.meta = {**node.meta}
+        # The name stays, the module does not: PT2E looks for poolings by the module that a node came from.
+        pool.meta["custom"] = node.meta.get("custom", {})
         if not keep:
-            result.meta = {**node.meta, "custom": _renamed(node, "flatten")}
-            pool.meta.pop("val", None)
+            result.meta["custom"] = _renamed(node, "flatten")
+        if "val" in node.meta:
+            result.meta["val"] = node.meta["val"]
         node.replace_all_uses_with(result)
         graph.graph.erase_node(node)
 

@@ -219,7 +219,7 @@ class ExecutorchSession:
         Names are those of `runtimes.formats.pte.read_facts` where an event can be matched, else the event's own.
         Tracing slows small models down: use the shares, not the sum.
         """
-        from runtimes.backends.executorch_trace import layer_seconds
+        from runtimes.executorch_trace import layer_seconds
 
         tensors = self._tensors(inputs)
         module = self._load(True)

@@ -1,0 +1,96 @@
+"""Rewrites keep what a graph computes; ranges and widths follow the request."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from converters.executorch.layers import Weighted
+from converters.executorch.ranges import percentile_range
+from converters.executorch.widths import choose_widths
+from edge_deploy.core.errors import Unsupported
+from edge_deploy.core.quant_spec import LayerRule, spec_for_recipe
+from edge_deploy.core.tensor import TensorInfo
+
+
+@pytest.mark.parametrize("name", ["residual", "odd", "mixed"])
+def test_rewriting_changes_nothing_that_the_graph_computes(net, snr, name):
+    import torch
+
+    from converters.executorch.odd_linear import pad_odd_linears
+    from converters.executorch.program import load_graph
+    from converters.executorch.rewrites import rewrite
+
+    made = net(name)
+    graph = load_graph(made.captured)
+    rewrite(graph)
+    targets = {str(node.target) for node in graph.graph.nodes}
+    assert not targets & {"aten.batch_norm.default", "aten.matmul.default", "aten.adaptive_avg_pool2d.default"}
+    widened = pad_odd_linears(graph, {"first", "second", "matmul"})
+    assert widened == (3 if name == "odd" else 0)
+    with torch.no_grad():
+        outputs = np.concatenate([graph(torch.from_numpy(row[None])).numpy() for row in made.samples])
+    assert snr(made.reference, outputs) > 100
+
+
+def test_tables_are_rewritten_with_ids_in_range():
+    import torch
+
+    from converters.executorch.embeddings import quantize_embeddings
+    from converters.executorch.program import export, name_layers
+
+    class Tables(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.even = torch.nn.Embedding(20, 6)
+            self.odd = torch.nn.Embedding(5, 7)
+
+        def forward(self, ids):
+            return torch.cat([self.even(ids[:, 0]), self.odd(ids[:, 1])], 1)
+
+    module = Tables().eval()
+    info = (TensorInfo(name="ids", shape=(1, 2), dtype="int64"),)
+    graph = export(module, info, (1,)).module(check_guards=False)
+    name_layers(graph)
+    assert quantize_embeddings(graph, {"even": 8, "odd": 4}, "row") == 2
+    for ids in ([3, 1], [19, 4]):
+        want = module(torch.tensor([ids])).detach().numpy()[0]
+        found = graph(torch.tensor([ids])).detach().numpy()[0]
+        steps = [np.abs(want[:6]).max() / 127, np.abs(want[6:]).max() / 7]
+        assert np.abs(want - found)[:6].max() <= steps[0] * 0.51
+        assert np.abs(want - found)[6:].max() <= steps[1] * 0.51
+    outside = graph(torch.tensor([[10**9, -7]])).detach().numpy()
+    np.testing.assert_array_equal(outside, graph(torch.tensor([[19, 0]])).detach().numpy())
+
+
+def test_the_central_share_of_a_histogram():
+    counts = np.array([1, 0, 49, 49, 0, 1])
+    assert percentile_range(counts, 0.0, 6.0, 100.0) == (0.0, 6.0)
+    low, high = percentile_range(counts, 0.0, 6.0, 96.0)
+    assert (low, high) == (2.0, 4.0)
+
+
+def layer(name, kind="linear", op="aten.linear", shape=(4, 3), groups=1):
+    return Weighted(name=name, op=op, kind=kind, shape=shape, groups=groups)
+
+
+def test_all_refusals_come_at_once_with_their_remedy():
+    volumes = [layer(name, "conv3d", "aten.conv3d", (2, 2, 2, 2, 2)) for name in ("a", "b")]
+    with pytest.raises(Unsupported) as caught:
+        choose_widths([*volumes, layer("c")], spec_for_recipe("int8"))
+    assert [refusal.layer for refusal in caught.value.refusals] == ["a", "b"]
+    assert "--fallback" in caught.value.refusals[0].remedy
+
+
+def test_a_permitted_fallback_is_recorded_with_its_reason():
+    volume = layer("a", "conv3d", "aten.conv3d", (2, 2, 2, 2, 2))
+    (choice,) = choose_widths([volume], spec_for_recipe("int4", fallback_bits=32))
+    assert (choice.asked, choice.width) == (4, "float32")
+    assert choice.reason
+
+
+def test_rules_and_the_width_of_mlps_decide_by_layer():
+    layers = [layer("table", "embedding", "aten.embedding"), layer("top"), layer("kept")]
+    spec = spec_for_recipe("int4", rules=(LayerRule(pattern="kept", weight_bits=32),))
+    choices = choose_widths(layers, spec, is_recommender=True)
+    assert [(choice.asked, choice.width) for choice in choices] == [(4, "int4 packed"), (8, "int8"), (32, "float32")]
