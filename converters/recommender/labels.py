@@ -92,12 +92,17 @@ Block = Input | Const | Linear | Row | Unary | Affine | Sum | Dot | Opaque
 
 
 class Labels:
-    """Gives out labels in blocks and finds the block of a label again."""
+    """Gives out labels in blocks and finds the block of a label again.
+
+    Attributes:
+        remembered: What readers of labels found below one, by label.
+    """
 
     def __init__(self) -> None:
         self._starts: list[int] = [0]
         self._blocks: list[Block] = [Const(values=np.zeros(1))]
         self._next = 1
+        self.remembered: dict[int, Any] = {}
 
     def add(self, block: Block, size: int) -> np.ndarray:
         """New labels for the `size` elements of `block`."""

@@ -60,14 +60,14 @@ def read_pooled(labels: Labels, label: int) -> tuple[Pooled, int] | None:
         return None if own_id is None else (_pooled(block, [own_id], "none", None), place)
     if not isinstance(block, (Sum, Dot, Opaque, Affine)) or (isinstance(block, Affine) and not _is_mean(labels, label)):
         return None
+    if _is_product_of_rows(labels, label):
+        return None
     found = _Found(rows=[], inputs=[], compared=set())
     _collect(labels, label, found)
     if found.deep or not found.rows:
         return None
     first, component = found.rows[0]
     if any(at != component or row.table is not first.table for row, at in found.rows):
-        return None
-    if isinstance(block, (Dot, Sum)) and not found.divided and _is_product_of_rows(labels, label):
         return None
     ids = [_id_element(labels, row.id_label) for row, _ in found.rows]
     if found.needs_raw_ids and not all(_is_raw_id(labels, row.id_label) for row, _ in found.rows):
@@ -110,24 +110,49 @@ def _pooled(
 
 
 def _is_product_of_rows(labels: Labels, label: int) -> bool:
-    """Whether two looked-up values are multiplied below `label`: an interaction, not a pool."""
+    """Whether looked-up values are multiplied with each other below `label`: an interaction, not a pool."""
     block, place, _ = labels.find(label)
     if isinstance(block, Dot):
-        return _has_row(labels, block.left[place]) and _has_row(labels, block.right[place])
+        terms = zip(block.left[place], block.right[place], strict=True)
+        one, two = next(((a, b) for a, b in terms if a != 0 and b != 0), (0, 0))
+        return _has_row(labels, int(one)) and _has_row(labels, int(two))
     if isinstance(block, Sum):
-        return any(_is_product_of_rows(labels, int(arg)) for arg in block.args[place])
+        return block.args.shape[1] > 0 and _is_product_of_rows(labels, int(block.args[place][0]))
     return False
 
 
-def _has_row(labels: Labels, row: np.ndarray) -> bool:
+def _has_row(labels: Labels, label: int) -> bool:
     found = _Found(rows=[], inputs=[], compared=set())
-    for label in row:
-        _collect(labels, int(label), found)
+    _collect(labels, label, found)
     return bool(found.rows)
 
 
 def _collect(labels: Labels, label: int, found: _Found) -> None:
-    """Everything below `label` down to rows, inputs and constants."""
+    """Everything below `label` down to rows, inputs and constants.
+
+    Masks and weights are the same for every component of a vector, so what stands below them is remembered.
+    """
+    if found.deep:
+        return
+    known = labels.remembered.get(label)
+    if known is None:
+        block, _, _ = labels.find(label)
+        if isinstance(block, (Row, Input, Const)):
+            _collect_below(labels, label, found)
+            return
+        known = _Found(rows=[], inputs=[], compared=set())
+        _collect_below(labels, label, known)
+        if not known.rows:
+            labels.remembered[label] = known
+    found.rows += known.rows
+    found.inputs += known.inputs
+    found.compared |= known.compared
+    found.divided |= known.divided
+    found.needs_raw_ids |= known.needs_raw_ids
+    found.deep |= known.deep
+
+
+def _collect_below(labels: Labels, label: int, found: _Found) -> None:
     block, place, _ = labels.find(label)
     if isinstance(block, Row):
         found.rows.append((block, place))

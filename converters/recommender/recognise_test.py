@@ -372,8 +372,14 @@ OURS = {
 }
 
 
-@pytest.mark.parametrize("dynamic", [False, True], ids=["static", "dynamic"])
-@pytest.mark.parametrize("name", OURS)
+STATIC = ("facebook", "whole", "normalised", "bags", "masked mean", "columns first")
+
+
+@pytest.mark.parametrize(
+    ("name", "dynamic"),
+    [(name, True) for name in OURS] + [(name, False) for name in STATIC],
+    ids=[f"{name}, dynamic" for name in OURS] + [f"{name}, static" for name in STATIC],
+)
 def test_a_recommender_is_recognised_however_it_is_written(name, dynamic):
     kind, inputs = OURS[name]
     batch = 4 if dynamic else 1
