@@ -11,6 +11,7 @@ from edge_deploy.core import registry
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import QuantSpec, spec_for_recipe
 from edge_deploy.core.tensor import DType, TensorInfo
+from edge_deploy.zoo.description import find_description
 
 __all__ = ["ConvertRequest", "folder_name", "one_source", "parse_input", "parse_shape", "plan"]
 
@@ -163,8 +164,8 @@ def plan(
         targets=tuple(dict.fromkeys(to)),
         specs=tuple(specs),
         out=Path(out),
-        calibrate=Path(calibrate) if calibrate else None,
-        evaluate=Path(evaluate) if evaluate else None,
+        calibrate=find_description(calibrate) if calibrate else None,
+        evaluate=find_description(evaluate) if evaluate else None,
         calibrate_limit=calibrate_limit,
         evaluate_limit=evaluate_limit,
         features=Path(features) if features else None,

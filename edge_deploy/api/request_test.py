@@ -3,6 +3,7 @@ import pytest
 from edge_deploy.api.request import folder_name, one_source, parse_input, parse_shape, plan
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import spec_for_recipe
+from edge_deploy.zoo.description import find_description
 
 
 def test_an_input_is_declared_in_one_word():
@@ -64,3 +65,9 @@ def test_exactly_one_model_is_named():
     for model, source in ((None, None), ("net.h5", "p:f")):
         with pytest.raises(BadInput, match="name one model"):
             one_source(model, source)
+
+
+def test_a_data_set_that_comes_with_the_tool_is_named(tmp_path):
+    planned = plan("net.h5", to=["tflite"], precision=["int8"], out=tmp_path / "out", calibrate="cifar10_train4k")
+    assert planned.calibrate == find_description("cifar10_train4k")
+    assert planned.calibrate.is_file()

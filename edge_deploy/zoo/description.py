@@ -28,7 +28,18 @@ from typing import Literal
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import from_json
 
-__all__ = ["BUILT_IN", "Description", "Items", "Labels", "Preprocess", "Split", "read_description", "resolve"]
+__all__ = [
+    "BUILT_IN",
+    "Description",
+    "Items",
+    "Labels",
+    "Preprocess",
+    "Split",
+    "built_in_names",
+    "find_description",
+    "read_description",
+    "resolve",
+]
 
 BUILT_IN = Path(__file__).with_name("descriptions")
 """Folder of the descriptions that come with the tool."""
@@ -120,6 +131,18 @@ class Description:
     split: Split = Split()
     preprocess: Preprocess = Preprocess()
     limit: int | None = None
+
+
+def built_in_names() -> tuple[str, ...]:
+    """Names of the descriptions that come with the tool."""
+    return tuple(sorted(path.stem for path in BUILT_IN.glob("*.toml")))
+
+
+def find_description(name: str | Path) -> Path:
+    """The built-in description of this name, e.g. "ic01"; anything else is a path already."""
+    path = Path(name)
+    is_name = path.name == str(name) and path.name in built_in_names() and not path.exists()
+    return BUILT_IN / f"{path.name}.toml" if is_name else path
 
 
 def read_description(path: Path) -> Description:
