@@ -14,22 +14,48 @@ __all__ = ["command"]
 
 
 def command(
-    artifacts: Annotated[list[Path], typer.Argument(help="Artifact folders, folders of them, or bare model files.")],
-    against: Annotated[list[Path], typer.Option(help="Compare with these, interleaved. May repeat.")] = [],  # noqa: B006
-    device: Annotated[str, typer.Option(help="Device name or TOML file.")] = "host",
-    threads: Annotated[int, typer.Option(help="Threads of the runtime.")] = 1,
-    backend: Annotated[str | None, typer.Option(help="Runtime; default: the one of the file's type.")] = None,
-    signature: Annotated[str | None, typer.Option(help="Signature (batch size) to run.")] = None,
-    kernels: Annotated[str, typer.Option(help="default, builtin or reference.")] = "default",
-    inputs: Annotated[Path | None, typer.Option(help="npz of inputs; default: random ones that fit.")] = None,
-    min_seconds: Annotated[float, typer.Option(help="Measured time to aim at for each artifact.")] = 1.0,
-    runs: Annotated[int, typer.Option("--num-runs", help="Least number of raw values for each artifact.")] = 60,
-    rounds: Annotated[int, typer.Option(help="Turns that the artifacts take.")] = 12,
-    seed: Annotated[int, typer.Option(help="Of the random inputs and of the order.")] = 0,
-    layers: Annotated[bool, typer.Option("--layers", help="Show the slowest layers too.")] = False,
+    artifacts: Annotated[
+        list[Path], typer.Argument(metavar="ARTIFACT", help="Artifact folders, folders of them, or model files.")
+    ],
+    against: Annotated[
+        list[Path],
+        typer.Option(metavar="ARTIFACT", help="Compare with this one, measured in turns with the others. Repeatable."),
+    ] = [],  # noqa: B006
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="Where to run: a device that `edge-deploy list` shows, or a .toml file.")
+    ] = "host",
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads of the runtime.")] = 1,
+    backend: Annotated[
+        str | None,
+        typer.Option(metavar="RUNTIME", help="A runtime that `edge-deploy list` shows; default: by the file's type."),
+    ] = None,
+    kernels: Annotated[
+        str,
+        typer.Option(metavar="SET", help="Kernels of LiteRT: default (XNNPACK and builtin), builtin or reference."),
+    ] = "default",
+    signature: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Signature to call, e.g. batch_64; default: the first.")
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=".npz of inputs by name; default: random ones that fit.")
+    ] = None,
+    min_seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", help="Measure each artifact for that long, in all rounds together.")
+    ] = 1.0,
+    runs: Annotated[
+        int, typer.Option("--num-runs", metavar="N", help="Keep at least N values of each, in all rounds together.")
+    ] = 60,
+    rounds: Annotated[
+        int, typer.Option(metavar="N", help="Turns that artifacts take; --against needs at least 6.")
+    ] = 12,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the random inputs and of the order of turns.")] = 0,
+    layers: Annotated[bool, typer.Option("--layers", help="Print the time of the slowest layers too.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure latency and memory on this machine; artifacts take turns, raw values go to benchmark.json."""
+    """Measure the latency and memory of artifacts.
+
+    They take turns, each in a process of its own; all raw values go to benchmark.json beside the model.
+    """
     import sys
 
     from edge_deploy.api.benchmark import benchmark_and_keep

@@ -16,54 +16,120 @@ STAGES_A_PAIR = 2
 
 def command(
     model: Annotated[
-        str | None, typer.Argument(help="Trained model: .keras, .h5 or .pt2 (or use --source for a PyTorch module).")
+        str | None,
+        typer.Argument(metavar="MODEL", help="Trained model: .keras, .h5 or .pt2. For a PyTorch module: --source."),
     ] = None,
     source: Annotated[
         str | None,
         typer.Option(
-            help="PyTorch factory package.module:factory. It is imported and called: only name code you trust."
+            metavar="MODULE:FACTORY",
+            help="Function that returns a PyTorch module, e.g. my.nets:resnet. It is imported and called: name only "
+            "code that you trust.",
         ),
     ] = None,
-    to: Annotated[list[str], typer.Option(help="Target: tflite or executorch. May repeat.")] = ["tflite"],  # noqa: B006
-    precision: Annotated[list[str], typer.Option(help="float32, int8 or int4. May repeat.")] = ["int8"],  # noqa: B006
-    out: Annotated[Path, typer.Option(help="Folder to write; appears in one rename.")] = Path("build/model"),
-    calibrate: Annotated[
-        Path | None, typer.Option(help="Calibration samples: .npz (by input name, or x), .npy, or a data set .toml.")
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Checkpoint of the --source module (a state dict).")
     ] = None,
-    evaluate: Annotated[
-        Path | None, typer.Option("--eval", help="Evaluation samples, with labels in y; never the calibration ones.")
-    ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint for --source (weights only).")] = None,
     input_: Annotated[
-        list[str], typer.Option("--input", help="NAME:SHAPE[:DTYPE], e.g. image:1,3,32,32. May repeat.")
+        list[str],
+        typer.Option(
+            "--input",
+            metavar="NAME:SHAPE[:DTYPE]",
+            help="An input of the --source module, batch first: image:1,3,32,32 or ids:1,26:int64. Repeat for each.",
+        ),
     ] = [],  # noqa: B006
-    shape: Annotated[list[str], typer.Option(help="NAME:SHAPE for an input with dynamic dimensions. May repeat.")] = [],  # noqa: B006
-    batch: Annotated[list[int], typer.Option(help="Batch size the artifact serves. May repeat.")] = [1],  # noqa: B006
+    shape: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAME:SHAPE", help="Sizes for an input that has dynamic ones: image:1,224,224,3. Repeatable."
+        ),
+    ] = [],  # noqa: B006
+    batch: Annotated[
+        list[int], typer.Option(metavar="SIZE", help="Batch size that the artifact serves. Repeatable.")
+    ] = [1],  # noqa: B006
+    to: Annotated[
+        list[str], typer.Option(metavar="TARGET", help="Format to write: tflite or executorch. Repeatable.")
+    ] = ["tflite"],  # noqa: B006
+    precision: Annotated[
+        list[str], typer.Option(metavar="RECIPE", help="float32, int8 or int4; one artifact for each. Repeatable.")
+    ] = ["int8"],  # noqa: B006
     fallback: Annotated[
-        str | None, typer.Option(help="int8 or float32: what a layer may get that cannot have what was asked.")
+        str | None,
+        typer.Option(
+            metavar="int8|float32",
+            help="What a layer becomes that cannot be had as asked; it is recorded. Without: refused, by name.",
+        ),
     ] = None,
-    io: Annotated[str, typer.Option(help="Type of inputs and outputs: float or int8.")] = "float",
-    table_scale: Annotated[str, typer.Option(help="INT4 tables: one scale per row, or per table.")] = "row",
+    io: Annotated[str, typer.Option(metavar="float|int8", help="Type of the artifact's inputs and outputs.")] = "float",
     for_device: Annotated[
-        str, typer.Option("--for", help="Recommenders: phone (hybrid) or mcu (full integer).")
+        str,
+        typer.Option(
+            "--for",
+            metavar="phone|mcu",
+            help="Recommenders: tables and float or dynamic layers for phones, or integers only for microcontrollers.",
+        ),
     ] = "phone",
-    ranges: Annotated[str, typer.Option(help="Activation ranges: min-max or percentile.")] = "min-max",
-    percentile: Annotated[float, typer.Option(help="Share of values kept with --ranges percentile, in %.")] = 99.99,
-    features: Annotated[Path | None, typer.Option(help="features.json of a recommender, to travel along.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="Class names, one a line.")] = None,
-    max_drop: Annotated[
-        float | None, typer.Option(help="Refuse when accuracy (or AUC) falls by more, e.g. 0.01; needs --eval.")
+    table_scale: Annotated[
+        str,
+        typer.Option(metavar="row|table", help="INT4 tables: a scale for each row, or (smaller) one for each table."),
+    ] = "row",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="Some hundred samples that set the ranges of activations: .npz (arrays by input name, or x), .npy, "
+            "a data set description .toml, or the name of one that `edge-deploy list` shows.",
+        ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Judge --max-drop by the interval's lower end.")] = False,
-    calibrate_limit: Annotated[int | None, typer.Option(help="Use at most so many calibration samples.")] = None,
-    eval_limit: Annotated[int | None, typer.Option(help="Use at most so many evaluation samples.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace --out if edge-deploy wrote it.")] = False,
+    calibrate_limit: Annotated[int | None, typer.Option(metavar="N", help="Use at most N calibration samples.")] = None,
+    ranges: Annotated[
+        str, typer.Option(metavar="min-max|percentile", help="How calibration sets the range of an activation.")
+    ] = "min-max",
+    percentile: Annotated[
+        float,
+        typer.Option(metavar="PERCENT", help="With --ranges percentile: share of the values that the range covers."),
+    ] = 99.99,
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(
+            "--eval",
+            metavar="DATA",
+            help="Other samples, to compare artifact and model on; with labels (y in an .npz) also by accuracy or AUC.",
+        ),
+    ] = None,
+    eval_limit: Annotated[int | None, typer.Option(metavar="N", help="Use at most N evaluation samples.")] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(metavar="DROP", help="Refuse artifacts that lose more accuracy (or AUC) on --eval, e.g. 0.01."),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Judge --max-drop by the lower end of the 95 % interval, not the point value."),
+    ] = False,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Names of the classes for the manifest, one a line.")
+    ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="features.json of a recommender: how raw features become ids; goes into the artifact."
+        ),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write, whole or not at all.")] = Path(
+        "build/model"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace --out, if edge-deploy wrote it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Convert a trained model to every --to x --precision, prove each artifact, write them with one report.
+    """Convert a trained model, verify and report the result.
 
-    Example: edge-deploy convert resnet8.h5 --to tflite --to executorch --precision int8 --precision int4
-    --fallback int8 --calibrate train.npz --eval test.npz --out build/resnet8
+    Writes one artifact for every --to and --precision, compared with the model, and report.html beside them.
+
+    \b
+    Example:
+      edge-deploy convert resnet8.h5 --to tflite --to executorch
+        --precision int8 --precision int4 --fallback int8
+        --calibrate train.npz --eval test.npz --out build/resnet8
     """
     from edge_deploy.api.convert import convert
     from edge_deploy.api.request import one_source, plan

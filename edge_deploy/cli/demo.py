@@ -16,11 +16,17 @@ __all__ = ["command"]
 
 
 def command(
-    out: Annotated[Path, typer.Option(help="Folder to write; appears in one rename.")] = Path("build/demo"),
-    force: Annotated[bool, typer.Option("--force", help="Replace --out if edge-deploy wrote it.")] = False,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write, whole or not at all.")] = Path(
+        "build/demo"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace --out, if edge-deploy wrote it.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a small CNN and a small DLRM, convert both to both formats at float32, INT8 and INT4, verify, report."""
+    """Show the main job on two small models.
+
+    Trains a CNN and a DLRM, converts both to both formats at float32, INT8 and INT4, verifies, benchmarks
+    and writes one report.
+    """
     start = time.monotonic()
 
     def progress(stage: str) -> None:

@@ -12,7 +12,10 @@ SIGNS = {"ok": "ok     ", "note": "note   ", "problem": "PROBLEM"}
 
 
 def command(as_json: AsJson = False) -> None:
-    """Look at this installation and machine: what works, what is missing, what to do about it."""
+    """Look for what is missing or wrong in this installation.
+
+    Says what works, what does not, and what to do about it.
+    """
     from edge_deploy.doctor import diagnose
 
     findings = diagnose()

@@ -13,10 +13,13 @@ __all__ = ["command"]
 
 
 def command(
-    path: Annotated[Path, typer.Argument(help="A .tflite or .pte file, ours or not, or an artifact folder.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A .tflite or .pte file, ours or not, or an artifact.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a model file really contains: every layer's storage, bits, kernels, and what is wrong with it."""
+    """Show what a model file really contains.
+
+    Every layer with its storage, bits and kernels, inputs and outputs, whether it loads, and what is wrong with it.
+    """
     from edge_deploy.api.inspect import inspect
 
     report = inspect(path)

@@ -24,6 +24,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
     epilog="Exit codes: 0 done, 2 usage, 3 bad input, 4 unsupported, 5 missing package, 6 toolchain failure, "
     "7 device, 8 verification failed, 130 interrupted. --debug shows tracebacks, --json prints the result as JSON.",
 )
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _run(words: list[str], *, debug: bool) -> int:
     try:
-        code = app(words, standalone_mode=False)
+        code = app(words, standalone_mode=False, prog_name="edge-deploy")
         return code if isinstance(code, int) else 0
     except EdgeDeployError as error:
         if debug:

@@ -25,6 +25,33 @@ def test_help_names_every_command_and_exit_code():
         assert word in out
 
 
+COMMANDS = ("convert", "inspect", "verify", "benchmark", "report", "doctor", "list", "demo")
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_fits_the_terminal_and_explains_every_option(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    for command in ("", *COMMANDS):
+        code, out, _ = run(*([command] if command else []), "--help")
+        assert code == 0
+        assert max(map(len, out.splitlines())) <= width, command
+        assert "list[" not in out.partition("Options:")[2]
+        assert "..." not in out.partition("Commands:")[2], "a description that is cut off"
+    assert max(map(len, run("convert", "--help")[1].splitlines())) > width - 15
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys, runpy; sys.argv = ['edge-deploy', 'convert', '--help']\n"
+        "try:\n    runpy.run_module('edge_deploy.cli.main', run_name='__main__')\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "heavy = {'numpy', 'torch', 'tensorflow', 'PIL', 'rich.markdown', 'pygments'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
 def test_a_misspelt_option_is_a_usage_error():
     code, out, err = run("convert", "net.h5", "--percision", "int8")
     assert (code, out) == (2, "")
@@ -78,6 +105,15 @@ def test_list_tells_what_there_is_as_json():
     assert code == 0
     assert known["targets"] == ["executorch", "tflite"]
     assert known["precisions"] == ["float32", "int8", "int4"]
+    assert "host" in known["devices"]
+    assert {"ic01", "mnist_evaluate"} <= set(known["datasets"])
+
+
+def test_every_runtime_that_is_listed_can_open_models():
+    from edge_deploy.core import registry
+
+    for name in registry.names("runtimes.backends"):
+        assert callable(registry.load("runtimes.backends", name).open_model), name
 
 
 def test_doctor_looks_at_the_installation():

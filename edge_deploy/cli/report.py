@@ -13,11 +13,16 @@ __all__ = ["command"]
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder that `convert` wrote: one folder an artifact.")],
-    out: Annotated[Path | None, typer.Option(help="HTML file to write; default: report.html in the folder.")] = None,
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="What `convert` wrote, or any folder of artifacts.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Page to write; default: report.html in FOLDER.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write one self-contained HTML page: sizes, accuracy, latency, what every layer became."""
+    """Write artifacts and their benchmarks as one HTML page.
+
+    Self-contained: sizes, accuracy, latency, what every layer became and how far it is from the model.
+    """
     from edge_deploy.report import write_report
 
     page = out or folder / "report.html"

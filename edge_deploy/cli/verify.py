@@ -13,21 +13,50 @@ __all__ = ["command"]
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="An artifact: a folder with manifest.json.")],
-    model: Annotated[str | None, typer.Option(help="The float model it came from (.keras, .h5, .pt2).")] = None,
-    source: Annotated[str | None, typer.Option(help="Or its PyTorch factory package.module:factory (trusted).")] = None,
-    weights: Annotated[Path | None, typer.Option(help="Checkpoint for --source (weights only).")] = None,
-    input_: Annotated[list[str], typer.Option("--input", help="NAME:SHAPE[:DTYPE] for --source. May repeat.")] = [],  # noqa: B006
-    evaluate: Annotated[Path | None, typer.Option("--eval", help="Samples to compare on, with labels in y.")] = None,
-    eval_limit: Annotated[int | None, typer.Option(help="Use at most so many of them.")] = None,
-    max_drop: Annotated[float | None, typer.Option(help="Fail when accuracy (or AUC) falls by more.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Judge --max-drop by the interval's lower end.")] = False,
+    folder: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="A folder with manifest.json.")],
+    model: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The float model that it came from: .keras, .h5 or .pt2.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODULE:FACTORY",
+            help="Or the function that returned its PyTorch module; imported and called: only code that you trust.",
+        ),
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Checkpoint of the --source module (a state dict).")
+    ] = None,
+    input_: Annotated[
+        list[str],
+        typer.Option("--input", metavar="NAME:SHAPE[:DTYPE]", help="An input of the --source module. Repeat for each."),
+    ] = [],  # noqa: B006
+    evaluate: Annotated[
+        Path | None,
+        typer.Option(
+            "--eval", metavar="DATA", help="Samples to compare on, as for convert; default: random ones that fit."
+        ),
+    ] = None,
+    eval_limit: Annotated[int | None, typer.Option(metavar="N", help="Use at most N of them.")] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(metavar="DROP", help="Fail when accuracy (or AUC) is lower than the model's by more, e.g. 0.01."),
+    ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Judge --max-drop by the lower end of the 95 % interval, not the point value."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check an artifact: digests, what each layer became, outputs at 1 and 2 threads, and its source if named."""
+    """Check that an artifact is whole and still right.
+
+    Digests of its files, what each layer is in the bytes, outputs at 1 and 2 threads; with --model or --source also
+    against the float model.
+    """
     from converters.contracts import CaptureRequest
     from edge_deploy.api.request import one_source, parse_input
     from edge_deploy.api.verify import verify
+    from edge_deploy.zoo.description import find_description
 
     request = None
     if model is not None or source is not None:
@@ -37,7 +66,7 @@ def command(
         artifact, result = verify(
             folder,
             request=request,
-            evaluate=evaluate,
+            evaluate=find_description(evaluate) if evaluate is not None else None,
             evaluate_limit=eval_limit,
             max_drop=max_drop,
             strict=strict,
