@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,18 @@ from edge_deploy.core.errors import VerificationFailed
 from edge_deploy.core.serde import from_json
 from edge_deploy.core.tensor import TensorInfo, dequantize_output, encode_input
 
-__all__ = ["answer", "check_outcomes", "compare", "compare_arrays", "logistic"]
+__all__ = ["Run", "answer", "check_outcomes", "compare", "compare_arrays", "logistic"]
 
 IDENTICAL_DB = 999.0
 MAX_DYNAMIC_BATCH = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One way to run the artifact."""
+
+    signature: str
+    threads: int
 
 
 def logistic(values: np.ndarray) -> np.ndarray:
@@ -28,37 +37,24 @@ def logistic(values: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    folder: Path,
-    *,
-    signature: Signature,
-    feeds: Path,
-    answers: Path,
-    threads: int,
-    scores: Path | None = None,
-) -> Comparison:
+    folder: Path, *, runs: Sequence[Run], feeds: Path, answers: Path, scores: Path | None = None
+) -> tuple[Comparison, ...]:
     """Run every sample through the artifact in a child process and compare with the float source's outputs.
 
     Args:
         folder: The artifact, its manifest written.
+        runs: Signatures and thread counts to try.
         feeds: npz, one array [samples, ...] for each source input.
         answers: npz, one array [samples, ...] for each source output.
-        scores: Where to keep the artifact's first output as .npy [samples, ...] in the source's terms.
+        scores: Where to keep the first output of the first run as .npy [samples, ...] in the source's terms.
 
     Raises:
         ToolchainError: The runtime died.
         BadInput: The artifact does not load.
     """
-    stage = f"{folder.name}: run at {threads} thread{'s' * (threads > 1)}"
-    arguments = {
-        "folder": folder,
-        "signature": signature.name,
-        "feeds": feeds,
-        "answers": answers,
-        "threads": threads,
-        "scores": scores,
-    }
-    answer = run_in_child("converters.verify:compare_here", arguments, stage=stage)
-    return from_json(Comparison, answer, where=stage)
+    arguments = {"folder": folder, "runs": runs, "feeds": feeds, "answers": answers, "scores": scores}
+    found = run_in_child("converters.verify:compare_here", arguments, stage=f"{folder.name}: run and compare")
+    return tuple(from_json(Comparison, each, where=folder.name) for each in found)
 
 
 def answer(folder: Path, *, signature: Signature, feeds: Path, answers: Path) -> None:
@@ -76,18 +72,24 @@ def answer_here(folder: str, signature: str, feeds: str, answers: str) -> None:
     save_arrays(run_all(session, read_artifact(Path(folder)), _arrays(Path(feeds))), Path(answers))
 
 
-def compare_here(folder: str, signature: str, feeds: str, answers: str, threads: int, scores: str | None) -> Comparison:
+def compare_here(folder: str, runs: list[Any], feeds: str, answers: str, scores: str | None) -> list[Comparison]:
     """The child's part of `compare`."""
     from runtimes.folder import read_artifact
     from runtimes.session import open_session
 
     known = read_artifact(Path(folder))
-    session = open_session(Path(folder), signature=signature, threads=threads, trusted=True)
-    outputs = run_all(session, known, _arrays(Path(feeds)))
-    reference = _arrays(Path(answers))
-    if scores is not None:
-        np.save(scores, next(iter(outputs.values())))
-    return compare_arrays(reference, outputs, kernels=session.kernels, threads=threads, signature=signature)
+    inputs, reference = _arrays(Path(feeds)), _arrays(Path(answers))
+    found = []
+    for each in runs:
+        run = from_json(Run, each, where="run")
+        session = open_session(Path(folder), signature=run.signature, threads=run.threads)
+        outputs = run_all(session, known, inputs)
+        if scores is not None and not found:
+            np.save(scores, next(iter(outputs.values())))
+        kernels = session.kernels
+        session.close()
+        found.append(compare_arrays(reference, outputs, kernels=kernels, threads=run.threads, signature=run.signature))
+    return found
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

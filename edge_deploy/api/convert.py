@@ -19,7 +19,7 @@ from edge_deploy.api.judge import judge
 from edge_deploy.api.labels import check_labels
 from edge_deploy.api.preprocessing import Pixels, known_pixels
 from edge_deploy.api.request import ConvertRequest, folder_name
-from edge_deploy.core.artifact import MANIFEST, Artifact, Comparison, Verification
+from edge_deploy.core.artifact import MANIFEST, Artifact, Verification
 from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest, refuse_overlap
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.features import FeatureSpec
@@ -257,19 +257,10 @@ def _verify(request: ConvertRequest, folder: Path, artifact: Artifact, evidence:
 
     verify.check_outcomes(artifact.outcomes, read_facts(folder / artifact.model_file.path))
     scores = folder / ".scores.npy"
-    comparisons: list[Comparison] = []
-    first = artifact.signatures[0]
-    for signature, threads in [(first, 1), (first, 2), *((other, 1) for other in artifact.signatures[1:])]:
-        comparisons.append(
-            verify.compare(
-                folder,
-                signature=signature,
-                feeds=evidence.feeds,
-                answers=evidence.answers,
-                threads=threads,
-                scores=scores if not comparisons else None,
-            )
-        )
+    first, *others = (signature.name for signature in artifact.signatures)
+    runs = [verify.Run(signature=first, threads=threads) for threads in (1, 2)]
+    runs += [verify.Run(signature=other, threads=1) for other in others]
+    comparisons = verify.compare(folder, runs=runs, feeds=evidence.feeds, answers=evidence.answers, scores=scores)
     with np.load(evidence.answers, allow_pickle=False) as archive:
         source_scores = archive[artifact.source_outputs[0].name]
     artifact_scores = np.load(scores, allow_pickle=False)

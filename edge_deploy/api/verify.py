@@ -65,10 +65,8 @@ def verify(
         if request is None:
             compare_with.answer(folder, signature=first, feeds=feeds, answers=answers)
             note += "; compared with its own answers at 1 thread: no source was given"
-        comparisons = [
-            compare_with.compare(folder, signature=first, feeds=feeds, answers=answers, threads=threads, scores=scores)
-            for threads in (1, 2)
-        ]
+        runs = [compare_with.Run(signature=first.name, threads=threads) for threads in (1, 2)]
+        comparisons = compare_with.compare(folder, runs=runs, feeds=feeds, answers=answers, scores=scores)
         with np.load(answers, allow_pickle=False) as archive:
             source_scores = archive[artifact.source_outputs[0].name]
         result = judge(
