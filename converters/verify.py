@@ -79,7 +79,7 @@ def compare_here(folder: str, runs: list[Any], feeds: str, answers: str, scores:
 
     known = read_artifact(Path(folder))
     inputs, reference = _arrays(Path(feeds)), _arrays(Path(answers))
-    found = []
+    found: list[Comparison] = []
     for each in runs:
         run = from_json(Run, each, where="run")
         session = open_session(Path(folder), signature=run.signature, threads=run.threads)
