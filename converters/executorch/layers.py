@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from converters.executorch.program import LAYER
+from converters.executorch.program import LAYER, attribute
+from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import Layer, LayerGraph
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["Weighted", "layer_graph", "layer_name", "weighted_layers"]
+__all__ = ["Weighted", "check_finite_weights", "layer_graph", "layer_name", "weighted_layers"]
 
 _SHAPE_ONLY = ("getitem", "sym_size", "_assert", "_guard", "eq", "ge", "le", "mul", "add")
 
@@ -85,6 +86,30 @@ def weighted_layers(graph: Any) -> tuple[Weighted, ...]:
         op = str(node.target).removesuffix(".default")
         found.append(Weighted(name=layer_name(node), op=op, kind=kind, shape=shape, groups=groups))
     return tuple(found)
+
+
+def check_finite_weights(graph: Any) -> None:
+    """Refuse weights and biases that are NaN or infinite, by layer.
+
+    Raises:
+        BadInput: All layers concerned.
+    """
+    import torch
+
+    problems = []
+    for node in graph.graph.nodes:
+        if node.op != "call_function" or str(node.target) not in _KINDS:
+            continue
+        for constant in (arg for arg in node.all_input_nodes if arg.op == "get_attr"):
+            values = attribute(graph, str(constant.target))
+            wrong = int((~torch.isfinite(values)).sum()) if values.is_floating_point() else 0
+            if wrong:
+                problems.append(
+                    f"layer {layer_name(node)}: {wrong} of {values.numel()} values of {constant.target} are NaN or "
+                    "infinite; train it again or mend it."
+                )
+    if problems:
+        raise BadInput(*problems)
 
 
 def _is_product(node: Any) -> bool:

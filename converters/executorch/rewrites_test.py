@@ -8,7 +8,7 @@ import pytest
 from converters.executorch.layers import Weighted
 from converters.executorch.ranges import percentile_range
 from converters.executorch.widths import choose_widths
-from edge_deploy.core.errors import Unsupported
+from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.quant_spec import LayerRule, spec_for_recipe
 from edge_deploy.core.tensor import TensorInfo
 
@@ -94,3 +94,14 @@ def test_rules_and_the_width_of_mlps_decide_by_layer():
     spec = spec_for_recipe("int4", rules=(LayerRule(pattern="kept", weight_bits=32),))
     choices = choose_widths(layers, spec, is_recommender=True)
     assert [(choice.asked, choice.width) for choice in choices] == [(4, "int4 packed"), (8, "int8"), (32, "float32")]
+
+
+def test_weights_that_are_no_numbers_are_refused_by_layer(net):
+    from converters.executorch.layers import check_finite_weights
+    from converters.executorch.program import attribute, load_graph
+
+    graph = load_graph(net("residual").captured)
+    check_finite_weights(graph)
+    attribute(graph, "project.weight").data[0, 0] = float("nan")
+    with pytest.raises(BadInput, match=r"layer project: 1 of 64 values"):
+        check_finite_weights(graph)

@@ -53,7 +53,7 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
 
 
 def _lower_program(request: LowerRequest) -> Lowered:
-    from converters.executorch.layers import layer_graph, weighted_layers
+    from converters.executorch.layers import check_finite_weights, layer_graph, weighted_layers
     from converters.executorch.lowering import write_program
     from converters.executorch.outcomes import outcomes_of
     from converters.executorch.program import export, load_graph, tidy
@@ -64,6 +64,7 @@ def _lower_program(request: LowerRequest) -> Lowered:
     captured, spec = request.captured, request.spec
     graph = load_graph(captured)
     rewrite(graph)
+    check_finite_weights(graph)
     tidy(graph)
     program = export(graph, captured.inputs, captured.batches)
     layers = weighted_layers(program.module(check_guards=False))
