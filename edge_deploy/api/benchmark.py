@@ -8,18 +8,26 @@ from pathlib import Path
 from device_tests.benchmark import benchmark
 from edge_deploy.core.artifact import MANIFEST
 from edge_deploy.core.benchmark import BENCHMARK, BenchmarkReport
+from edge_deploy.core.quant_spec import RECIPES
 from edge_deploy.core.serde import write_json
+from runtimes.folder import read_artifact
 
 __all__ = ["artifact_folders", "benchmark_and_keep"]
 
 
 def artifact_folders(paths: Sequence[Path]) -> tuple[Path, ...]:
-    """Each path itself, or, for a folder that holds artifacts, the artifacts in it."""
+    """Each path itself, or, for a folder that holds artifacts, the artifacts in it: TFLite first, widest first."""
     found: list[Path] = []
     for path in paths:
-        inside = sorted(manifest.parent for manifest in path.glob(f"*/{MANIFEST}")) if path.is_dir() else []
+        inside = [manifest.parent for manifest in path.glob(f"*/{MANIFEST}")] if path.is_dir() else []
+        inside.sort(key=_order)
         found += inside if inside and not (path / MANIFEST).exists() else [path]
     return tuple(found)
+
+
+def _order(folder: Path) -> tuple[bool, int, str]:
+    artifact = read_artifact(folder)
+    return artifact.format != "tflite", RECIPES.index(artifact.spec.recipe), folder.name
 
 
 def benchmark_and_keep(

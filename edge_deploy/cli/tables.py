@@ -19,12 +19,22 @@ def print_artifacts(title: str, artifacts: Sequence[Artifact]) -> None:
     rows = [_row(artifact) for artifact in artifacts]
     columns = ("artifact", "size", "SNR dB", "top-1 agreement", "metric float -> artifact", "layers", "verdict")
     print_table(title, columns, rows)
-    told: dict[str, list[str]] = {}
+    told: dict[str, list[Artifact]] = {}
     for artifact in artifacts:
         for warning in artifact.warnings:
-            told.setdefault(warning, []).append(f"{artifact.name} {artifact.format} {artifact.spec.recipe}")
-    for warning, whom in told.items():
-        print(f"note ({', '.join(whom)}): {warning}")
+            told.setdefault(warning, []).append(artifact)
+    for warning, concerned in told.items():
+        print(f"note ({_whom(concerned, artifacts)}): {warning}")
+
+
+def _whom(concerned: Sequence[Artifact], all_of_them: Sequence[Artifact]) -> str:
+    """The artifacts that a note is about, in as few words as tell them."""
+    words = []
+    for name in dict.fromkeys(artifact.name for artifact in concerned):
+        mine = [f"{artifact.format} {artifact.spec.recipe}" for artifact in concerned if artifact.name == name]
+        everyone = len(mine) == sum(artifact.name == name for artifact in all_of_them)
+        words.append(name if everyone else f"{name} {', '.join(mine)}")
+    return "; ".join(words)
 
 
 def _row(artifact: Artifact) -> tuple[str, ...]:
