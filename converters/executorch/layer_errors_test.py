@@ -9,11 +9,12 @@ import pytest
 
 pytest.importorskip("executorch")
 
-from converters.contracts import LowerRequest
+from converters.contracts import Captured, LowerRequest
 from converters.executorch.layer_errors import OutputErrors, weight_error
-from converters.targets.executorch import layer_errors
+from converters.targets.executorch import layer_errors, lower
 from edge_deploy.core.layer_errors import IDENTICAL_DB
 from edge_deploy.core.quant_spec import spec_for_recipe
+from edge_deploy.core.tensor import TensorInfo
 
 pytestmark = pytest.mark.slow
 
@@ -96,3 +97,48 @@ def test_outputs_of_other_shapes_and_infinite_ones_do_not_count():
 def test_weights_of_other_shapes_are_not_compared():
     assert weight_error(np.ones((3, 4)), np.ones((3, 6))) is None
     assert weight_error(np.ones((3, 5)), np.pad(np.ones((3, 5)), ((0, 0), (0, 1))))[0] == IDENTICAL_DB
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory):
+    """A generic program with a table of odd width, on ids."""
+    import torch
+
+    class Tagger(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = torch.nn.Embedding(50, 7)
+            self.head = torch.nn.Linear(21, 4)
+
+        def forward(self, ids):
+            return self.head(self.words(ids).flatten(1))
+
+    folder = tmp_path_factory.mktemp("tagger")
+    torch.manual_seed(0)
+    torch.export.save(torch.export.export(Tagger().eval(), (torch.zeros(1, 3, dtype=torch.int64),)), folder / "p.pt2")
+    np.savez(folder / "samples.npz", ids=np.random.default_rng(0).integers(0, 50, (20, 3)))
+    return Captured(
+        name="tagger",
+        framework="torch",
+        kind="generic",
+        folder=folder,
+        inputs=(TensorInfo(name="ids", shape=(1, 3), dtype="int64", id_bounds=(50,)),),
+        outputs=(TensorInfo(name="scores", shape=(1, 4), dtype="float32"),),
+        program=folder / "p.pt2",
+    )
+
+
+@pytest.mark.parametrize(("recipe", "low", "high"), [("int8", 40, 60), ("int4", 15, 35)])
+def test_tables_of_a_generic_program_are_compared_row_by_row(tagger, tmp_path, recipe, low, high):
+    request = LowerRequest(
+        captured=tagger,
+        spec=spec_for_recipe(recipe, fallback_bits=8),
+        folder=tmp_path,
+        calibration=tagger.folder / "samples.npz",
+    )
+    names = [outcome.layer for outcome in lower(request).outcomes]
+    errors = {error.layer: error for error in layer_errors(request).layers}
+    assert set(names) <= set(errors)
+    assert low < errors["words"].weight_snr_db < high
+    assert low < errors["words"].snr_db < high
+    assert sum(errors["words"].weights.float_counts) == 50 * 7
