@@ -84,11 +84,11 @@ def command(
     calibrate_limit: Annotated[int | None, typer.Option(metavar="N", help="Use at most N calibration samples.")] = None,
     ranges: Annotated[
         str, typer.Option(metavar="min-max|percentile", help="How calibration sets the range of an activation.")
-    ] = "min-max",
+    ] = "percentile",
     percentile: Annotated[
         float,
         typer.Option(metavar="PERCENT", help="With --ranges percentile: share of the values that the range covers."),
-    ] = 99.99,
+    ] = 99.999,
     evaluate: Annotated[
         Path | None,
         typer.Option(

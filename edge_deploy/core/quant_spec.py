@@ -54,8 +54,8 @@ class QuantSpec:
     io: Literal["float", "int8"] = "float"
     table_scale: Literal["row", "table"] = "row"
     for_device: Literal["phone", "mcu"] = "phone"
-    range_method: RangeMethod = "min-max"
-    percentile: float = 99.99
+    range_method: RangeMethod = "percentile"
+    percentile: float = 99.999
     rules: tuple[LayerRule, ...] = ()
 
     def __post_init__(self) -> None:
