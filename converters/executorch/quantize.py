@@ -6,7 +6,7 @@ The quantized program stays an ordinary exported program (`quantized_decomposed`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from converters.executorch.layers import layer_name
@@ -18,11 +18,11 @@ from edge_deploy.core.quant_spec import QuantSpec
 __all__ = ["INT4_PACKED", "INT4_STORED", "quantize"]
 
 INT4_PACKED = "int4 packed"
-"""Weights in [-8, 7], scale max|w| / 7.5: exactly what makes XNNPACK pack two to a byte; linears only."""
+"""Weights in [-8, 7], exactly what makes XNNPACK pack two to a byte; linears only."""
 INT4_STORED = "int4 stored"
-"""Weights in [-7, 7], scale max|w| / 7, stored two to a byte beside the program and computed as int8."""
+"""Weights in [-8, 7] too, stored two to a byte beside the program and computed as int8."""
 
-_WEIGHT_RANGE = {"int8": (-127, 127), INT4_PACKED: (-8, 7), INT4_STORED: (-7, 7)}
+_WEIGHT_RANGE = {"int8": (-127, 127), INT4_PACKED: (-8, 7), INT4_STORED: (-8, 7)}
 Batches = Callable[[], Iterable[tuple[Any, ...]]]
 
 
@@ -55,6 +55,7 @@ def quantize(graph: Any, widths: Mapping[str, str], batches: Batches, spec: Quan
             converted = convert_pt2e(prepared)
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
         raise ToolchainError(f"PT2E quantization: {type(error).__name__}: {error}") from error
+    _compute_as_int8(converted, {layer for layer, width in widths.items() if width == INT4_STORED})
     join_pads(converted)
     return converted
 
@@ -86,8 +87,11 @@ def _config(width: str) -> Any:
     from torchao.quantization.pt2e import MinMaxObserver, PerChannelMinMaxObserver
     from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
 
+    from converters.executorch.searched_scales import searched_scale_observer
+
     smallest_scale = {"eps": 2**-20}
     low, high = _WEIGHT_RANGE[width]
+    of_weights = PerChannelMinMaxObserver if width == "int8" else searched_scale_observer()
     activation = QuantizationSpec(
         dtype=torch.int8,
         quant_min=-128,
@@ -101,9 +105,24 @@ def _config(width: str) -> Any:
         quant_max=high,
         qscheme=torch.per_channel_symmetric,
         ch_axis=0,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(**smallest_scale),
+        observer_or_fake_quant_ctr=of_weights.with_args(**smallest_scale),
     )
     return QuantizationConfig(activation, activation, weight, None, False)
+
+
+def _compute_as_int8(converted: Any, layers: Collection[str]) -> None:
+    """Declare the weights of `layers` to be in [-127, 127]: those declared as [-8, 7] XNNPACK packs and then refuses.
+
+    The declared limits change nothing in what a dequantize computes.
+    """
+    import torch
+
+    for node in converted.graph.nodes:
+        if node.target is not torch.ops.quantized_decomposed.dequantize_per_channel.default:
+            continue
+        if any(layer_name(user) in layers for user in node.users):
+            node.args = (*node.args[:4], *_WEIGHT_RANGE["int8"], *node.args[6:])
+    converted.recompile()
 
 
 def _fuse_clamps(graph: Any, widths: Mapping[str, str]) -> dict[str, float]:

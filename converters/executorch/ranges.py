@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from converters.executorch.bias_correction import correct_biases
+from converters.executorch.searched_scales import search_scales
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import QuantSpec
 
@@ -48,6 +49,7 @@ def set_ranges(
                 f"calibration: observer {name} saw no finite range; the model computes NaN or infinity, "
                 "or a layer is never reached: check weights and preprocessing."
             )
+    search_scales(prepared, batches())
     correct_biases(prepared, batches())
     for node in relus:
         node.target, node.args = torch.ops.aten.relu.default, (node.args[0],)
