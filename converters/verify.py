@@ -190,19 +190,33 @@ def _cosine(want: np.ndarray, got: np.ndarray) -> float:
 def check_outcomes(outcomes: tuple[LayerOutcome, ...], facts: tuple[LayerFacts, ...]) -> None:
     """Hold what the target claims against what the bytes of its file say.
 
+    Tables that a file stores as one have no layer of their own in it; their width must then be found among the layers
+    that no claim names, with at least the bytes of the largest of them.
+
     Raises:
         VerificationFailed: A layer with weights is missing from the file, or has another width than claimed.
     """
     known = {fact.layer: fact for fact in facts}
+    claimed = {outcome.layer for outcome in outcomes}
+    unnamed: dict[str, int] = {}
+    for each in facts:
+        if each.layer not in claimed and each.weight_dtype is not None:
+            unnamed[each.weight_dtype] = unnamed.get(each.weight_dtype, 0) + each.weight_bytes
     problems = []
     for outcome in outcomes:
         fact = known.get(outcome.layer)
-        if fact is None or not outcome.weight_bytes:
+        if not outcome.weight_bytes:
             continue
-        if abs(fact.weight_bits - outcome.weight_bits) > 0.01:
+        where = f"layer {outcome.layer} ({outcome.op})"
+        if fact is None:
+            width = outcome.got.partition(" ")[0].rstrip(",")
+            if unnamed.get(width, 0) < outcome.weight_bytes:
+                problems.append(
+                    f"{where}: claimed {outcome.weight_bytes} bytes of {width} weights, and the file has no such layer."
+                )
+        elif abs(fact.weight_bits - outcome.weight_bits) > 0.01:
             problems.append(
-                f"layer {outcome.layer} ({outcome.op}): claimed {outcome.weight_bits:g} bits a weight, "
-                f"the file has {fact.weight_bits:g}."
+                f"{where}: claimed {outcome.weight_bits:g} bits a weight, the file has {fact.weight_bits:g}."
             )
     if problems:
         raise VerificationFailed(*problems)
