@@ -48,13 +48,27 @@ def lint_problems(model: TfliteFile) -> tuple[str, ...]:
 
 def file_warnings(model: TfliteFile) -> tuple[str, ...]:
     """What is sound but will surprise somebody."""
+    found = []
     outside = sum(buffer.outside for buffer in model.buffers)
-    if not outside:
-        return ()
-    return (
-        f"{outside} buffers lie behind the flatbuffer (offset buffers); TFLite Micro ignores them silently and "
-        "computes garbage: inline them with runtimes.formats.tflite_inline before any use on a microcontroller",
-    )
+    if outside:
+        found.append(
+            f"{outside} buffers lie behind the flatbuffer (offset buffers); TFLite Micro ignores them silently and "
+            "computes garbage: inline them with runtimes.formats.tflite_inline before any use on a microcontroller"
+        )
+    wrong = sorted({kind for graph in model.subgraphs for kind in _wrong_in_reference_kernels(graph)})
+    if wrong:
+        found.append(f"the reference kernels (BUILTIN_REF) compute {' and '.join(wrong)} wrongly; take other kernels")
+    return tuple(found)
+
+
+def _wrong_in_reference_kernels(graph: FileSubgraph) -> Iterator[str]:
+    tensors = dict(enumerate(graph.tensors))
+    for operator in graph.operators:
+        read = [tensors[index] for index in operator.inputs if index in tensors]
+        if operator.op == "SUM" and read and read[0].dtype == "int8":
+            yield "INT8 SUM"
+        if operator.op == "FULLY_CONNECTED" and any(tensor.blockwise is not None for tensor in read):
+            yield "blockwise FULLY_CONNECTED"
 
 
 def _all_problems(model: TfliteFile) -> Iterator[str]:

@@ -89,6 +89,37 @@ def test_offset_buffers_bring_a_warning_about_microcontrollers(tmp_path: Path) -
     assert file_warnings(read_tflite(small_cnn().write(path))) == ()
 
 
+def _sum(dtype: int) -> ByHand:
+    hand = ByHand()
+    x = hand.tensor("x", [1, 4], dtype, scale=0.1, zero_point=0)
+    axes = hand.tensor("axes", [1], TYPES.INT32, data=np.array([1], np.int32))
+    y = hand.tensor("y", [1], dtype, scale=0.1, zero_point=0)
+    hand.operator(OPS.SUM, [x, axes], [y], schema.ReducerOptionsT(), 2)
+    hand.signature("serving_default", {"x": x}, {"y": y})
+    return hand
+
+
+def _blockwise_dense() -> ByHand:
+    hand = ByHand()
+    x, y = hand.tensor("x", [1, 64]), hand.tensor("y", [1, 4])
+    scales = hand.tensor("scales", [4, 2], TYPES.FLOAT16, data=np.ones((4, 2), np.float16))
+    kernel = hand.tensor("kernel", [4, 64], TYPES.INT4, data=bytes(128), block=(scales, 32))
+    hand.operator(OPS.FULLY_CONNECTED, [x, kernel, -1], [y], schema.FullyConnectedOptionsT(), 13)
+    hand.signature("serving_default", {"x": x}, {"y": y})
+    return hand
+
+
+@pytest.mark.parametrize(
+    ("hand", "named"),
+    [(_sum(TYPES.INT8), "INT8 SUM"), (_blockwise_dense(), "blockwise FULLY_CONNECTED"), (_sum(TYPES.FLOAT32), "")],
+)
+def test_operators_that_the_reference_kernels_compute_wrongly_bring_a_warning(
+    hand: ByHand, named: str, tmp_path: Path
+) -> None:
+    found = " ".join(file_warnings(read_tflite(hand.write(tmp_path / "model.tflite"))))
+    assert (f"BUILTIN_REF) compute {named} wrongly" in found) if named else not found
+
+
 def _drop_options(hand: ByHand) -> None:
     hand.graph.operators[0].builtinOptions, hand.graph.operators[0].builtinOptionsType = None, 0
 
