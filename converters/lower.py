@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from converters.contracts import Lowered, LowerRequest
 from edge_deploy.core import registry
+from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.child import run_in_child
+from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.layer_errors import LAYERS
 from edge_deploy.core.serde import from_json, write_json
 
@@ -32,5 +35,8 @@ def lower_here(target: str, request: Any) -> Lowered:
     wanted = from_json(LowerRequest, request, where="request")
     lowered: Lowered = module.lower(wanted)
     if not wanted.spec.is_float and hasattr(module, "layer_errors"):
-        write_json(module.layer_errors(wanted), wanted.folder / LAYERS)
+        path = wanted.folder / LAYERS
+        write_json(module.layer_errors(wanted), path)
+        entry = FileEntry(path=LAYERS, role="other", bytes=path.stat().st_size, sha256=file_sha256(path))
+        return replace(lowered, files=(*lowered.files, entry))
     return lowered

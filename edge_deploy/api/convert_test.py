@@ -62,6 +62,8 @@ def test_one_folder_appears_for_each_pair_beside_one_report(converted):
 def test_every_artifact_is_whole_and_says_what_each_layer_became(converted, pair):
     artifact = edge_deploy.read_artifact(converted.folder / pair)
     check_files(converted.folder / pair, artifact)
+    written = {path.relative_to(converted.folder / pair).as_posix() for path in (converted.folder / pair).rglob("*.*")}
+    assert written == {entry.path for entry in artifact.files} | {"manifest.json"}
     bits = {"float32": 32, "int8": 8, "int4": 4}[artifact.spec.recipe]
     assert len(artifact.outcomes) >= 6
     for outcome in artifact.outcomes:
