@@ -6,6 +6,11 @@ from pathlib import Path
 import pytest
 
 
+# Before any library starts its threads: tests run side by side, and threads that spin would starve each other.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of development models and data sets; tests that ask for it are skipped where there is none."""
