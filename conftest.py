@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-
 # Before any library starts its threads: tests run side by side, and threads that spin would starve each other.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")

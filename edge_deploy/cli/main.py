@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -14,6 +15,7 @@ import typer
 
 from edge_deploy.cli import benchmark, convert, demo, doctor, inspect, list_, report, verify
 from edge_deploy.core.errors import EdgeDeployError, error_to_json
+from edge_deploy.core.threads import QUIET_THREADS
 
 __all__ = ["app", "main"]
 
@@ -45,6 +47,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     words = [word for word in given if word != "--debug"]
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
     signal.signal(signal.SIGTERM, _terminate)
+    for name, value in QUIET_THREADS.items():
+        os.environ.setdefault(name, value)
     sys.exit(_run(words, debug=debug))
 
 

@@ -16,12 +16,11 @@ from typing import Any
 
 from edge_deploy.core.errors import EdgeDeployError, ToolchainError, error_from_json, error_to_json
 from edge_deploy.core.serde import to_json
+from edge_deploy.core.threads import QUIET_THREADS
 
 __all__ = ["run_in_child"]
 
 TAIL_CHARACTERS = 2000
-# Threads that spin while they wait make small networks tens of times slower as soon as the machine has other work.
-QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def run_in_child(
