@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,24 +14,38 @@ from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.layer_errors import LAYERS
 from edge_deploy.core.serde import from_json, write_json
 
-__all__ = ["lower"]
+__all__ = ["lower", "lower_all"]
 
 
 def lower(target: str, request: LowerRequest) -> Lowered:
     """Write the files of `request` with the target of this name, e.g. "tflite".
+
+    See `lower_all` for what is raised.
+    """
+    return lower_all(target, [request])[0]
+
+
+def lower_all(target: str, requests: Sequence[LowerRequest]) -> tuple[Lowered, ...]:
+    """Lower several precisions with one target, in one child process: its toolchain is loaded once.
 
     Raises:
         BadInput: No such target, or the model's weights or calibration data are unusable.
         Unsupported: Layers that cannot become what was asked.
         ToolchainError: A third-party converter failed.
     """
-    stage = f"lowering of {request.captured.name} to {target} {request.spec.recipe}"
-    answer = run_in_child("converters.lower:lower_here", {"target": target, "request": request}, stage=stage)
-    return from_json(Lowered, answer, where=stage)
+    recipes = ", ".join(request.spec.recipe for request in requests)
+    stage = f"lowering of {requests[0].captured.name} to {target} {recipes}"
+    answers = run_in_child("converters.lower:lower_here", {"target": target, "requests": list(requests)}, stage=stage)
+    return tuple(from_json(Lowered, answer, where=stage) for answer in answers)
 
 
-def lower_here(target: str, request: Any) -> Lowered:
-    """The child's part of `lower`; also leaves `layers.json` where the target can tell each layer's error."""
+def lower_here(target: str, requests: list[Any]) -> list[Lowered]:
+    """The child's part of `lower_all`."""
+    return [_lower_one(target, request) for request in requests]
+
+
+def _lower_one(target: str, request: Any) -> Lowered:
+    """Also leaves `layers.json` where the target can tell each layer's error."""
     module = registry.load("converters.targets", target)
     wanted = from_json(LowerRequest, request, where="request")
     lowered: Lowered = module.lower(wanted)

@@ -12,7 +12,7 @@ import numpy as np
 from converters import verify
 from converters.capture import capture, run_float
 from converters.contracts import Captured, Lowered, LowerRequest
-from converters.lower import lower
+from converters.lower import lower_all
 from converters.samples import random_samples, spool
 from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
 from edge_deploy.api.judge import judge
@@ -61,6 +61,18 @@ class _Calibration:
     samples: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What all pairs of one conversion share."""
+
+    request: ConvertRequest
+    captured: Captured
+    calibration: _Calibration | None
+    evidence: _Evidence
+    features: FeatureSpec | None
+    pixels: Pixels | None
+
+
 def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None) -> Conversion:
     """Convert, verify and write everything `request` asks for; the folder appears in one rename or not at all.
 
@@ -89,11 +101,16 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
             captured, request.features, feeds=evidence.feeds, answers=evidence.answers, work=work
         )
         with published_folder(request.out, force=request.force) as partial:
+            job = _Job(
+                request=request,
+                captured=captured,
+                calibration=calibration,
+                evidence=evidence,
+                features=features,
+                pixels=pixels,
+            )
             artifacts = tuple(
-                _convert_pair(
-                    request, captured, target, spec, calibration, evidence, features, pixels, partial, progress
-                )
-                for target, spec in request.pairs
+                artifact for target in request.targets for artifact in _convert_target(job, target, partial, progress)
             )
             progress("report")
             _write_report(partial)
@@ -180,29 +197,29 @@ def _evidence(samples: Dataset | None, evaluation: Dataset | None, captured: Cap
     return _Evidence(feeds=feeds, answers=answers, labels=labels, digest=digest, note=note)
 
 
-def _convert_pair(
-    request: ConvertRequest,
-    captured: Captured,
-    target: str,
-    spec: QuantSpec,
-    calibration: _Calibration | None,
-    evidence: _Evidence,
-    features: FeatureSpec | None,
-    pixels: Pixels | None,
-    partial: Path,
-    progress: Progress,
-) -> Artifact:
-    folder = _new(partial / folder_name(target, spec))
-    progress(f"{folder.name}: lower")
-    lowered = lower(
+def _convert_target(job: _Job, target: str, partial: Path, progress: Progress) -> tuple[Artifact, ...]:
+    """All precisions in one format: lowered together, because the toolchain takes long to load, then proven."""
+    specs = job.request.specs
+    folders = [_new(partial / folder_name(target, spec)) for spec in specs]
+    feeds = job.calibration.feeds if job.calibration is not None else None
+    progress(f"{target}: lower to {', '.join(spec.recipe for spec in specs)}")
+    lowered = lower_all(
         target,
-        LowerRequest(
-            captured=captured,
-            spec=spec,
-            folder=folder,
-            calibration=calibration.feeds if calibration is not None else None,
-        ),
+        [
+            LowerRequest(captured=job.captured, spec=spec, folder=folder, calibration=feeds)
+            for spec, folder in zip(specs, folders, strict=True)
+        ],
     )
+    return tuple(
+        _prove(job, target, spec, folder, each, progress)
+        for spec, folder, each in zip(specs, folders, lowered, strict=True)
+    )
+
+
+def _prove(job: _Job, target: str, spec: QuantSpec, folder: Path, lowered: Lowered, progress: Progress) -> Artifact:
+    """Describe what was written, run it against its source, and leave both as the manifest."""
+    request, captured, calibration, evidence = job.request, job.captured, job.calibration, job.evidence
+    features, pixels = job.features, job.pixels
     artifact = _artifact(request, captured, target, spec, calibration, lowered)
     if pixels is not None:
         artifact = pixels.described(artifact)

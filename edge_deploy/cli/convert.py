@@ -11,7 +11,6 @@ from edge_deploy.cli.output import AsJson, print_json, progress_bar
 from edge_deploy.cli.tables import print_artifacts
 
 STAGES_BESIDE_PAIRS = 4
-STAGES_A_PAIR = 2
 
 
 def command(
@@ -159,7 +158,7 @@ def command(
         evaluate_limit=eval_limit,
         force=force,
     )
-    with progress_bar(STAGES_BESIDE_PAIRS + STAGES_A_PAIR * len(request.pairs)) as progress:
+    with progress_bar(STAGES_BESIDE_PAIRS + len(request.targets) + len(request.pairs)) as progress:
         conversion = convert(request, progress=progress)
     if as_json:
         print_json({"folder": conversion.folder, "report": conversion.report, "artifacts": list(conversion.artifacts)})
