@@ -26,7 +26,7 @@ def rewrite(graph: torch.fx.GraphModule) -> None:
 
 def _rank(node: Any) -> int:
     value = getattr(node, "meta", {}).get("val")
-    return -1 if value is None else value.dim()
+    return value.dim() if hasattr(value, "dim") else -1  # operators such as split give several tensors
 
 
 def _pool_whole_images(graph: Any) -> None:

@@ -112,21 +112,89 @@ def test_operators_without_weights_compute_on_int8(tmp_path):
     assert {fact.activation_dtype for fact in facts} == {"int8"}
 
 
-def test_a_three_dimensional_convolution_is_refused_by_name(tmp_path):
+def test_the_table_has_an_entry_for_every_recipe():
+    for recipe in ("float32", "int8", "int4", "int8-dynamic", "int4-dynamic"):
+        assert any(entry.recipe == recipe for entry in entries("executorch"))
+
+
+def test_the_remaining_operators_without_weights_compute_on_int8_and_products_become_linears(tmp_path):
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    from converters.targets.executorch import lower
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv1d(4, 4, 3, padding="same")
+            self.first, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+            self.matrix = nn.Parameter(torch.randn(4, 5))
+
+        def forward(self, x):
+            x = functional.relu(self.stem(x)).unsqueeze(2)
+            x = functional.relu(self.norm(self.first(functional.pad(x, (1, 1, 1, 1))))).permute(0, 1, 3, 2)
+            x = functional.adaptive_avg_pool2d(x, 1).flatten(1)
+            return torch.matmul(x.view(1, 4), self.matrix)
+
+    captured = capture(Net(), (4, 8), tmp_path)
+    folder = tmp_path / "out"
+    folder.mkdir()
+    lowered = lower(
+        LowerRequest(captured=captured, spec=spec_for_recipe("int8"), folder=folder, calibration=tmp_path / "data.npz")
+    )
+    for outcome in lowered.outcomes:
+        entry = lookup("executorch", "int8", outcome.op)
+        assert entry.operator == outcome.op and outcome.got == "int8", outcome
+    assert len(lowered.outcomes) == 3
+    facts = [fact for fact in read_facts(folder / "model.pte") if not fact.op.startswith("Convert")]
+    unlisted = {fact.op: fact.layer for fact in facts if fact.activation_dtype == "float32"}
+    assert list(unlisted.values()) == ["unsqueeze"], "what the table does not list is computed in float32 ..."
+    assert lookup("executorch", "int8", "aten.unsqueeze").operator == "*"
+    assert any("unsqueeze" in warning for warning in lowered.warnings), "... and said so"
+
+
+REFUSED = {
+    "aten.conv3d": lambda nn: nn.Conv3d(2, 3, 2),
+    "aten.lstm.input": lambda nn: nn.LSTM(4, 3, batch_first=True),
+    "aten.gru.input": lambda nn: nn.GRU(4, 3, batch_first=True),
+    "aten.rnn_tanh.input": lambda nn: nn.RNN(4, 3, batch_first=True),
+    "aten.bilinear": lambda nn: nn.Bilinear(4, 4, 3),
+    "aten.bmm": lambda nn: None,
+}
+
+
+@pytest.mark.parametrize("operator", REFUSED)
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+def test_what_the_table_refuses_is_refused_by_name(operator, recipe, tmp_path):
+    import torch
     from torch import nn
 
     from converters.targets.executorch import lower
 
-    captured = capture(nn.Sequential(nn.Conv3d(2, 3, 2)), (2, 4, 4, 4), tmp_path)
-    for recipe in ("int8", "int4"):
-        request = LowerRequest(
-            captured=captured, spec=spec_for_recipe(recipe), folder=tmp_path, calibration=tmp_path / "data.npz"
-        )
-        with pytest.raises(Unsupported, match=r"layer 0 \(aten\.conv3d\)"):
-            lower(request)
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = REFUSED[operator](nn)
+            self.stored = nn.Parameter(torch.randn(1, 4, 3))
+
+        def forward(self, x):
+            if operator == "aten.bmm":
+                return torch.bmm(x, self.stored)
+            found = self.inner(x, x) if operator == "aten.bilinear" else self.inner(x)
+            return found[0] if isinstance(found, tuple) else found
+
+    captured = capture(Net(), (2, 4, 4, 4) if operator == "aten.conv3d" else (3, 4), tmp_path)
+    request = LowerRequest(
+        captured=captured, spec=spec_for_recipe(recipe), folder=tmp_path, calibration=tmp_path / "data.npz"
+    )
+    assert lookup("executorch", recipe, operator).status == "refused"
+    with pytest.raises(Unsupported) as caught:
+        lower(request)
+    assert operator in {refusal.op for refusal in caught.value.refusals}
     assert not (tmp_path / "model.pte").exists()
 
 
-def test_the_table_has_an_entry_for_every_recipe():
-    for recipe in ("float32", "int8", "int4", "int8-dynamic", "int4-dynamic"):
-        assert any(entry.recipe == recipe for entry in entries("executorch"))
+def test_everything_that_the_table_refuses_is_tried_here():
+    refused = {entry.operator for entry in entries("executorch") if entry.status == "refused"}
+    assert refused == {*REFUSED, "*"}
