@@ -86,7 +86,7 @@ def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal | N
     largest = max((view.values(i).size for i in view.float_inputs(node) if view.is_constant(i)), default=0)
     if largest >= LARGE_CONSTANT:
         asked = spec.bits_for(node.layer, default=spec.mlp_bits)
-        reason = f"{lookup('tflite', 'int8-dynamic', node.kind).reason} ({largest} values)"
+        reason = f"{lookup('tflite', 'int8-dynamic', '*').reason} ({largest} values)"
         return _settled(node, asked, reason if asked != 32 else "", spec, only_float=True)
     return None
 

@@ -17,6 +17,7 @@ from edge_deploy.core.quant_spec import spec_for_recipe
 from runtimes.formats.tflite_lint import lint
 
 SAMPLES = 24
+TABLES = {"EMBEDDING_LOOKUP"}  # tried in support_table_test.py
 RESOLVERS = {
     "XNNPACK": OpResolverType.AUTO,
     "builtin": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
@@ -249,9 +250,9 @@ def test_every_native_operator_of_the_support_table_is_tried_here():
     tried = {expected for expected, _, _ in CASES.values()} | {"ARG_MAX", "ARG_MIN"}
     for recipe in ("int8", "int4"):
         native = {e.operator for e in entries("tflite") if e.recipe == recipe and e.status == "native"}
-        assert native <= tried
+        assert native - TABLES <= tried
     native = {e.operator for e in entries("tflite") if e.recipe == "int8" and e.status == "native"}
-    assert native == set(OPERATORS) | set(BECOME_PRODUCTS)
+    assert native - TABLES == set(OPERATORS) | set(BECOME_PRODUCTS)
 
 
 @pytest.mark.parametrize(
