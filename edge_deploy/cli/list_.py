@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from edge_deploy.cli.output import AsJson, print_json
+from typing import Annotated
+
+import typer
+
+from edge_deploy.cli.output import AsJson, print_json, print_table
 
 __all__ = ["command"]
 
@@ -14,12 +18,18 @@ FOLDERS = {
 }
 
 
-def command(as_json: AsJson = False) -> None:
+def command(
+    support: Annotated[
+        bool, typer.Option("--support", help="Also what each target makes of each operator under each recipe.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """List the names that options take.
 
     Targets for --to, runtimes for --backend, devices for --device, data sets for --calibrate and --eval (they are read
     from the folder that the environment variable EDGE_DEPLOY_DATA names).
     """
+    from converters.support import entries, targets
     from device_tests.device_list import device_names
     from edge_deploy.core import registry
     from edge_deploy.core.quant_spec import RECIPES
@@ -30,7 +40,35 @@ def command(as_json: AsJson = False) -> None:
     known["devices"] = list(device_names())
     known["datasets"] = list(built_in_names())
     if as_json:
-        print_json(known)
+        table = {"support": [entry for target in targets() for entry in entries(target)]} if support else {}
+        print_json({**known, **table})
         return
     for kind, found in known.items():
         print(f"{kind + ':':12} {', '.join(found)}")
+    if support:
+        for target in targets():
+            print()
+            _print_support(target)
+
+
+def _print_support(target: str) -> None:
+    from converters.support import RECIPE_KINDS, entries, lookup
+
+    found = entries(target)
+    operators = sorted({entry.operator for entry in found} - {"*"})
+    # Operators that a recipe does not list fall under its "*"; those whose every cell reads alike share a row.
+    rows: dict[tuple[str, ...], list[str]] = {}
+    for operator in (*operators, "*"):
+        cells = [lookup(target, recipe, operator) for recipe in RECIPE_KINDS]
+        why: dict[str, list[str]] = {}
+        for cell in cells:
+            if cell.reason and operator == cell.operator:
+                why.setdefault(cell.reason, []).append(cell.recipe)
+        reasons = [f"{', '.join(recipes)}: {reason}" for reason, recipes in why.items()]
+        rows.setdefault((*(cell.status for cell in cells), "; ".join(reasons)), []).append(operator)
+    names = {"*": "all others"}
+    print_table(
+        f"{target}: what becomes of an operator (-dynamic: recommenders for phones)",
+        ("operator", *RECIPE_KINDS, "why"),
+        [(", ".join(names.get(each, each) for each in alike), *cells) for cells, alike in rows.items()],
+    )

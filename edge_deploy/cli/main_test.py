@@ -109,6 +109,16 @@ def test_list_tells_what_there_is_as_json():
     assert {"ic01", "mnist_evaluate"} <= set(known["datasets"])
 
 
+def test_list_shows_what_each_target_makes_of_each_operator():
+    code, out, _ = run("list", "--support")
+    assert code == 0
+    for word in ("CONV_2D", "aten.linear", "stored only", "refused", "int4-dynamic", "all others", "inflated at load"):
+        assert word in out
+    entries = json.loads(run("list", "--support", "--json")[1])["support"]
+    assert {entry["status"] for entry in entries} == {"native", "stored only", "refused"}
+    assert all(entry["reason"] for entry in entries if entry["status"] != "native")
+
+
 def test_every_runtime_that_is_listed_can_open_models():
     from edge_deploy.core import registry
 
