@@ -16,7 +16,9 @@ def test_importing_the_zoo_does_not_import_torch():
 
 
 @pytest.mark.parametrize(
-    ("factory", "depth"), [(resnet20, 20), (resnet32, 32), (resnet44, 44), (resnet56, 56)], ids=lambda value: str(value)
+    ("factory", "depth"),
+    [(resnet20, 20), (resnet32, 32), (resnet44, 44), (resnet56, 56)],
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_the_name_counts_the_weighted_layers(factory, depth):
     torch = pytest.importorskip("torch")
