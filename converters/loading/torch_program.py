@@ -26,6 +26,7 @@ __all__ = [
     "load_program",
     "user_inputs",
     "with_layout",
+    "without_detach",
 ]
 
 IMAGE_CHANNELS = (1, 3, 4)
@@ -79,6 +80,22 @@ def export_program(
             f"{source}: torch.export of torch {torch.__version__} failed: {type(error).__name__}: {text.strip()[:1000]}"
         ) from error
     _check_same(source, module, program, inputs, batches)
+    return without_detach(program)
+
+
+def without_detach(program: ExportedProgram) -> ExportedProgram:
+    """The program without `detach_`, which torch.tensor(...) in a forward leaves there; changed in place.
+
+    Torch runs such a program, but can neither decompose nor export it again ("Can't detach views in-place").
+    """
+    graph = program.graph_module.graph
+    found = [node for node in graph.nodes if node.op == "call_function" and _op_name(node) in ("detach", "detach_")]
+    for node in found:
+        node.replace_all_uses_with(node.args[0])
+        graph.erase_node(node)
+    if found:
+        graph.lint()
+        program.graph_module.recompile()
     return program
 
 
@@ -124,7 +141,7 @@ def load_program(path: Path) -> ExportedProgram:
     """
     torch = require("torch", extra="export-tflite")
     try:
-        return torch.export.load(path)
+        return without_detach(torch.export.load(path))
     except Exception as error:
         raise BadInput(
             f"{path}: torch.export.load of torch {torch.__version__} cannot read it "

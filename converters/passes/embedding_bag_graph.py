@@ -185,6 +185,8 @@ def _uniform_ids(program: ExportedProgram, bag: _Bag) -> tuple[Node, int] | None
     known = _length_of_arange(bag)
     if known is None:
         known = _length_of_constant(program, bag)
+    if known is None and not bag.includes_last and _same(bag.offsets.meta["val"].shape[0], 1):
+        known = bag.ids.meta["val"].shape[0]  # one bag of everything: torch refuses a first offset other than 0
     source = _flattened(bag.ids)
     if source is not None and known is not None and _same(source.meta["val"].shape[1], known):
         return source, -1

@@ -112,6 +112,24 @@ def test_constant_offsets_with_one_id_a_bag_become_a_plain_look_up():
     assert torch.equal(program.module()(ids), model(ids))
 
 
+def test_offsets_of_a_single_bag_are_known_without_their_value():
+    class Bags(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.EmbeddingBag(20, 4, mode="sum")
+
+        def forward(self, ids, offsets):
+            return self.table(ids, offsets)
+
+    model, offsets = Bags().eval(), torch.tensor([0])
+    for ids in (torch.tensor([7]), torch.tensor([7, 1, 19])):
+        program = rewrite_program(torch.export.export(model, (ids, offsets)))
+        assert not _bag_operators(program)
+        used = {node.name for node in program.graph.nodes if node.op == "placeholder" and node.users}
+        assert "offsets" not in used
+        torch.testing.assert_close(program.module()(ids, offsets), model(ids, offsets))
+
+
 def test_constant_offsets_made_in_the_graph_are_seen_too():
     class Made(nn.Module):
         def __init__(self):

@@ -36,9 +36,9 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     notes = ["float weights of the factory itself; no --weights given"]
     if request.weights is not None:
         notes = [f"weights of {request.weights.name}", *load_weights(module, request.weights)]
-    from converters.passes.embedding_bag import rewrite
+    from converters.passes.embedding_bag import limit_norms
 
-    module = rewrite(module).eval()
+    module = limit_norms(module).eval()
     binding = bind(source, module, request.inputs)
     # Sizes asked for by --batch win over the batch that stands in the declared shapes.
     declared = binding.inputs if request.batches == (1,) else _any_batch(binding.inputs)

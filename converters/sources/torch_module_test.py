@@ -30,6 +30,21 @@ class Clicks(nn.Module):
         bags = [table(column) for table, column in zip(self.tables, ids)]
         return {"click": torch.sigmoid(self.head(torch.cat([dense, *bags], 1))), "dense": dense * 2}
 
+class Published(nn.Module):
+    # As the DLRM published with its paper: a list of offsets, a list of ids, pairs picked by torch.tensor.
+    def __init__(self):
+        super().__init__()
+        self.emb_l = nn.ModuleList([nn.EmbeddingBag(rows, 4, mode="sum", sparse=True) for rows in (20, 30)])
+        self.bot_l = nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+        self.top_l = nn.Sequential(nn.Linear(7, 1), nn.Sigmoid())
+    def forward(self, dense_x, lS_o, lS_i):
+        x = self.bot_l(dense_x)
+        ly = [table(ids, offsets, per_sample_weights=None) for table, ids, offsets in zip(self.emb_l, lS_i, lS_o)]
+        T = torch.cat([x] + ly, dim=1).view((x.shape[0], -1, x.shape[1]))
+        Z = torch.bmm(T, torch.transpose(T, 1, 2))
+        li, lj = torch.tensor([1, 2, 2]), torch.tensor([0, 0, 1])
+        return self.top_l(torch.cat([x] + [Z[:, li, lj]], dim=1))
+
 class OneOnly(nn.Module):
     def forward(self, x):
         return x * 2 if x.shape[0] == 1 else x
@@ -117,6 +132,20 @@ def test_lists_of_ids_and_dicts_of_outputs_become_flat(folder, tmp_path):
     np.testing.assert_allclose(answers["dense"], feeds["dense"] * 2)
     tables = {name: value for name, value in torch.export.load(got.program).state_dict.items() if value.shape[-1] == 4}
     assert sorted(tuple(table.shape) for table in tables.values()) == [(20, 4), (30, 4)]
+
+
+def test_the_published_dlrm_is_a_recommender_with_its_lists_of_offsets_and_ids(folder, tmp_path):
+    names = [f"lS_{kind}_{table}" for kind in "oi" for table in range(2)]
+    inputs = (
+        TensorInfo(name="dense_x", shape=(1, 3), dtype="float32"),
+        *(TensorInfo(name=name, shape=(1,), dtype="int64") for name in names),
+    )
+    captured = torch_module.capture(_request(folder, "Published", inputs), tmp_path)
+    assert captured.recommender is not None
+    assert [info.id_bounds for info in captured.inputs[3:]] == [(20,), (30,)]
+    # Torch itself refuses to decompose or to export again what torch.tensor(...) leaves in a program.
+    program = torch.export.load(captured.program)
+    program.run_decompositions()
 
 
 def test_the_graph_holds_no_embedding_bag_afterwards(folder, tmp_path):
