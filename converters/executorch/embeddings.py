@@ -45,7 +45,7 @@ def quantize_embeddings(graph: Any, bits: Mapping[str, int], scale: Literal["row
             found = graph.graph.call_function(operator, (table, steps, None, *limits, ids), {"dtype": torch.float32})
             found.meta["custom"] = dict(node.meta.get("custom", {}))
             result = found
-            if width == 4 and dim % 2:
+            if (width == 4 and dim % 2) or dim == 1:
                 result = graph.graph.call_function(aten.slice.Tensor, (found, -1, 0, dim))
         node.replace_all_uses_with(result)
         graph.graph.erase_node(node)
@@ -65,4 +65,7 @@ def _tables(weight: Any, bits: int, scale: Literal["row", "table"]) -> tuple[Any
     values = weight.detach().to(torch.float32).numpy()
     stacked = stack_tables([values], bits=bits, scale=scale)
     scales = stacked.scales if stacked.granularity == "row" else np.repeat(stacked.scales, len(values))
-    return torch.from_numpy(stacked.stored), torch.from_numpy(np.ascontiguousarray(scales)), values.shape[1]
+    stored = stacked.stored
+    if stored.shape[1] == 1 and bits == 8:
+        stored = np.pad(stored, ((0, 0), (0, 1)))  # embedding_byte refuses rows of one value
+    return torch.from_numpy(stored), torch.from_numpy(np.ascontiguousarray(scales)), values.shape[1]

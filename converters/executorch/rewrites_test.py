@@ -44,21 +44,24 @@ def test_tables_are_rewritten_with_ids_in_range():
             super().__init__()
             self.even = torch.nn.Embedding(20, 6)
             self.odd = torch.nn.Embedding(5, 7)
+            self.bias = torch.nn.Embedding(20, 1)  # a value for each id, as factorisation machines have
 
         def forward(self, ids):
-            return torch.cat([self.even(ids[:, 0]), self.odd(ids[:, 1])], 1)
+            return torch.cat([self.even(ids[:, 0]), self.odd(ids[:, 1]), self.bias(ids[:, 0])], 1)
 
     module = Tables().eval()
     info = (TensorInfo(name="ids", shape=(1, 2), dtype="int64"),)
     graph = export(module, info, (1,)).module(check_guards=False)
     name_layers(graph)
-    assert quantize_embeddings(graph, {"even": 8, "odd": 4}, "row") == 2
+    assert quantize_embeddings(graph, {"even": 8, "odd": 4, "bias": 8}, "row") == 3
     for ids in ([3, 1], [19, 4]):
         want = module(torch.tensor([ids])).detach().numpy()[0]
         found = graph(torch.tensor([ids])).detach().numpy()[0]
-        steps = [np.abs(want[:6]).max() / 127, np.abs(want[6:]).max() / 7]
+        assert found.shape == want.shape
+        steps = [np.abs(want[:6]).max() / 127, np.abs(want[6:13]).max() / 7]
         assert np.abs(want - found)[:6].max() <= steps[0] * 0.51
-        assert np.abs(want - found)[6:].max() <= steps[1] * 0.51
+        assert np.abs(want - found)[6:13].max() <= steps[1] * 0.51
+        assert np.abs(want - found)[13] <= np.abs(want[13]) / 127 * 0.51
     outside = graph(torch.tensor([[10**9, -7]])).detach().numpy()
     np.testing.assert_array_equal(outside, graph(torch.tensor([[19, 0]])).detach().numpy())
 
