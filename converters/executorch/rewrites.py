@@ -25,7 +25,7 @@ def rewrite(graph: torch.fx.GraphModule) -> None:
 
 
 def _rank(node: Any) -> int:
-    value = getattr(node, "meta", {}).get("val")
+    value: Any = getattr(node, "meta", {}).get("val")
     return value.dim() if hasattr(value, "dim") else -1  # operators such as split give several tensors
 
 
