@@ -178,7 +178,9 @@ def _refusal(path: Path, config: dict[str, Any], reasons: dict[str, Exception]) 
 def _reason(error: Exception) -> str:
     """The part of a Keras message that says what is wrong; the rest is pages of configuration."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    told = lines[0] if lines else type(error).__name__
     for line in lines:
         if "Exception encountered:" in line or line.startswith("Unrecognized keyword"):
-            return line.split("Exception encountered:")[-1].strip()[:300]
-    return (lines[0] if lines else type(error).__name__)[:300]
+            told = line.split("Exception encountered:")[-1].strip()
+            break
+    return told.split(". ")[0][:300]  # what follows is advice for the authors of custom classes
