@@ -1,0 +1,71 @@
+"""The contract of every transport that the folder holds."""
+
+import hashlib
+import inspect
+
+import pytest
+
+from device_tests.contracts import Transport
+from edge_deploy.core import registry
+from edge_deploy.core.errors import BadInput, DeviceError, ToolchainError
+
+
+@pytest.fixture(params=registry.names("device_tests.transports"))
+def transport(request):
+    made = registry.load("device_tests.transports", request.param).connect()
+    yield made
+    made.close()
+
+
+def test_a_pushed_file_comes_back_unchanged(transport, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"\x00weights\xff" * 1000)
+    transport.push(tmp_path / "model.bin", "0/model.bin")
+    transport.pull("0/model.bin", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == (tmp_path / "model.bin").read_bytes()
+
+
+def test_a_symbolic_link_is_pushed_as_the_file_it_names(transport, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"abc")
+    (tmp_path / "link.bin").symlink_to("model.bin")
+    transport.push(tmp_path / "link.bin", "0/model.bin")
+    transport.pull("0/model.bin", tmp_path / "back.bin")
+    assert (tmp_path / "back.bin").read_bytes() == b"abc"
+
+
+def test_a_file_with_another_checksum_is_refused(transport, tmp_path):
+    (tmp_path / "model.bin").write_bytes(b"damaged")
+    with pytest.raises(DeviceError, match=r"must be .*the file was changed"):
+        transport.push(tmp_path / "model.bin", "m", sha256=hashlib.sha256(b"whole").hexdigest())
+
+
+def test_missing_files_and_paths_out_of_the_folder_are_refused(transport, tmp_path):
+    with pytest.raises(DeviceError, match="could not be pushed"):
+        transport.push(tmp_path / "absent", "m")
+    with pytest.raises(DeviceError, match="could not be pulled"):
+        transport.pull("absent", tmp_path / "x")
+    with pytest.raises(DeviceError, match="inside the run's folder"):
+        transport.pull("../../etc/hostname", tmp_path / "x")
+
+
+def test_a_worker_started_by_a_transport_answers(transport):
+    worker = transport.run("device_tests.worker")
+    try:
+        assert worker.ask({"do": "state"}, timeout_s=60)["peak_rss_bytes"] >= 0
+        with pytest.raises(BadInput, match="must be one of load, warm"):
+            worker.ask({"do": "dance"}, timeout_s=60)
+        with pytest.raises(ToolchainError, match="TypeError"):
+            worker.ask({"do": "load", "wrong": 1}, timeout_s=60)
+    finally:
+        worker.close()
+
+
+@pytest.mark.parametrize("method", ["push", "run", "pull", "close"])
+def test_it_is_called_as_the_contract_says(transport, method):
+    have = inspect.signature(getattr(type(transport), method)).parameters
+    want = inspect.signature(getattr(Transport, method)).parameters
+    assert [(p.name, p.kind) for p in have.values()] == [(p.name, p.kind) for p in want.values()]
+
+
+def test_closing_twice_is_fine(transport):
+    transport.close()
+    transport.close()
