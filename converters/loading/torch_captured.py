@@ -97,9 +97,34 @@ def batched_program(
         return None
     any_batch = tuple(dataclasses.replace(info, shape=(-1, *info.shape[1:])) for info in inputs)
     try:
-        return export_program(source, module, any_batch, (1, BATCH))
+        program = export_program(source, module, any_batch, (1, BATCH))
     except EdgeDeployError:
         return None  # no loss: float runs go sample by sample then
+    return program if _takes_samples_apart(program, any_batch) else None
+
+
+def _takes_samples_apart(program: ExportedProgram, inputs: tuple[TensorInfo, ...]) -> bool:
+    """Whether samples of one batch leave each other alone; offsets of bags, which count over the batch, do not."""
+    torch = require("torch", extra="export-tflite")
+    leaves = require("torch.utils._pytree", extra="export-tflite").tree_leaves
+    module, generator = program.module(check_guards=False), torch.Generator().manual_seed(0)
+    tensors = [
+        torch.randn((2, *info.shape[1:]), generator=generator)
+        if info.dtype.startswith("float")
+        else torch.zeros((2, *info.shape[1:]), dtype=getattr(torch, info.dtype))
+        for info in inputs
+    ]
+    with torch.no_grad():
+        together = leaves(module(*tensors))
+        alone = [leaves(module(*(tensor[row : row + 1] for tensor in tensors))) for row in range(2)]
+    pairs = [
+        (whole.reshape(-1).double(), torch.cat([part.reshape(-1) for part in parts]).double())
+        for whole, *parts in zip(together, *alone, strict=True)
+    ]
+    return all(
+        one.shape == other.shape and torch.allclose(one, other, rtol=1e-3, atol=1e-5, equal_nan=True)
+        for one, other in pairs
+    )
 
 
 def run_program(captured: Captured, feeds: Path, answers: Path) -> None:

@@ -146,6 +146,15 @@ def test_the_published_dlrm_is_a_recommender_with_its_lists_of_offsets_and_ids(f
     # Torch itself refuses to decompose or to export again what torch.tensor(...) leaves in a program.
     program = torch.export.load(captured.program)
     program.run_decompositions()
+    # Each sample is one bag that begins at 0, however many samples the float run takes at a time.
+    generator = np.random.default_rng(0)
+    feeds = {"dense_x": generator.normal(size=(9, 3)).astype(np.float32)}
+    feeds |= {name: np.zeros((9, 1), np.int64)[:, 0] for name in names[:2]}
+    feeds |= {name: generator.integers(0, 20, 9) for name in names[2:]}
+    answers = _answers(torch_module, captured, tmp_path, **feeds)["output"]
+    module = program.module()
+    alone = [module(*(torch.from_numpy(feeds[info.name][row : row + 1]) for info in inputs)) for row in range(9)]
+    np.testing.assert_allclose(answers, torch.cat(alone).detach().numpy(), atol=1e-6)
 
 
 def test_the_graph_holds_no_embedding_bag_afterwards(folder, tmp_path):
