@@ -16,9 +16,10 @@ from edge_deploy.core.errors import VerificationFailed
 from edge_deploy.core.serde import from_json
 from edge_deploy.core.tensor import TensorInfo, dequantize_output, encode_input
 
-__all__ = ["Run", "answer", "check_outcomes", "compare", "compare_arrays", "logistic"]
+__all__ = ["Run", "answer", "check_float", "check_outcomes", "compare", "compare_arrays", "logistic"]
 
 IDENTICAL_DB = 999.0
+LEAST_FLOAT_SNR_DB = 40.0  # a float file rounds alone, 100 dB and more; far below, it computes something else
 MAX_DYNAMIC_BATCH = 8
 
 
@@ -51,6 +52,7 @@ def compare(
     Raises:
         ToolchainError: The runtime died.
         BadInput: The artifact does not load.
+        VerificationFailed: A float32 artifact differs by more than rounding.
     """
     arguments = {"folder": folder, "runs": runs, "feeds": feeds, "answers": answers, "scores": scores}
     found = run_in_child("converters.verify:compare_here", arguments, stage=f"{folder.name}: run and compare")
@@ -89,7 +91,25 @@ def compare_here(folder: str, runs: list[Any], feeds: str, answers: str, scores:
         kernels = session.kernels
         session.close()
         found.append(compare_arrays(reference, outputs, kernels=kernels, threads=run.threads, signature=run.signature))
+    if known.spec.is_float:
+        check_float(found)
     return found
+
+
+def check_float(comparisons: Sequence[Comparison]) -> None:
+    """Refuse what a float32 file cannot be by rounding alone.
+
+    Raises:
+        VerificationFailed: Names the kernels, the signature and the distance.
+    """
+    problems = [
+        f"{each.kernels}, {each.threads} threads, signature {each.signature}: SNR {each.snr_db:.1f} dB against the "
+        f"float model, where float32 must have {LEAST_FLOAT_SNR_DB:.0f} dB: the file computes something else."
+        for each in comparisons
+        if each.snr_db < LEAST_FLOAT_SNR_DB
+    ]
+    if problems:
+        raise VerificationFailed(*problems)
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from converters.verify import check_outcomes, compare_arrays
+from converters.verify import check_float, check_outcomes, compare_arrays
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome
 from edge_deploy.core.errors import VerificationFailed
 
@@ -62,3 +62,12 @@ def test_outputs_that_are_not_finite_are_told():
     want = {"scores": np.float32([[1, 2]])}
     found = compare_arrays(want, {"scores": np.float32([[1, np.nan]])}, kernels="k", threads=2)
     assert not found.finite and found.snr_db < 0
+
+
+def test_a_float_file_that_differs_by_more_than_rounding_is_refused():
+    want = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    same = compare_arrays({"y": want}, {"y": want * np.float32(1 + 1e-6)}, kernels="k", threads=1)
+    check_float([same])
+    other = compare_arrays({"y": want}, {"y": want * np.float32(1.2)}, kernels="k", threads=2, signature="s")
+    with pytest.raises(VerificationFailed, match=r"k, 2 threads, signature s: SNR 14\.0 dB"):
+        check_float([same, other])
