@@ -1,0 +1,127 @@
+"""The contract of every target that the folder holds: a small network becomes what it is said to be."""
+
+import inspect
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converters.capture import capture, run_float
+from converters.contracts import CaptureRequest, LowerRequest, Target
+from converters.lower import lower
+from converters.support import entries
+from converters.verify import check_outcomes
+from edge_deploy.core import registry
+from edge_deploy.core.digest import file_sha256
+from edge_deploy.core.errors import BadInput, Unsupported
+from edge_deploy.core.quant_spec import spec_for_recipe
+from edge_deploy.core.tensor import TensorInfo
+from runtimes.formats.facts import read_facts
+from runtimes.session import open_session
+
+PACKAGE = "converters.targets"
+FACTORY = """
+import torch
+
+def net():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+"""
+
+
+@pytest.fixture(scope="module")
+def captured(tmp_path_factory):
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("source")
+    (folder / "contract_of_targets.py").write_text(FACTORY)
+    found = capture(
+        CaptureRequest(
+            source="contract_of_targets:net",
+            inputs=(TensorInfo(name="x", shape=(1, 6), dtype="float32"),),
+            search_path=(str(folder),),
+        ),
+        folder / "captured",
+    )
+    samples = np.random.default_rng(0).standard_normal((64, 6)).astype(np.float32)
+    np.savez(folder / "feeds.npz", x=samples)
+    run_float(found, folder / "feeds.npz", folder / "answers.npz")
+    return found, folder
+
+
+@pytest.fixture(scope="module", params=registry.names(PACKAGE))
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=["float32", "int8"])  # int4: see support_table_test.py
+def written(request, name, captured, tmp_path_factory):
+    found, data = captured
+    wanted = LowerRequest(
+        captured=found,
+        spec=spec_for_recipe(request.param),
+        folder=tmp_path_factory.mktemp(name),
+        calibration=data / "feeds.npz",
+    )
+    return wanted, lower(name, wanted)
+
+
+def test_it_is_called_as_the_contract_says_and_named_after_its_format(name):
+    module = registry.load(PACKAGE, name)
+    assert list(inspect.signature(module.lower).parameters) == [
+        parameter for parameter in inspect.signature(Target.lower).parameters if parameter != "self"
+    ]
+    assert name == module.FORMAT
+    assert {"float32", "int8", "int4"} <= {entry.recipe for entry in entries(name)}
+
+
+def test_every_file_is_listed_with_its_digest(written):
+    request, lowered = written
+    listed = {entry.path: entry for entry in lowered.files}
+    assert {path.name for path in request.folder.iterdir()} == set(listed)
+    assert [entry.role for entry in lowered.files].count("model") == 1
+    for path, entry in listed.items():
+        assert entry.sha256 == file_sha256(request.folder / path)
+        assert entry.bytes == (request.folder / path).stat().st_size
+
+
+def test_what_it_claims_stands_in_the_bytes(written):
+    request, lowered = written
+    facts = read_facts(request.folder / _model(lowered))
+    check_outcomes(lowered.outcomes, facts)
+    assert {outcome.layer for outcome in lowered.outcomes} == {fact.layer for fact in facts if fact.weight_count}
+    assert len(lowered.outcomes) == 2
+    for outcome in lowered.outcomes:
+        assert outcome.asked == request.spec.recipe and outcome.is_as_asked
+        assert outcome.weight_bits == request.spec.weight_bits
+
+
+def test_the_graph_and_the_signature_describe_the_file(written):
+    _, lowered = written
+    (signature,) = lowered.signatures
+    assert [(info.name, info.shape) for info in signature.inputs] == [("x", (1, 6))]
+    assert [info.shape for info in signature.outputs] == [(1, 3)]
+    named = {layer.name for layer in lowered.graph.layers}
+    assert {outcome.layer for outcome in lowered.outcomes} <= named
+    assert lowered.toolchain and lowered.minimum_runtime
+
+
+def test_its_runtime_computes_what_the_float_model_computes(written, captured):
+    request, lowered = written
+    session = open_session(request.folder / _model(lowered), trusted=True)
+    (given,), (gotten,) = session.signature.inputs, session.signature.outputs
+    with np.load(captured[1] / "feeds.npz") as feeds, np.load(captured[1] / "answers.npz") as answers:
+        found = np.concatenate([session.run({given.name: row[None]})[gotten.name] for row in feeds["x"]])
+        (want,) = (answers[key] for key in answers.files)
+    noise = np.sqrt(np.mean((found - want) ** 2)) / want.std()
+    assert noise < {"float32": 1e-5, "int8": 0.05}[request.spec.recipe]
+
+
+def test_activations_are_not_quantized_without_samples(name, captured, tmp_path):
+    request = LowerRequest(captured=captured[0], spec=spec_for_recipe("int8"), folder=tmp_path)
+    with pytest.raises((BadInput, Unsupported), match="calibrat"):
+        lower(name, request)
+    assert list(tmp_path.iterdir()) == []
+
+
+def _model(lowered) -> Path:
+    return Path(next(entry.path for entry in lowered.files if entry.role == "model"))
