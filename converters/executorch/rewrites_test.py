@@ -66,6 +66,26 @@ def test_tables_are_rewritten_with_ids_in_range():
     np.testing.assert_array_equal(outside, graph(torch.tensor([[19, 0]])).detach().numpy())
 
 
+@pytest.mark.parametrize("shape", [(1, 6), (1, 6, 5), (1, 3, 6)])
+def test_prelus_of_rows_and_sequences_are_lowered(shape, tmp_path):
+    import torch
+
+    from converters.executorch.lowering import write_program
+    from converters.executorch.program import export
+    from converters.executorch.rewrites import rewrite
+
+    slopes = shape[1] if shape != (1, 3, 6) else 1
+    module = torch.nn.Sequential(torch.nn.Linear(shape[-1], shape[-1]), torch.nn.PReLU(slopes)).eval()
+    with torch.no_grad():
+        module[1].weight.copy_(torch.linspace(0.1, 1.5, slopes))
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    graph = torch.export.export(module, (x,)).module(check_guards=False)
+    rewrite(graph)
+    assert not any("prelu" in str(node.target) for node in graph.graph.nodes)
+    torch.testing.assert_close(graph(x), module(x))
+    write_program(export(graph, (TensorInfo(name="x", shape=shape, dtype="float32"),), (1,)), tmp_path)
+
+
 def test_the_central_share_of_a_histogram():
     counts = np.array([1, 0, 49, 49, 0, 1])
     assert percentile_range(counts, 0.0, 6.0, 100.0) == (0.0, 6.0)
