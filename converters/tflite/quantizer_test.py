@@ -325,3 +325,10 @@ def test_two_networks_of_the_same_operators_are_calibrated_apart(tmp_path):
     for key in ("tower_0", "tower_1"):
         reference, found = (_run(path, x, key=key) for path in (tmp_path / "float.tflite", written))
         np.testing.assert_allclose(found, reference, atol=0.05 * np.abs(reference).max())
+
+
+def test_a_bias_with_leading_axes_of_one_is_quantized_by_channel(tmp_path):
+    bias = np.linspace(-1, 1, 6).reshape(1, 1, 6)
+    path = _file(tmp_path / "float.tflite", lambda graph, x: _dense(graph, x, WEIGHT, bias, "dense"))
+    written, _ = _quantize(path)
+    _assert_close(path, written, 30)

@@ -106,6 +106,7 @@ class WeightStore:
         tensor = self._tensor(
             self._bias_like(view, node, whole.size), (sample_sha256({"b": whole}), "int32"), whole, "int32"
         )
+        tensor.shape = [whole.size]  # converters also write [1, 1, n], whose first axis is not that of the scales
         written = bias_scales[:1] if is_uniform else bias_scales
         set_affine(tensor, written, np.zeros(written.size), axis=0)
         return weights, tensor
