@@ -9,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from converters.contracts import Captured, LowerRequest
 from converters.targets.tflite import lower
-from converters.tflite.flatbuffer import constant, dtype_name, read_model, tensor_name, write_model
+from converters.tflite.flatbuffer import constant, dtype_name, op_name, read_model, tensor_name, write_model
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.quant_spec import LayerRule, spec_for_recipe
 from edge_deploy.core.tensor import TensorInfo
@@ -118,6 +118,21 @@ def test_no_table_and_no_layer_stays_float(captured, tmp_path, recipe):
     model = read_model(tmp_path / "model.tflite")
     floats = [t for t in model.subgraphs[0].tensors if dtype_name(t) == "float32" and constant(model, t) is not None]
     assert sum(int(np.prod(t.shape)) for t in floats) < 100, [tensor_name(t) for t in floats]
+
+
+@pytest.mark.parametrize("recipe", ["int8", "int4"])
+def test_no_table_is_expanded_before_its_rows_are_read(captured, tmp_path, recipe):
+    _lower(captured, tmp_path, recipe)
+    model = read_model(tmp_path / "model.tflite")
+    graph = model.subgraphs[0]
+    by_kind = {}
+    for operator in graph.operators:
+        by_kind.setdefault(op_name(model, operator), []).append(operator)
+    assert "GATHER" not in by_kind and len(by_kind["EMBEDDING_LOOKUP"]) >= 3
+    tables = [graph.tensors[operator.inputs[1]] for operator in by_kind["EMBEDDING_LOOKUP"]]
+    assert all(constant(model, table) is not None and table.shape[0] == ROWS for table in tables)
+    for operator in by_kind.get("DEQUANTIZE", []):
+        assert graph.tensors[operator.inputs[0]].shape[0] < ROWS
 
 
 def test_dequantized_rows_are_within_half_a_step(captured, tmp_path):

@@ -212,6 +212,17 @@ def test_quantized_files_stay_close_under_every_kernel(storage, make, tmp_path):
         assert snr_db(wanted, got) > limit_db, kernels
 
 
+@pytest.mark.parametrize("storage", STORAGES)
+def test_no_table_is_expanded_before_its_rows_are_read(storage, tmp_path):
+    model, arrays = dlrm()
+    lower(request(tmp_path, model, arrays, STORAGES[storage][0], batches=(2,)))
+    rows = min(table.rows for table in model.tables)
+    for fact in read_facts(tmp_path / "out/model.tflite"):
+        assert fact.op not in ("GATHER", "DEQUANTIZE") or fact.weight_count < rows, fact
+        if fact.op == "EMBEDDING_LOOKUP" and not fact.layer.endswith("scales"):
+            assert fact.weight_dtype == storage.split()[0]
+
+
 def test_an_id_outside_its_table_reads_its_first_or_last_row_and_never_the_neighbour(tmp_path):
     model, arrays = dlrm()
     lowered = lower(request(tmp_path, model, arrays, spec_for_recipe("int4")))
