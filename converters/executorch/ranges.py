@@ -73,7 +73,8 @@ def _clip_to_percentile(prepared: Any, batches: Callable[[], Iterable[tuple[Any,
     def count(module: Any, arguments: tuple[Any, ...], _result: Any) -> None:
         values = arguments[0].detach().reshape(-1).double().numpy()
         low, high = float(module.min_val), float(module.max_val)
-        counts[id(module)] += np.histogram(values.clip(low, high), BINS, (low, max(high, low + 1e-12)))[0]
+        if low < high:  # a constant, the 6 of a relu6(x + 3) / 6 for instance, has no tails
+            counts[id(module)] += np.histogram(values.clip(low, high), BINS, (low, high))[0]
 
     hooks = [observer.register_forward_hook(count) for _, observer in observers]
     for batch in batches():

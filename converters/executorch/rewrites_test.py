@@ -93,6 +93,49 @@ def test_the_central_share_of_a_histogram():
     assert (low, high) == (2.0, 4.0)
 
 
+def test_constants_among_the_activations_are_calibrated(tmp_path, snr):
+    import torch
+
+    from converters.contracts import Captured, LowerRequest
+    from converters.targets.executorch import lower
+    from runtimes.backends.executorch import open_session
+
+    class HardSwish(torch.nn.Module):
+        """As MobileNetV3 was written before nn.Hardswish: its constants get observers of their own."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = torch.nn.Linear(8, 16), torch.nn.Linear(16, 4)
+
+        def forward(self, x):
+            x = self.first(x)
+            return self.last(x * torch.nn.functional.relu6(x + 3) / 6)
+
+    torch.manual_seed(0)
+    module, info = HardSwish().eval(), TensorInfo(name="x", shape=(1, 8), dtype="float32")
+    samples = np.random.default_rng(0).standard_normal((64, 8)).astype(np.float32)
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 8),)), tmp_path / "program.pt2")
+    np.savez(tmp_path / "calibration.npz", x=samples)
+    captured = Captured(
+        name="hard-swish",
+        framework="torch",
+        kind="cnn",
+        folder=tmp_path,
+        inputs=(info,),
+        outputs=(TensorInfo(name="y", shape=(1, 4), dtype="float32"),),
+        batches=(1,),
+        program=tmp_path / "program.pt2",
+    )
+    spec = spec_for_recipe("int8")
+    lowered = lower(
+        LowerRequest(captured=captured, spec=spec, folder=tmp_path, calibration=tmp_path / "calibration.npz")
+    )
+    session = open_session(tmp_path / "model.pte", signature=lowered.signatures[0], threads=1)
+    found = np.concatenate([session.run({"x": row[None]})["y"] for row in samples])
+    session.close()
+    assert snr(module(torch.from_numpy(samples)).detach().numpy(), found) > 25
+
+
 def layer(name, kind="linear", op="aten.linear", shape=(4, 3), groups=1):
     return Weighted(name=name, op=op, kind=kind, shape=shape, groups=groups)
 
