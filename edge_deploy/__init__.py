@@ -3,7 +3,7 @@
 The journeys, loaded when they are first used:
 
     plan, convert     a trained model becomes verified artifacts
-    verify            check a written artifact again
+    verify            check a written artifact again, against its source where a CaptureRequest names it
     inspect           what any .tflite or .pte file contains
     benchmark         measure artifacts on this machine
     open_session      run an artifact or a model file
@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from converters.contracts import CaptureRequest
     from edge_deploy.api.benchmark import benchmark_and_keep as benchmark
     from edge_deploy.api.convert import Conversion, convert
     from edge_deploy.api.inspect import inspect
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from edge_deploy.core.artifact import Artifact
     from edge_deploy.core.errors import EdgeDeployError
     from edge_deploy.core.quant_spec import QuantSpec
+    from edge_deploy.core.tensor import TensorInfo
     from edge_deploy.doctor import diagnose
     from edge_deploy.report import write_report
     from runtimes.folder import read_artifact
@@ -34,10 +36,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Artifact",
+    "CaptureRequest",
     "Conversion",
     "ConvertRequest",
     "EdgeDeployError",
     "QuantSpec",
+    "TensorInfo",
     "benchmark",
     "convert",
     "diagnose",
@@ -51,10 +55,12 @@ __all__ = [
 
 _HOMES = {
     "Artifact": "edge_deploy.core.artifact:Artifact",
+    "CaptureRequest": "converters.contracts:CaptureRequest",
     "Conversion": "edge_deploy.api.convert:Conversion",
     "ConvertRequest": "edge_deploy.api.request:ConvertRequest",
     "EdgeDeployError": "edge_deploy.core.errors:EdgeDeployError",
     "QuantSpec": "edge_deploy.core.quant_spec:QuantSpec",
+    "TensorInfo": "edge_deploy.core.tensor:TensorInfo",
     "benchmark": "edge_deploy.api.benchmark:benchmark_and_keep",
     "convert": "edge_deploy.api.convert:convert",
     "diagnose": "edge_deploy.doctor:diagnose",

@@ -12,12 +12,13 @@ from edge_deploy.core.serde import read_json
 __all__ = ["artifact_file", "check_files", "read_artifact", "weights_beside"]
 
 
-def read_artifact(folder: Path) -> Artifact:
+def read_artifact(folder: Path | str) -> Artifact:
     """The artifact that the folder's `manifest.json` describes; its files are not looked at.
 
     Raises:
         BadInput: There is no manifest, it is not one of ours, or it names a file outside the folder.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; give the folder that convert wrote.")
     if not (folder / MANIFEST).is_file():

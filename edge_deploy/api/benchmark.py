@@ -15,10 +15,10 @@ from runtimes.folder import read_artifact
 __all__ = ["artifact_folders", "benchmark_and_keep"]
 
 
-def artifact_folders(paths: Sequence[Path]) -> tuple[Path, ...]:
+def artifact_folders(paths: Sequence[Path | str]) -> tuple[Path, ...]:
     """Each path itself, or, for a folder that holds artifacts, the artifacts in it: TFLite first, widest first."""
     found: list[Path] = []
-    for path in paths:
+    for path in map(Path, paths):
         inside = [manifest.parent for manifest in path.glob(f"*/{MANIFEST}")] if path.is_dir() else []
         inside.sort(key=_order)
         found += inside if inside and not (path / MANIFEST).exists() else [path]
@@ -31,15 +31,15 @@ def _order(folder: Path) -> tuple[bool, int, str]:
 
 
 def benchmark_and_keep(
-    artifacts: Sequence[Path],
+    artifacts: Sequence[Path | str],
     *,
-    against: Sequence[Path] = (),
+    against: Sequence[Path | str] = (),
     device: str = "host",
     threads: int = 1,
     backend: str | None = None,
     signature: str | None = None,
     kernels: str = "default",
-    inputs: Path | None = None,
+    inputs: Path | str | None = None,
     min_seconds: float = 1.0,
     runs: int = 60,
     rounds: int = 12,
@@ -59,7 +59,7 @@ def benchmark_and_keep(
         backend=backend,
         signature=signature,
         kernels=kernels,
-        inputs=inputs,
+        inputs=Path(inputs) if inputs is not None else None,
         min_seconds=min_seconds,
         runs=runs,
         rounds=rounds,

@@ -124,6 +124,24 @@ def test_the_written_artifact_verifies_again_with_its_source(converted, digits):
     assert result.comparisons[0].snr_db == pytest.approx(artifact.verification.comparisons[0].snr_db, abs=0.5)
 
 
+def test_the_front_door_takes_paths_as_text(converted, digits, tmp_path):
+    folder = str(converted.folder / "tflite-int8")
+    assert edge_deploy.read_artifact(folder).name == "small_cnn"
+    artifact, result = edge_deploy.verify(folder, evaluate=str(digits / "eval.npz"))
+    assert result.comparisons[0].samples == 360
+    assert edge_deploy.inspect(folder).loads == "yes"
+    page = edge_deploy.write_report(str(converted.folder), str(tmp_path / "page.html"))
+    assert artifact.name in page.read_text()
+    session = edge_deploy.open_session(folder)
+    (scores,) = session.run({"image": np.zeros((1, 8, 8, 1), np.float32)}).values()
+    assert scores.shape == (1, 10)
+
+
+def test_every_name_of_the_front_door_is_there():
+    for name in edge_deploy.__all__:
+        assert getattr(edge_deploy, name).__doc__, name
+
+
 def test_a_changed_file_is_found_by_its_digest(converted, tmp_path):
     import shutil
 

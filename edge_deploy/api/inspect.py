@@ -13,7 +13,7 @@ from runtimes.inspect import inspect as inspect_file
 __all__ = ["FileReport", "inspect"]
 
 
-def inspect(path: Path) -> FileReport:
+def inspect(path: Path | str) -> FileReport:
     """What the file, or the model file of the artifact folder, contains, and whether its runtime loads it.
 
     Raises:

@@ -16,6 +16,7 @@ from edge_deploy.api.judge import judge
 from edge_deploy.core.artifact import Artifact, Verification
 from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest
 from edge_deploy.core.errors import BadInput
+from edge_deploy.zoo.description import find_description
 from runtimes.folder import check_files, read_artifact
 from runtimes.formats.facts import read_facts
 
@@ -25,10 +26,10 @@ RANDOM_SAMPLES = 16
 
 
 def verify(
-    folder: Path,
+    folder: Path | str,
     *,
     request: CaptureRequest | None = None,
-    evaluate: Path | None = None,
+    evaluate: Path | str | None = None,
     evaluate_limit: int | None = None,
     max_drop: float | None = None,
     strict: bool = False,
@@ -46,13 +47,15 @@ def verify(
         VerificationFailed: A claim is false, or outputs are garbage or worse than `max_drop`.
     """
     progress("check files")
+    folder = Path(folder)
     artifact = read_artifact(folder)
     check_files(folder, artifact)
     compare_with.check_outcomes(artifact.outcomes, read_facts(folder / artifact.model_file.path))
     with tempfile.TemporaryDirectory(prefix="edge-deploy-") as scratch:
         work = Path(scratch)
         feeds, answers, scores = work / "feeds.npz", work / "answers.npz", work / "scores.npy"
-        labels, digest, note = _feeds(artifact, evaluate, evaluate_limit, feeds)
+        samples = find_description(evaluate) if evaluate is not None else None
+        labels, digest, note = _feeds(artifact, samples, evaluate_limit, feeds)
         if request is not None:
             progress("run the float model")
             (work / "captured").mkdir()

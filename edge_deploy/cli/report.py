@@ -25,8 +25,7 @@ def command(
     """
     from edge_deploy.report import write_report
 
-    page = out or folder / "report.html"
-    write_report(folder, page)
+    page = write_report(folder, out)
     if as_json:
         print_json({"report": page})
     else:

@@ -31,6 +31,9 @@ def command(
         list[str],
         typer.Option("--input", metavar="NAME:SHAPE[:DTYPE]", help="An input of the --source module. Repeat for each."),
     ] = [],  # noqa: B006
+    shape: Annotated[
+        list[str], typer.Option(metavar="NAME:SHAPE", help="Sizes for an input that has dynamic ones, as for convert.")
+    ] = [],  # noqa: B006
     evaluate: Annotated[
         Path | None,
         typer.Option(
@@ -54,19 +57,23 @@ def command(
     against the float model.
     """
     from converters.contracts import CaptureRequest
-    from edge_deploy.api.request import one_source, parse_input
+    from edge_deploy.api.request import one_source, parse_input, parse_shape
     from edge_deploy.api.verify import verify
-    from edge_deploy.zoo.description import find_description
 
     request = None
     if model is not None or source is not None:
         inputs = tuple(parse_input(text) for text in input_)
-        request = CaptureRequest(source=one_source(model, source), weights=weights, inputs=inputs)
+        request = CaptureRequest(
+            source=one_source(model, source),
+            weights=weights,
+            inputs=inputs,
+            shapes=dict(parse_shape(text) for text in shape) or None,
+        )
     with progress_bar(3) as progress:
         artifact, result = verify(
             folder,
             request=request,
-            evaluate=find_description(evaluate) if evaluate is not None else None,
+            evaluate=evaluate,
             evaluate_limit=eval_limit,
             max_drop=max_drop,
             strict=strict,
