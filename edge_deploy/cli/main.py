@@ -55,6 +55,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _run(words: list[str], *, debug: bool) -> int:
     try:
         code = app(words, standalone_mode=False, prog_name="edge-deploy")
+        if code == INTERRUPTED:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except EdgeDeployError as error:
         if debug:

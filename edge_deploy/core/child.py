@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import json
 import os
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edge_deploy.core.errors import EdgeDeployError, ToolchainError, error_from_json, error_to_json
+from edge_deploy.core.errors import BadInput, EdgeDeployError, ToolchainError, error_from_json, error_to_json
 from edge_deploy.core.serde import to_json
 from edge_deploy.core.threads import QUIET_THREADS
 
@@ -87,12 +88,26 @@ def _serve(request: Path, answer: Path) -> None:
         result = {"value": to_json(value)}
     except EdgeDeployError as error:
         result = {"error": error_to_json(error)}
+    except OSError as error:
+        result = _disk_or_defect(error)
     except Exception as error:  # noqa: BLE001  # whatever a third-party library raises becomes our ToolchainError in the parent
-        text = str(error).strip()
-        result = {"traceback": traceback.format_exc(), "summary": f"{type(error).__name__}: {text[-TAIL_CHARACTERS:]}"}
+        result = _defect(error)
     partial = answer.with_suffix(".partial")
     partial.write_text(json.dumps(result), encoding="utf-8")
     partial.replace(answer)
+
+
+def _disk_or_defect(error: OSError) -> dict[str, Any]:
+    """A full disk is the user's to mend; any other error of the file system is unexpected here."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return _defect(error)
+    place = error.filename or "the output folder"
+    return {"error": error_to_json(BadInput(f"{place}: {error.strerror}; free some space or choose another --out."))}
+
+
+def _defect(error: Exception) -> dict[str, Any]:
+    text = str(error).strip()
+    return {"traceback": traceback.format_exc(), "summary": f"{type(error).__name__}: {text[-TAIL_CHARACTERS:]}"}
 
 
 if __name__ == "__main__":
