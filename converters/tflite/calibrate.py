@@ -12,6 +12,7 @@ import numpy as np
 from converters.quantize.ranges import HistogramObserver, MinMaxObserver, Range
 from converters.tflite.bias_correction import Means, mean_key
 from converters.tflite.flatbuffer import dtype_name, has_data, read_model, tensor_name
+from converters.tflite.pool_pads import is_lowest_pad
 from converters.tflite.signatures import describe, match_inputs
 from converters.tflite.structure import twin_of, views
 from edge_deploy.core.errors import BadInput, ToolchainError
@@ -106,7 +107,9 @@ def _calibrate_signature(
 ) -> None:
     index = int(model.signatureDefs[number].subgraphIndex)
     graph = model.subgraphs[index]
-    made = [int(i) for i in graph.inputs] + [int(i) for op in graph.operators for i in op.outputs]
+    # What a pad with -infinity makes takes the scale of its input.
+    operators = [op for op in graph.operators if not is_lowest_pad(model, graph, op)]
+    made = [int(i) for i in graph.inputs] + [int(i) for op in operators for i in op.outputs]
     watched = [i for i in made if dtype_name(graph.tensors[i]) == "float32" and not has_data(model, graph.tensors[i])]
     view = views(model)[index]
     keys = {key for node in view.nodes if (key := mean_key(view, node)) is not None and key[1] in watched}

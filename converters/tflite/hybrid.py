@@ -14,6 +14,7 @@ from converters.tflite.flatbuffer import add_opcode, set_affine, set_constant, t
 from converters.tflite.lookups import TableStore, cannot_be_table, is_lookup, rewrite_lookup
 from converters.tflite.operators import OPERATORS
 from converters.tflite.plan import Choice
+from converters.tflite.pool_pads import is_lowest_pad
 from converters.tflite.structure import Node, View, views
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
@@ -58,7 +59,7 @@ def _choose(graphs: tuple[View, ...], spec: QuantSpec, *, tables_only: bool) -> 
         for node in view.nodes:
             if tables_only and not is_lookup(view, node):
                 continue
-            for index in node.inputs:
+            for index in node.inputs if not is_lowest_pad(view.model, view.graph, node.operator) else ():
                 if view.is_float(index) and view.is_constant(index) and not np.isfinite(view.values(index)).all():
                     problems[node.layer] = (
                         f"layer {node.layer} ({node.kind}): constant {tensor_name(view.tensor(index))} holds NaN or "

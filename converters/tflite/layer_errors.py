@@ -75,7 +75,7 @@ def _output_errors(
     for want_of, got_of in zip(*runs, strict=True):
         for name in list(signal):
             want, got = want_of(results[0][name]), got_of(results[1][name])
-            if want is None or got is None or want.shape != got.shape:
+            if want is None or got is None or want.shape != got.shape or not np.isfinite(want).all():
                 del signal[name]
                 continue
             signal[name] += float(np.square(want).sum())

@@ -14,6 +14,7 @@ from converters.support import lookup
 from converters.tflite.calibrate import Ranges
 from converters.tflite.flatbuffer import schema, tensor_name
 from converters.tflite.operators import OPERATORS, TYPE_BLIND
+from converters.tflite.pool_pads import LOWEST, is_lowest_pad
 from converters.tflite.structure import Node, View, twin_of
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
@@ -73,7 +74,7 @@ def choose(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, int], C
         for node in view.nodes:
             if node.kind in TYPE_BLIND or not any(view.is_float(i) for i in (*node.inputs, *node.outputs)):
                 continue
-            for index in node.inputs:
+            for index in node.inputs if not is_lowest_pad(view.model, view.graph, node.operator) else ():
                 if view.is_float(index) and view.is_constant(index) and not np.isfinite(view.values(index)).all():
                     problems[node.layer] = (
                         f"layer {node.layer} ({node.kind}): constant {tensor_name(view.tensor(index))} holds NaN or "
@@ -318,6 +319,7 @@ def _smallest_scale(plan: Plan, producer: Node | None) -> float:
 def _range(view: View, index: int, ranges: Ranges) -> Range:
     if view.is_constant(index):
         values = view.values(index)
+        values = values[values > LOWEST]  # -infinity before a pooling becomes the lowest integer of any scale
         return Range(low=float(values.min()), high=float(values.max())) if values.size else Range(low=0.0, high=0.0)
     if (view.index, index) not in ranges:
         raise BadInput(f"tensor {tensor_name(view.tensor(index))}: no range; calibration did not reach it.")

@@ -71,6 +71,13 @@ CASES = {
     "squeeze": ("SQUEEZE", [(1, 1, 8, 6)], lambda x: tf.raw_ops.Squeeze(input=x, axis=[1])),
     "pad": ("PAD", [IMAGE], lambda x: tf.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]])),
     "padv2": ("PADV2", [IMAGE], lambda x: tf.pad(x, [[0, 0], [1, 2], [0, 1], [0, 0]], constant_values=-9.0)),
+    "padv2 lowest": (
+        "PADV2",
+        [IMAGE],
+        lambda x: tf.nn.max_pool2d(
+            tf.pad(x - 3.0, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=-np.inf), 3, 2, "VALID"
+        ),
+    ),
     "mirror pad": ("MIRROR_PAD", [IMAGE], lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "REFLECT")),
     "average pool": ("AVERAGE_POOL_2D", [IMAGE], lambda x: tf.nn.avg_pool2d(x, 3, 2, "SAME")),
     "max pool": ("MAX_POOL_2D", [IMAGE], lambda x: tf.nn.max_pool2d(x, 2, 2, "VALID")),
@@ -244,6 +251,21 @@ def test_weights_in_int4_take_half_a_byte_and_all_kernels_agree(case_with_weight
     step = np.ptp(reference) / 255
     assert np.abs(answers["builtin"] - answers["reference"]).max() <= 2 * step
     assert np.abs(answers["builtin"] - answers["XNNPACK"]).max() <= 2 * step
+
+
+def test_behind_a_relu_the_pad_of_a_pooling_is_one_that_all_kernels_run(tmp_path):
+    def stem(x):
+        x = tf.nn.relu(tf.nn.conv2d(x, W(3, 3, 6, 4), 1, "SAME"))
+        return tf.nn.max_pool2d(tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=-np.inf), 3, 2, "VALID")
+
+    float_file = tmp_path / "float.tflite"
+    _export([IMAGE], stem, float_file)
+    path, signature, samples = _quantized(float_file, "int8")
+    model = read_model(path)
+    assert [op_name(model, op) for op in model.subgraphs[0].operators][1:4] == ["CONV_2D", "PAD", "MAX_POOL_2D"]
+    reference = _run(float_file, signature, samples, OpResolverType.BUILTIN_REF)
+    for resolver in RESOLVERS.values():
+        assert _decibels(reference, _run(path, signature, samples, resolver)) > 30
 
 
 def test_every_native_operator_of_the_support_table_is_tried_here():

@@ -1,4 +1,4 @@
-"""Equivalent graphs that quantize better: stored float16 widened, squares and divisions by constants as products."""
+"""Equivalent graphs that quantize better: float16 widened, squares and divisions as products, pads before poolings."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from converters.tflite.flatbuffer import (
     tensor_name,
     tensor_type,
 )
+from converters.tflite.pool_pads import pad_with_zeros
 
 __all__ = ["BECOME_PRODUCTS", "simplify"]
 
@@ -35,6 +36,8 @@ def simplify(model: Any) -> None:
             if kind in BECOME_PRODUCTS and dtype_name(graph.tensors[operator.inputs[0]]) == "float32":
                 factor = operator.inputs[0] if kind == "SQUARE" else _minus_one(model, graph)
                 _become_product(model, operator, [operator.inputs[0], factor], None)
+            elif kind == "PADV2":
+                pad_with_zeros(model, graph, operator)
             elif kind == "DIV":
                 _divide_by_constant(model, graph, operator)
             kept.append(operator)
