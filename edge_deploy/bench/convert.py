@@ -172,7 +172,7 @@ def _scores(path: Path, samples: list[Sample], captured: Captured) -> np.ndarray
 
 
 def overhead_row() -> dict[str, Any]:
-    """Microseconds that a session adds to the bare interpreter's set + invoke + get, on a small CNN and a DLRM."""
+    """Microseconds that a session adds to the bare interpreter, from array to array, on two layers in both formats."""
     return dict(run_in_child("edge_deploy.bench.overhead:measure", {}, stage="session overhead"))
 
 
