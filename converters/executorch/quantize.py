@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from converters.executorch.layers import layer_name
+from converters.executorch.means import annotate_means
 from converters.executorch.pads import annotate_pads, join_pads
 from converters.executorch.ranges import set_ranges
 from edge_deploy.core.errors import ToolchainError
@@ -68,11 +69,12 @@ def _quantizer(width: str, widths: Mapping[str, str]) -> Any:
     config = _config(width)
 
     class WithPads(XNNPACKQuantizer):  # type: ignore[misc]  # its types are not read, see pyproject.toml
-        """Pads too: one between quantized neighbours that stays in float makes a file that does not load."""
+        """Pads too: one between quantized neighbours that stays in float makes a file that does not load. Own means."""
 
         def annotate(self, model: Any) -> Any:
             model = super().annotate(model)
             annotate_pads(model, config.input_activation)
+            annotate_means(model, config.input_activation)
             propagate_annotation(model)
             return model
 
