@@ -13,7 +13,16 @@ from converters.executorch.layers import layer_name
 from converters.executorch.program import attribute, set_attribute
 from edge_deploy.core.require import require
 
-__all__ = ["quantize_embeddings"]
+__all__ = ["NEEDS_KERNELS", "NOT_FOR_MCU", "quantize_embeddings"]
+
+NEEDS_KERNELS = (
+    "its look-ups are quantized kernels: link quantized_ops_lib, or in Python import executorch.kernels.quantized "
+    "before loading"
+)
+NOT_FOR_MCU = (
+    "--for mcu with --to executorch: its microcontroller kernels have no embedding look-up in INT8 or INT4 and "
+    "no dynamic linear; take --to tflite --for mcu, or --for phone."
+)
 
 
 def quantize_embeddings(graph: Any, bits: Mapping[str, int], scale: Literal["row", "table"]) -> int:

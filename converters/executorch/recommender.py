@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from converters.contracts import Captured, Lowered, LowerRequest
+from converters.executorch.embeddings import NEEDS_KERNELS, NOT_FOR_MCU
 from converters.executorch.recommender_layers import Asked, dense_outcomes, recommender_graph, table_outcomes
 from converters.executorch.recommender_module import Group, build_module, group_lookups, put_tables
 from converters.executorch.recommender_readback import read_back
@@ -25,10 +26,6 @@ from edge_deploy.core.toolchain import versions
 __all__ = ["lower"]
 
 MINIMUM_RUNTIME = "executorch 1.0"
-NEEDS_KERNELS = (
-    "its look-ups are quantized kernels: link quantized_ops_lib, or in Python import executorch.kernels.quantized "
-    "before loading"
-)
 
 
 def lower(request: LowerRequest) -> Lowered:
@@ -85,10 +82,7 @@ def lower(request: LowerRequest) -> Lowered:
 def _refuse_early(spec: QuantSpec) -> None:
     problems = []
     if spec.for_device == "mcu":
-        problems.append(
-            "--for mcu with --to executorch: its microcontroller kernels have no embedding look-up in INT8 or INT4 and "
-            "no dynamic linear; take --to tflite --for mcu, or --for phone."
-        )
+        problems.append(NOT_FOR_MCU)
     if spec.io == "int8":
         problems.append(
             "--io int8 with a recommender on executorch: its linears quantize their inputs on the fly, so that there "
@@ -173,6 +167,7 @@ def _quantized_graph(
     """The unlifted graph with named layers and dynamically quantized linears."""
     import torch
 
+    from converters.executorch.dynamic_linears import quantize_dynamic
     from converters.executorch.layers import layer_name
     from converters.executorch.program import LAYER, example_inputs, name_layers
 
@@ -183,32 +178,19 @@ def _quantized_graph(
         if node.op == "call_function" and name is not None:
             node.meta["custom"] = {**node.meta.get("custom", {}), LAYER: name}
     name_layers(graph)
-    widths = {bits[name] for name in names.values() if name in bits}
     linear = {
         layer_name(node): bits.get(layer_name(node), 32)
         for node in graph.graph.nodes
         if node.target is torch.ops.aten.linear.default
     }
-    quantizers = [_quantizer(width, linear) for width in sorted(widths & set(linear.values()) - {32})]
-    if not quantizers:
-        return graph
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-    from torchao.quantization.pt2e.quantizer import ComposableQuantizer
-
     starts = _starts(graph)
     first_rows = {path: start.clone() for path, start in starts.items()}
     for start in starts.values():
         start.zero_()  # while the tables have two rows, every look-up stays within them
-    try:
-        prepared = prepare_pt2e(graph, ComposableQuantizer(quantizers))
-        with torch.no_grad():
-            prepared(*example_inputs(inputs, batches))
-            converted = convert_pt2e(prepared)
-        for path, start in _starts(converted).items():
-            start.copy_(first_rows[path])
-        return converted
-    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
-        raise ToolchainError(f"PT2E quantization: {type(error).__name__}: {error}") from error
+    converted = quantize_dynamic(graph, linear, example_inputs(inputs, batches))
+    for path, start in _starts(converted).items():
+        start.copy_(first_rows[path])
+    return converted
 
 
 def _starts(graph: Any) -> dict[str, Any]:
@@ -217,39 +199,6 @@ def _starts(graph: Any) -> dict[str, Any]:
 
     paths = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
     return {path: attribute(graph, path) for path in paths if path.startswith("lookups.") and path.endswith(".start")}
-
-
-def _quantizer(width: int, linear: Mapping[str, int]) -> Any:
-    """Dynamic INT8 activations; XNNPACK packs two weights to a byte exactly when their bounds are -8 and 7."""
-    import torch
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
-    from torchao.quantization.pt2e import PerChannelMinMaxObserver, PlaceholderObserver
-    from torchao.quantization.pt2e.quantizer import QuantizationConfig, QuantizationSpec
-
-    from converters.executorch.layers import layer_name
-
-    # The stock configuration keeps scales above 2^-12, which rounds small weights to nothing.
-    smallest_scale = {"eps": 2**-30}
-    activation = QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-128,
-        quant_max=127,
-        qscheme=torch.per_tensor_affine,
-        is_dynamic=True,
-        observer_or_fake_quant_ctr=PlaceholderObserver.with_args(**smallest_scale),
-    )
-    low, high = (-8, 7) if width == 4 else (-127, 127)
-    weight = QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=low,
-        quant_max=high,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=0,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(**smallest_scale),
-    )
-    config = QuantizationConfig(activation, None, weight, None, False)
-    quantizer = XNNPACKQuantizer().set_operator_type(torch.ops.aten.linear.default, config)
-    return quantizer.set_filter_function(lambda node: linear.get(layer_name(node), 32) == width)
 
 
 def _signatures(captured: Captured, inputs: Sequence[TensorInfo], output: TensorInfo) -> tuple[Signature, ...]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from converters.contracts import Captured, Lowered, LowerRequest
-from edge_deploy.core.artifact import LayerFacts, Signature
-from edge_deploy.core.errors import BadInput
+from edge_deploy.core.artifact import LayerFacts, LayerOutcome, Signature
+from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.layer_errors import LayerErrors
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo
@@ -53,11 +53,13 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
 
 
 def _lower_program(request: LowerRequest) -> Lowered:
+    from converters.executorch.embeddings import NEEDS_KERNELS, NOT_FOR_MCU
     from converters.executorch.layers import check_finite_weights, layer_graph, weighted_layers
     from converters.executorch.lowering import write_program
     from converters.executorch.outcomes import outcomes_of
     from converters.executorch.program import export, load_graph, tidy
     from converters.executorch.rewrites import rewrite
+    from converters.executorch.routes import is_dynamic, quantize_program
     from converters.executorch.widths import choose_widths
     from runtimes.formats.pte import read_facts
 
@@ -68,20 +70,26 @@ def _lower_program(request: LowerRequest) -> Lowered:
     tidy(graph)
     program = export(graph, captured.inputs, captured.batches)
     layers = weighted_layers(program.module(check_guards=False))
+    has_tables = any(layer.kind == "embedding" for layer in layers)
+    if has_tables and spec.for_device == "mcu" and not spec.is_float:
+        raise Unsupported(NOT_FOR_MCU)
     choices = choose_widths(layers, spec, is_recommender=captured.kind == "recommender")
     inputs, outputs = captured.inputs, captured.outputs
-    if not spec.is_float and request.calibration is None:
+    if not spec.is_float and request.calibration is None and not is_dynamic(request):
         raise BadInput(f"{captured.name}: {spec.recipe} needs calibration data: give --calibrate.")
     if spec.is_float:
         written = write_program(program, request.folder, keep=program)
     else:
-        from converters.executorch.static_route import quantize_static
-
-        made = quantize_static(program, choices, request)
+        made = quantize_program(program, choices, request)
         inputs, outputs = made.inputs, made.outputs
         written = write_program(made.program, request.folder, stored4=made.stored4, keep=made.program)
     facts = read_facts(request.folder / "model.pte")
     outcomes = outcomes_of(choices, facts, float_allowed=spec.fallback_bits == 32)
+    warnings = _warnings(spec, facts)
+    if is_dynamic(request) and not spec.is_float:
+        outcomes, warnings = tuple(_dynamic(outcome) for outcome in outcomes), ()
+    if any(fact.op.startswith("quantized_decomposed::embedding") for fact in facts):
+        warnings = (*warnings, NEEDS_KERNELS)
     sizes = {outcome.layer: outcome.weight_bytes for outcome in outcomes}
     return Lowered(
         files=written.files,
@@ -90,8 +98,14 @@ def _lower_program(request: LowerRequest) -> Lowered:
         outcomes=outcomes,
         toolchain=versions("torch", "torchao", "executorch"),
         minimum_runtime=_MINIMUM_RUNTIME,
-        warnings=_warnings(spec, facts),
+        warnings=warnings,
     )
+
+
+def _dynamic(outcome: LayerOutcome) -> LayerOutcome:
+    """The outcome of a linear tells how its activations are quantized."""
+    is_linear = "linear" in outcome.op and outcome.got in ("int8", "int4")
+    return replace(outcome, got=f"{outcome.got}, dynamic int8 activations") if is_linear else outcome
 
 
 def _signatures(

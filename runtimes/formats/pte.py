@@ -369,15 +369,16 @@ def _kernel(name: str, arguments: list[PteTensor | None]) -> Operator:
     tensors = [tensor for tensor in arguments if tensor is not None]
     weights = [tensor for tensor in tensors if (tensor.constant or tensor.key) and len(tensor.shape) >= 2]
     output = tensors[-1].dtype if tensors else "unknown"
+    library = "quantized kernels" if name.startswith("quantized_decomposed::") else "portable"
     if not weights:
-        return Operator(layer="", op=name, runs_on="portable", activation_dtype=output)
+        return Operator(layer="", op=name, runs_on=library, activation_dtype=output)
     weight = max(weights, key=lambda tensor: tensor.bytes)
     per_byte = next((count for word, count in _PER_BYTE.items() if word in name), 1)
     is_embedding = "embedding" in name and weight.dtype in ("int8", "uint8")
     return Operator(
         layer="",
         op=name,
-        runs_on="portable",
+        runs_on=library,
         weight_dtype=weight.dtype if per_byte == 1 else f"int{8 // per_byte}",
         weight_count=math.prod(weight.shape) * per_byte,
         weight_bytes=-1 if weight.key else weight.bytes,
