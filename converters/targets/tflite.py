@@ -151,7 +151,7 @@ def _calibration(model: Any, request: LowerRequest) -> Calibration:
 
 
 def _lowered(request: LowerRequest, model: Any, path: Path, choices: dict[str, Choice]) -> Lowered:
-    facts = read_facts(path)
+    facts, graph = read_facts(path), read_graph(path)
     outcomes = layer_outcomes(facts, choices)
     entry = FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=file_sha256(path))
     narrowest = min((4 if 0 < outcome.weight_bits < 8 else 8 for outcome in outcomes), default=32)
@@ -162,9 +162,9 @@ def _lowered(request: LowerRequest, model: Any, path: Path, choices: dict[str, C
             _as_in_file(request.captured, request.captured.inputs),
             _as_in_file(request.captured, request.captured.outputs),
         ),
-        graph=read_graph(path),
+        graph=graph,
         outcomes=outcomes,
         toolchain=versions("ai-edge-litert", "flatbuffers", "tensorflow", "litert-torch"),
         minimum_runtime=MINIMUM_RUNTIMES[narrowest],
-        warnings=precision_warnings(facts),
+        warnings=precision_warnings(facts, graph),
     )

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 
 from converters.tflite.plan import Choice
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome
+from edge_deploy.core.layer_graph import LayerGraph
 
 __all__ = ["layer_outcomes", "precision_warnings"]
+
+_PASS_ON = ("DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE", "TRANSPOSE")
 
 
 def layer_outcomes(facts: tuple[LayerFacts, ...], choices: Mapping[str, Choice]) -> tuple[LayerOutcome, ...]:
@@ -44,8 +47,9 @@ def _got(fact: LayerFacts) -> str:
     return f"{fact.weight_dtype} {fact.granularity}, {fact.activation_dtype} activations"
 
 
-def precision_warnings(facts: tuple[LayerFacts, ...]) -> tuple[str, ...]:
+def precision_warnings(facts: tuple[LayerFacts, ...], graph: LayerGraph) -> tuple[str, ...]:
     """What a user of the file should know about its speed and resolution."""
+    ends = _ends(graph)
     warnings = []
     slow = [f.layer for f in facts if f.weight_dtype == "int4" and f.op in ("CONV_2D", "DEPTHWISE_CONV_2D")]
     if slow:
@@ -53,7 +57,10 @@ def precision_warnings(facts: tuple[LayerFacts, ...]) -> tuple[str, ...]:
             f"XNNPACK does not run INT4 convolutions: {len(slow)} layers ({slow[0]}, ...) run on the builtin kernels, "
             "about 2.5x slower than INT8; INT4 saves storage here, not time."
         )
-    coarse = [f.layer for f in facts if f.op in ("SOFTMAX", "LOGISTIC") and f.activation_dtype == "int8"]
+    # A gate inside the network (SiLU, squeeze-and-excitation) is no answer that anybody reads.
+    coarse = [
+        f.layer for f in facts if f.op in ("SOFTMAX", "LOGISTIC") and f.activation_dtype == "int8" and f.layer in ends
+    ]
     if coarse:
         warnings.append(f"an INT8 probability resolves only 1/256: {', '.join(coarse)}; read the logit for more.")
     if any(fact.op == "SUM" and fact.activation_dtype == "int8" for fact in facts):
@@ -61,3 +68,16 @@ def precision_warnings(facts: tuple[LayerFacts, ...]) -> tuple[str, ...]:
             "the reference kernels (BUILTIN_REF) compute INT8 SUM wrongly; XNNPACK and the builtin ones do not."
         )
     return tuple(warnings)
+
+
+def _ends(graph: LayerGraph) -> set[str]:
+    """Layers whose values are outputs of the file, but for conversions and shapes."""
+    producers = {info.name: layer for layer in graph.layers for info in layer.outputs}
+    found: set[str] = set()
+    waiting = [name for name in graph.outputs if name in producers]
+    while waiting:
+        layer = producers[waiting.pop()]
+        found.add(layer.name)
+        if layer.op in _PASS_ON:
+            waiting += [name for name in layer.inputs if name in producers]
+    return found
