@@ -19,6 +19,7 @@ from edge_deploy.api.judge import judge
 from edge_deploy.api.labels import check_labels
 from edge_deploy.api.preprocessing import Pixels, known_pixels
 from edge_deploy.api.request import ConvertRequest, folder_name
+from edge_deploy.api.value_ranges import refuse_unusable_ranges
 from edge_deploy.core.artifact import MANIFEST, Artifact, Verification
 from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest, refuse_overlap
 from edge_deploy.core.errors import BadInput
@@ -97,6 +98,9 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
         calibration = _calibration(calibration_set, captured, work)
         progress("run the float model")
         evidence = _evidence(evaluation_set or calibration_set, evaluation_set, captured, work)
+        if calibration is not None:
+            judged_on = evidence.feeds if evaluation_set is not None else None
+            refuse_unusable_ranges(calibration.feeds, judged_on, captured.inputs)
         features = describe_features(
             captured, request.features, feeds=evidence.feeds, answers=evidence.answers, work=work
         )
