@@ -77,7 +77,11 @@ def bind(source: str, module: nn.Module, inputs: tuple[TensorInfo, ...]) -> Bind
     required = [name for name, has_default in parameters.items() if not has_default and name not in grouped]
     problems = [
         f"--input {name}: forward({', '.join(parameters)}) of {source} has no such parameter." for name in unknown
-    ] + [f"--source {source}: forward needs {name}: declare it with --input {name}:SHAPE[:DTYPE]." for name in required]
+    ] + [
+        f"--source {source}: forward needs {name}: declare it with --input {name}:SHAPE[:DTYPE], or "
+        f"its items with --input {name}_0:SHAPE[:DTYPE], {name}_1, ... where it is a list."
+        for name in required
+    ]
     for name, items in grouped.items():
         if None not in items and sorted(items) != list(range(len(items))):  # type: ignore[type-var]  # no None among them
             problems.append(f"--input {name}_N: the items of the list must be numbered from 0 without gaps.")
