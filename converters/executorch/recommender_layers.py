@@ -49,8 +49,9 @@ def table_outcomes(
     found: dict[int, LayerOutcome] = {}
     for group, tables, name in zip(groups, stacked, names, strict=True):
         fact = by_name.get(name)
+        is_padded = tables.dim % 2 if tables.bits == 4 else 0
         # A row of odd width is padded at 4 bits; the kernels of one scale a table see bytes, each of two weights.
-        weights = len(tables.stored) * (tables.dim + (tables.dim % 2 if tables.bits == 4 else 0))
+        weights = tables.stored.size if tables.bits == 8 else len(tables.stored) * (tables.dim + is_padded)
         bits = 0.0 if fact is None else 8 * fact.weight_bytes / weights
         if fact is None or abs(bits - tables.bits) > TOLERANCE_BITS:
             got = "no such look-up" if fact is None else f"{bits:g} bits a weight"
@@ -62,6 +63,8 @@ def table_outcomes(
                 notes.append(f"stored below its neighbours in {name}, looked up together")
             if tables.bits == 4 and table.dim % 2:
                 notes.append("rows padded to an even width")
+            if tables.stored.shape[1] > table.dim:
+                notes.append("rows of one value padded to two, which the kernel needs")
             found[index] = LayerOutcome(
                 layer=table.name,
                 op="embedding",

@@ -171,7 +171,10 @@ def _lookup_class(torch: Any) -> Any:
             if self.bits == 32:
                 return torch.nn.functional.embedding(ids, self.rows)
             if self.granularity == "row" and self.bits == 8:
-                return operators.embedding_byte.dtype(self.rows, self.scales, None, -128, 127, ids, dtype=torch.float32)
+                found = operators.embedding_byte.dtype(
+                    self.rows, self.scales, None, -128, 127, ids, dtype=torch.float32
+                )
+                return self._cut(found) if self.dim == 1 else found
             if self.granularity == "row":
                 found = operators.embedding_4bit.dtype(self.rows, self.scales, None, -8, 7, ids, dtype=torch.float32)
                 return self._cut(found)
@@ -183,7 +186,7 @@ def _lookup_class(torch: Any) -> Any:
             return (whole.to(torch.float32) - 8.0) * self.table_scales
 
         def _cut(self, found: Any) -> Any:
-            """Without the column that makes the width of 4-bit rows even."""
+            """Without the column that makes the width of 4-bit rows even, or a row of one value two."""
             return found[:, :, : self.dim] if self.dim % 2 else found
 
         def _pooled(self, lookup: Lookup, found: Any, ids: Any, inputs: Any) -> Any:

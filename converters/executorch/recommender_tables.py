@@ -33,7 +33,7 @@ class StackedTables:
         granularity: "row": `scales` [rows]; "table": `scales` [tables]; "none" for float.
         dim: Width of a row as the model sees it; stored rows are padded to an even width at 4 bits.
         offsets: First row of each table.
-        stored: float32 [rows, dim], int8 [rows, dim] or uint8 [rows, (dim + 1) // 2].
+        stored: float32 [rows, dim], int8 [rows, dim] (two columns for one value) or uint8 [rows, (dim + 1) // 2].
         scales: float16 or float32.
     """
 
@@ -81,11 +81,14 @@ def stack_tables(tables: Sequence[np.ndarray], *, bits: int, scale: Literal["row
     else:
         scales = _row_scales(np.concatenate(largest), steps)
         per_row = np.split(scales, np.cumsum(sizes)[:-1])
-    stored = np.empty((rows, dim if bits == 8 else (dim + 1) // 2), np.int8 if bits == 8 else np.uint8)
+    # embedding_byte, the kernel of one scale a row, refuses rows of one value.
+    width = max(dim, 2 if scale == "row" else 1) if bits == 8 else (dim + 1) // 2
+    stored = np.zeros((rows, width), np.int8 if bits == 8 else np.uint8)
     for table, start, own in zip(tables, offsets, per_row, strict=True):
         for at, part in _chunks(table):
             row = own[at : at + len(part)].astype(np.float32)[:, None]
-            stored[start + at : start + at + len(part)] = _stored(part, row, bits)
+            values = _stored(part, row, bits)
+            stored[start + at : start + at + len(part), : values.shape[1]] = values
     return StackedTables(bits=bits, granularity=scale, dim=dim, offsets=offsets, stored=stored, scales=scales)
 
 
@@ -100,7 +103,7 @@ def dequantized(stacked: StackedTables, table: int, start: int, stop: int) -> tu
     else:
         scale = stacked.scales[first + start : first + stop].astype(np.float32)[:, None]
     if stacked.bits == 8:
-        return stored.astype(np.float32) * scale, scale
+        return stored[:, : stacked.dim].astype(np.float32) * scale, scale
     values = np.stack([stored >> 4, stored & 15], axis=-1).reshape(len(stored), -1)[:, : stacked.dim]
     return (values.astype(np.float32) - 8) * scale, scale
 

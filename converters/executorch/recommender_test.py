@@ -78,7 +78,7 @@ def dot_model():
 
 
 def mixed_model():
-    """Pooled look-ups of every kind, a shared table, two widths (one odd), int32 ids, no bottom MLP, a flat logit."""
+    """Pooled look-ups of every kind, a shared table, widths of 6, 5 and 1, int32 ids, no bottom MLP, a flat logit."""
     make = Maker(1)
     model = Recommender(
         inputs=(
@@ -89,19 +89,26 @@ def mixed_model():
             floats("tag_weights", 4),
         ),
         output=TensorInfo(name="logit", shape=(-1,), dtype="float32", meaning="logit"),
-        tables=(make.table("users", 40, 6), make.table("items", 90, 6), make.table("tags", 25, 5)),
+        tables=(
+            make.table("users", 40, 6),
+            make.table("items", 90, 6),
+            make.table("tags", 25, 5),
+            make.table("bias", 40, 1),
+        ),
         lookups=(
             Lookup(table=0, input="user"),
             Lookup(table=1, input="history", length=5, pooling="mean", padding_index=0),
             Lookup(table=1, input="history", column=5),
             Lookup(table=2, input="tags", length=4, pooling="sum", weights_input="tag_weights"),
             Lookup(table=2, input="tags", column=1, length=2, pooling="sum"),
+            Lookup(table=3, input="user"),
         ),
         interaction=Interaction(
-            kind="concat", top_inputs=("lookup:0", "lookup:2", "dense:numbers", "lookup:3", "lookup:1", "lookup:4")
+            kind="concat",
+            top_inputs=("lookup:0", "lookup:2", "dense:numbers", "lookup:3", "lookup:1", "lookup:4", "lookup:5"),
         ),
         top=(
-            make.dense("head.0", 6 * 3 + 5 * 2 + 3, 24, "tanh"),
+            make.dense("head.0", 6 * 3 + 5 * 2 + 3 + 1, 24, "tanh"),
             make.dense("head.1", 24, 7, "relu", bias=False),
             make.dense("head.2", 7, 1, "none"),
         ),
