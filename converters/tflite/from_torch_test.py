@@ -52,6 +52,15 @@ class Clicks(nn.Module):
         parts = [torch.tanh(self.bottom(dense)), self.sums(some), self.means(more)]
         return self.top(torch.cat(parts, 1))
 
+class Heads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Linear(4, 8)
+        self.kind, self.size, self.score = nn.Linear(8, 3), nn.Linear(8, 2), nn.Linear(8, 1)
+    def forward(self, x):
+        x = functional.relu(self.body(x))
+        return {"kind": self.kind(x), "score": torch.sigmoid(self.score(x)), "size": self.size(x)}
+
 class Decomposing(nn.Module):
     def __init__(self):
         super().__init__()
@@ -72,6 +81,7 @@ def _seeded(kind):
 def residual(): return _seeded(Residual)
 def upscaling(): return _seeded(Upscaling)
 def clicks(): return _seeded(Clicks)
+def heads(): return _seeded(Heads)
 """
 COUNT = 6
 
@@ -84,6 +94,7 @@ INPUTS = {
     "residual": (_input("photo", 3, 16, 16),),
     "upscaling": (_input("image", 3, 8, 8),),
     "clicks": (_input("dense", 3), _input("some", 2, dtype="int64"), _input("more", 5, dtype="int64")),
+    "heads": (_input("x", 4),),
     "Decomposing": (_input("x", 4),),
 }
 
@@ -165,6 +176,15 @@ def test_layers_bear_the_names_of_their_modules_alike_in_every_signature(convert
     assert _operators(path, 0) == _operators(path, 1)
     names = [name for _, name in _operators(path)]
     assert len(set(names)) == len(names)
+
+
+def test_heads_of_one_width_each_bear_their_own_name(converted):
+    _, _, _, path = converted("heads")
+    model = read_model(path)
+    tensors = model.subgraphs[0].tensors
+    dense = [op for op in model.subgraphs[0].operators if op_name(model, op) == "FULLY_CONNECTED"]
+    rows = {tensors[op.outputs[0]].name.decode(): int(tensors[op.inputs[1]].shape[0]) for op in dense}
+    assert rows == {"body": 8, "kind": 3, "score": 1, "size": 2}
 
 
 def test_signatures_share_the_weights_and_bear_the_source_names(converted):

@@ -94,16 +94,20 @@ def rename_graph(model: Any, labels: dict[str, str]) -> None:
         named: dict[int, str] = {}
         # Operators with weights choose first: the layer's plain name is theirs, not its padding's.
         for weighty in (True, False):
+            results = []
             for position, operator in enumerate(graph.operators):
                 kind = op_name(model, operator)
                 if _has_weights(model, graph, operator, kind) != weighty or not len(operator.outputs):
                     continue
-                raw = tensor_name(graph.tensors[operator.outputs[0]])
-                is_result = any(index in operator.outputs for index in graph.outputs)
-                wanted = _choose(raw, kind) or (_unused(labels, named, kind) if is_result else kind.lower())
-                name = wanted if wanted not in taken else _free(f"{wanted}.{kind.lower()}", taken)
-                taken.add(name)
-                named[position] = name
+                wanted = _choose(tensor_name(graph.tensors[operator.outputs[0]]), kind)
+                if not wanted and any(index in operator.outputs for index in graph.outputs):
+                    results.append((position, kind))
+                    continue
+                named[position] = _taken_name(wanted or kind.lower(), kind, taken)
+            # Results bear no label. What labels are left belongs to them, in order; from the last one backwards, as
+            # operators before the results may have vanished in others.
+            for position, kind in reversed(results):
+                named[position] = _taken_name(_unused(labels, named, kind), kind, taken)
         weights: set[int] = set()
         for position, operator in enumerate(graph.operators):
             if position in named:
@@ -113,6 +117,13 @@ def rename_graph(model: Any, labels: dict[str, str]) -> None:
             layer, bar, rest = tensor_name(tensor).partition("|")
             if bar:
                 tensor.name = f"{layer}.{rest.partition(';')[0]}.operand".encode()
+
+
+def _taken_name(wanted: str, kind: str, taken: set[str]) -> str:
+    """`wanted`, or the nearest name that is free; it is not free any more."""
+    name = wanted if wanted not in taken else _free(f"{wanted}.{kind.lower()}", taken)
+    taken.add(name)
+    return name
 
 
 def _rename(model: Any, graph: Any, operator: Any, name: str, weights: set[int]) -> None:
