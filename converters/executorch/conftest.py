@@ -41,7 +41,7 @@ def net_classes() -> dict[str, Any]:
         def forward(self, x):
             x = functional.relu6(self.norm(self.stem(x)))
             y = functional.relu(self.depthwise(x))
-            return self.head(functional.relu(x + self.project(y)).mean((2, 3)))
+            return self.head(functional.relu(x + self.project(y)).mean((2, 3)).view(x.shape[0], -1))
 
     class Odd(nn.Module):
         """Linears with an odd number of inputs, and a dense layer written as a product and an addition."""

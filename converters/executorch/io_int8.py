@@ -36,12 +36,13 @@ def strip_float_border(graph: Any, inputs: Infos, outputs: Infos) -> tuple[Infos
             new_inputs.append(info)
             continue
         _hoist_quantize(graph, node, quantize)
-        parameters = {user.args[1:3] for user in node.users if user.target is quantize}
-        if len(parameters) != 1 or any(user.target is not quantize for user in node.users):
+        readers = _readers(node)
+        parameters = {user.args[1:3] for user in readers if user.target is quantize}
+        if len(parameters) != 1 or any(user.target is not quantize for user in readers):
             problems.append(f"--io int8: input {info.name} is not quantized first in the graph; take --io float.")
             new_inputs.append(info)
             continue
-        for user in list(node.users):
+        for user in readers:
             user.replace_all_uses_with(node)
             graph.graph.erase_node(user)
         new_inputs.append(_quantized(info, *parameters.pop()))
@@ -74,6 +75,8 @@ def _moves_only(target: Any) -> bool:
     aten = torch.ops.aten
     return target in (
         aten.permute.default,
+        aten.contiguous.default,
+        aten.clone.default,
         aten.transpose.int,
         aten.view.default,
         aten.reshape.default,
@@ -83,22 +86,30 @@ def _moves_only(target: Any) -> bool:
     )
 
 
+def _readers(node: Any) -> list[Any]:
+    """Who reads the values of `node`: who asks for a size of it only does not count."""
+    import torch
+
+    return [user for user in node.users if user.target is not torch.ops.aten.sym_size.int]
+
+
 def _hoist_quantize(graph: Any, node: Any, quantize: Any) -> None:
     """Turn quantize(move(x)) into move(quantize(x)) as long as x goes nowhere else."""
     chain = []
     current = node
-    while len(current.users) == 1 and _moves_only(next(iter(current.users)).target):
-        current = next(iter(current.users))
+    while len(readers := _readers(current)) == 1 and _moves_only(readers[0].target):
+        current = readers[0]
         chain.append(current)
-    if not chain or not current.users or any(user.target is not quantize for user in current.users):
+    readers = _readers(current)
+    if not chain or not readers or any(user.target is not quantize for user in readers):
         return
-    first = next(iter(current.users))
-    if any(user.args[1:3] != first.args[1:3] for user in current.users):
+    first = readers[0]
+    if any(user.args[1:3] != first.args[1:3] for user in readers):
         return
     with graph.graph.inserting_after(node):
         early = graph.graph.call_function(quantize, (node, *first.args[1:]))
     chain[0].args = (early, *chain[0].args[1:])
-    for user in list(current.users):
+    for user in readers:
         user.replace_all_uses_with(current)
         graph.graph.erase_node(user)
 

@@ -115,6 +115,11 @@ def test_int8_inputs_and_outputs_carry_scales(convert, snr):
         assert snr(conversion.net.reference, conversion.outputs()) > 20
 
 
+def test_a_dynamic_batch_whose_size_the_net_asks_for_takes_int8_inputs(convert, snr):
+    conversion = convert("residual", "int8", (1, 4), io="int8")
+    assert snr(conversion.net.reference, conversion.outputs(signature=1)) > 20
+
+
 def test_several_batches_share_one_program(convert, snr):
     conversion = convert("residual", "int8", (1, 4))
     assert [signature.name for signature in conversion.lowered.signatures] == ["batch_1", "batch_4"]
