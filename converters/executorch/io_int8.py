@@ -87,9 +87,12 @@ def _moves_only(target: Any) -> bool:
 
 
 def _readers(node: Any) -> list[Any]:
-    """Who reads the values of `node`: who asks for a size of it only does not count."""
+    """Who reads values, not only a dynamic batch's size; assertions about their float type are removed on the way."""
     import torch
 
+    for user in list(node.users):
+        if user.target is torch.ops.aten._assert_tensor_metadata.default:
+            user.graph.erase_node(user)
     return [user for user in node.users if user.target is not torch.ops.aten.sym_size.int]
 
 
