@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.export import ExportedProgram
 
-__all__ = ["batched_program", "finish", "run_program"]
+__all__ = ["batched_program", "finish", "run_program", "takes_samples_apart"]
 
 LARGEST_COPY_BYTES = 256 * 2**20
 
@@ -100,10 +100,10 @@ def batched_program(
         program = export_program(source, module, any_batch, (1, BATCH))
     except EdgeDeployError:
         return None  # no loss: float runs go sample by sample then
-    return program if _takes_samples_apart(program, any_batch) else None
+    return program if takes_samples_apart(program, any_batch) else None
 
 
-def _takes_samples_apart(program: ExportedProgram, inputs: tuple[TensorInfo, ...]) -> bool:
+def takes_samples_apart(program: ExportedProgram, inputs: tuple[TensorInfo, ...]) -> bool:
     """Whether samples of one batch leave each other alone; offsets of bags, which count over the batch, do not."""
     torch = require("torch", extra="export-tflite")
     leaves = require("torch.utils._pytree", extra="export-tflite").tree_leaves

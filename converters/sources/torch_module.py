@@ -9,10 +9,10 @@ from converters.contracts import Captured, CaptureRequest
 from converters.loading.checkpoint import load_weights
 from converters.loading.forward_call import bind, flat_module
 from converters.loading.input_shapes import settle
-from converters.loading.torch_captured import batched_program, finish, run_program
+from converters.loading.torch_captured import batched_program, finish, run_program, takes_samples_apart
 from converters.loading.torch_factory import is_factory, make_module
 from converters.loading.torch_program import export_program, with_layout
-from edge_deploy.core.errors import BadInput
+from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.tensor import TensorInfo
 
 __all__ = ["accepts", "capture", "run_float"]
@@ -49,6 +49,11 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     batches = request.batches if inputs[0].shape[0] == -1 else (inputs[0].shape[0],)
     flat = flat_module(module, binding)
     program = export_program(source, flat, inputs, batches)
+    if inputs[0].shape[0] == -1 and not takes_samples_apart(program, inputs):
+        raise Unsupported(
+            f"{source}: samples of one batch change each other's outputs, as offsets of embedding bags do, which count "
+            "over the batch; take --batch 1, or make the bags from [batch, length] ids."
+        )
     weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     batched = batched_program(source, flat, inputs, weight_bytes) if inputs[0].shape[0] == 1 else None
     name = source.rpartition(":")[2].replace(".", "-")

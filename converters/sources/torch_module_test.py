@@ -143,6 +143,8 @@ def test_the_published_dlrm_is_a_recommender_with_its_lists_of_offsets_and_ids(f
     captured = torch_module.capture(_request(folder, "Published", inputs), tmp_path)
     assert captured.recommender is not None
     assert [info.id_bounds for info in captured.inputs[3:]] == [(20,), (30,)]
+    with pytest.raises(Unsupported, match="take --batch 1"):
+        torch_module.capture(_request(folder, "Published", inputs, batches=(1, 8)), tmp_path)
     # Torch itself refuses to decompose or to export again what torch.tensor(...) leaves in a program.
     program = torch.export.load(captured.program)
     program.run_decompositions()
