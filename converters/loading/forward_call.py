@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from dataclasses import dataclass
@@ -119,12 +120,28 @@ def _parameters(module: nn.Module) -> dict[str, bool]:
 
 
 def flat_module(module: nn.Module, binding: Binding) -> nn.Module:
-    """The module itself where it takes tensors by position, else one around it that does."""
+    """The module itself where it takes tensors by position, else one of the same parameters and names that does."""
     if binding.is_plain:
         return module
     torch = require("torch", extra="export-tflite")
+    kind = type(module)
+    hooks = (module._forward_hooks, module._forward_pre_hooks)
+    if "forward" in vars(module) or any(hooks) or isinstance(module, torch.jit.ScriptModule):
+        return _around(torch, module, binding)
 
-    class FlatInputs(torch.nn.Module):  # type: ignore[misc,name-defined]  # torch ships no types here
+    class FlatInputs(kind):  # type: ignore[misc,valid-type]  # a class of the user's
+        def forward(self, *tensors: Any) -> Any:
+            positional, keyword = binding.arguments(tensors)
+            return kind.forward(self, *positional, **keyword)
+
+    # A module around it would put its own name before those of all layers.
+    flat = copy.copy(module)
+    flat.__class__ = FlatInputs
+    return flat.eval()
+
+
+def _around(torch: Any, module: nn.Module, binding: Binding) -> nn.Module:
+    class FlatInputs(torch.nn.Module):  # type: ignore[misc]  # torch ships no types here
         def __init__(self) -> None:
             super().__init__()
             self.model = module

@@ -148,6 +148,7 @@ def test_the_published_dlrm_is_a_recommender_with_its_lists_of_offsets_and_ids(f
     # Torch itself refuses to decompose or to export again what torch.tensor(...) leaves in a program.
     program = torch.export.load(captured.program)
     program.run_decompositions()
+    assert "emb_l.1.weight" in program.state_dict
     # Each sample is one bag that begins at 0, however many samples the float run takes at a time.
     generator = np.random.default_rng(0)
     feeds = {"dense_x": generator.normal(size=(9, 3)).astype(np.float32)}
