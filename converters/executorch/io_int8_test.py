@@ -19,10 +19,10 @@ class _ChannelsLast(torch.nn.Module):
 
     def forward(self, image):
         x = torch.relu(self.conv(image.permute(0, 3, 1, 2).contiguous()))
-        return self.dense(x.mean((2, 3)))
+        return torch.softmax(self.dense(x.mean((2, 3))), 1)
 
 
-def test_the_border_is_int8_behind_moves(tmp_path):
+def test_the_border_is_int8_behind_moves_and_a_coarse_probability_is_told(tmp_path):
     from converters.targets.executorch import lower
 
     torch.manual_seed(0)
@@ -36,7 +36,7 @@ def test_the_border_is_int8_behind_moves(tmp_path):
         kind="cnn",
         folder=tmp_path,
         inputs=(TensorInfo(name="image", shape=(1, 8, 8, 3), dtype="float32"),),
-        outputs=(TensorInfo(name="y", shape=(1, 5), dtype="float32"),),
+        outputs=(TensorInfo(name="y", shape=(1, 5), dtype="float32", meaning="probability"),),
         program=tmp_path / "program.pt2",
     )
     folder = tmp_path / "out"
@@ -46,6 +46,7 @@ def test_the_border_is_int8_behind_moves(tmp_path):
     (signature,) = lowered.signatures
     (given,), (gotten,) = signature.inputs, signature.outputs
     assert (given.dtype, gotten.dtype) == ("int8", "int8") and given.scale and gotten.scale
+    assert any("resolves only 1/256: y" in warning for warning in lowered.warnings)
     session = open_session(folder / "model.pte", signature=signature)
     with torch.no_grad():
         wanted = module(torch.from_numpy(images)).numpy()

@@ -90,6 +90,12 @@ def _lower_program(request: LowerRequest) -> Lowered:
         outcomes, warnings = tuple(_dynamic(outcome) for outcome in outcomes), ()
     if any(fact.op.startswith("quantized_decomposed::embedding") for fact in facts):
         warnings = (*warnings, NEEDS_KERNELS)
+    coarse = [info.name for info in outputs if info.meaning == "probability" and info.dtype == "int8"]
+    if coarse:
+        warnings = (
+            *warnings,
+            f"an INT8 probability resolves only 1/256: {', '.join(coarse)}; take --io float for more.",
+        )
     sizes = {outcome.layer: outcome.weight_bytes for outcome in outcomes}
     return Lowered(
         files=written.files,
