@@ -16,7 +16,7 @@ from edge_deploy.core.errors import VerificationFailed
 from edge_deploy.core.serde import from_json
 from edge_deploy.core.tensor import TensorInfo, dequantize_output, encode_input
 
-__all__ = ["Run", "answer", "check_float", "check_outcomes", "compare", "compare_arrays", "logistic"]
+__all__ = ["Run", "all_runs", "answer", "check_float", "check_outcomes", "compare", "compare_arrays", "logistic"]
 
 IDENTICAL_DB = 999.0
 LEAST_FLOAT_SNR_DB = 40.0  # a float file rounds alone, 100 dB and more; far below, it computes something else
@@ -29,6 +29,13 @@ class Run:
 
     signature: str
     threads: int
+
+
+def all_runs(artifact: Artifact) -> tuple[Run, ...]:
+    """The default signature at 1 and 2 threads, because kernels differ by thread count, and every other at 1."""
+    first, *others = (signature.name for signature in artifact.signatures)
+    rest = (Run(signature=other, threads=1) for other in others)
+    return Run(signature=first, threads=1), Run(signature=first, threads=2), *rest
 
 
 def logistic(values: np.ndarray) -> np.ndarray:

@@ -278,10 +278,9 @@ def _verify(request: ConvertRequest, folder: Path, artifact: Artifact, evidence:
 
     verify.check_outcomes(artifact.outcomes, read_facts(folder / artifact.model_file.path))
     scores = folder / ".scores.npy"
-    first, *others = (signature.name for signature in artifact.signatures)
-    runs = [verify.Run(signature=first, threads=threads) for threads in (1, 2)]
-    runs += [verify.Run(signature=other, threads=1) for other in others]
-    comparisons = verify.compare(folder, runs=runs, feeds=evidence.feeds, answers=evidence.answers, scores=scores)
+    comparisons = verify.compare(
+        folder, runs=verify.all_runs(artifact), feeds=evidence.feeds, answers=evidence.answers, scores=scores
+    )
     with np.load(evidence.answers, allow_pickle=False) as archive:
         source_scores = archive[artifact.source_outputs[0].name]
     artifact_scores = np.load(scores, allow_pickle=False)

@@ -68,7 +68,7 @@ def verify(
         if request is None:
             compare_with.answer(folder, signature=first, feeds=feeds, answers=answers)
             note += "; compared with its own answers at 1 thread: no source was given"
-        runs = [compare_with.Run(signature=first.name, threads=threads) for threads in (1, 2)]
+        runs = compare_with.all_runs(artifact)
         comparisons = compare_with.compare(folder, runs=runs, feeds=feeds, answers=answers, scores=scores)
         with np.load(answers, allow_pickle=False) as archive:
             source_scores = archive[artifact.source_outputs[0].name]
