@@ -98,7 +98,7 @@ def _loader(path: Path, data: Path | None) -> Callable[[bool], Any]:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror}).") from error
 
     def load(traced: bool) -> Any:
-        options = {"enable_etdump": True, "debug_buffer_size": 1 << 20} if traced else {}
+        options = {"enable_etdump": True} if traced else {}
         try:
             return runtime._load_for_executorch_from_buffer(program, weights, **options)
         except RuntimeError as error:

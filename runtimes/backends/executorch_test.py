@@ -149,3 +149,25 @@ def test_a_file_that_is_no_program_is_refused(tmp_path):
         read_pte(tmp_path / "x.pte")
     with pytest.raises(BadInput):
         open_session(tmp_path / "x.pte", signature=SIGNATURE)
+
+
+def test_layer_times_of_a_net_with_large_images_do_not_end_the_process(tmp_path):
+    torch = pytest.importorskip("torch")
+    exir = pytest.importorskip("executorch.exir")
+    shape = (1, 2, 512, 512)  # 2 MB: more than a buffer for intermediate values would hold
+
+    class Net(torch.nn.Module):
+        def forward(self, x):
+            return torch.cumsum(x, 3) + 1
+
+    edge = exir.to_edge_transform_and_lower(torch.export.export(Net(), (torch.zeros(shape),)))
+    path = tmp_path / "large.pte"
+    path.write_bytes(edge.to_executorch().buffer)
+    signature = Signature(
+        name="forward",
+        inputs=(TensorInfo(name="image", shape=shape, dtype="float32"),),
+        outputs=(TensorInfo(name="y", shape=shape, dtype="float32"),),
+    )
+    session = open_session(path, signature=signature)
+    assert session.layer_seconds({"image": np.ones(shape, np.float32)}, runs=2)
+    session.close()
