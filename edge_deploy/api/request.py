@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from converters.contracts import CaptureRequest
@@ -54,7 +54,6 @@ class ConvertRequest:
     max_drop: float | None = None
     strict: bool = False
     force: bool = False
-    pairs: tuple[tuple[str, QuantSpec], ...] = field(init=False, default=())
 
     def __post_init__(self) -> None:
         problems = []
@@ -73,8 +72,11 @@ class ConvertRequest:
                 problems.append(f"{name} {path}: no such file.")
         if problems:
             raise BadInput(*problems)
-        pairs = tuple((target, spec) for target in self.targets for spec in self.specs)
-        object.__setattr__(self, "pairs", pairs)
+
+    @property
+    def pairs(self) -> tuple[tuple[str, QuantSpec], ...]:
+        """Every target with every precision, target by target."""
+        return tuple((target, spec) for target in self.targets for spec in self.specs)
 
 
 def folder_name(target: str, spec: QuantSpec) -> str:

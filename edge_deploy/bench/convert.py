@@ -19,8 +19,7 @@ from converters.contracts import Captured, CaptureRequest, LowerRequest
 from converters.lower import lower
 from converters.samples import spool
 from device_tests.benchmark import benchmark
-from edge_deploy.api.request import parse_input
-from edge_deploy.bench.models import DESCRIPTIONS, Net, development_data, make_stock, nets
+from edge_deploy.bench.models import DESCRIPTIONS, Net, capture_net, development_data, make_stock, nets
 from edge_deploy.bench.rows import kept, markdown, revision
 from edge_deploy.core.benchmark import BenchmarkReport, percentiles, ratio
 from edge_deploy.core.child import run_in_child
@@ -65,10 +64,7 @@ def net_row(net: Net) -> dict[str, Any]:
 
 
 def _captured(net: Net, work: Path) -> tuple[Captured, Path]:
-    (work / "captured").mkdir()
-    declared = tuple(parse_input(text) for text in net.inputs)
-    weights = Path(net.weights) if net.weights else None
-    captured = capture(CaptureRequest(source=net.source, weights=weights, inputs=declared), work / "captured")
+    captured = capture_net(net, work)
     dataset = open_dataset(DESCRIPTIONS / net.calibrate, inputs=captured.inputs, limit=100)
     spool(dataset, len(dataset), captured.inputs, work / "calibration.npz")
     return captured, work / "calibration.npz"

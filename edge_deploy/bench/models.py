@@ -93,6 +93,14 @@ def nets(data: Path) -> tuple[Net, ...]:
     )
 
 
+def capture_net(net: Net, work: Path) -> Captured:
+    """Capture the net into a new folder in `work`."""
+    (work / "captured").mkdir()
+    declared = tuple(parse_input(text) for text in net.inputs)
+    weights = Path(net.weights) if net.weights else None
+    return capture(CaptureRequest(source=net.source, weights=weights, inputs=declared), work / "captured")
+
+
 def net_row(net: Net) -> dict[str, Any]:
     """Convert one net to both formats at every precision, and with the stock converters on the same calibration."""
     request = plan(
@@ -132,10 +140,7 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
 def _stock_rows(net: Net) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        (work / "captured").mkdir()
-        declared = tuple(parse_input(text) for text in net.inputs)
-        weights = Path(net.weights) if net.weights else None
-        captured = capture(CaptureRequest(source=net.source, weights=weights, inputs=declared), work / "captured")
+        captured = capture_net(net, work)
         calibration = open_dataset(DESCRIPTIONS / net.calibrate, inputs=captured.inputs, limit=CALIBRATION_SAMPLES)
         evaluation = open_dataset(DESCRIPTIONS / net.evaluate, inputs=captured.inputs)
         feeds, answers, cal = work / "feeds.npz", work / "answers.npz", work / "calibration.npz"

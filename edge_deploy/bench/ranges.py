@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from converters.capture import capture, run_float
-from converters.contracts import Captured, CaptureRequest, LowerRequest
+from converters.capture import run_float
+from converters.contracts import Captured, LowerRequest
 from converters.lower import lower
 from converters.samples import spool
 from converters.verify import compare_arrays
-from edge_deploy.api.request import parse_input
-from edge_deploy.bench.models import DESCRIPTIONS, Net, development_data, nets
+from edge_deploy.bench.models import DESCRIPTIONS, Net, capture_net, development_data, nets
 from edge_deploy.bench.rows import kept, markdown, revision
 from edge_deploy.core.errors import EdgeDeployError
 from edge_deploy.core.quant_spec import spec_for_recipe
@@ -49,10 +48,7 @@ def net_row(net: Net) -> list[dict[str, Any]]:
     """SNR and top-1 agreement with float of one net's INT8 file for each way of setting ranges."""
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        (work / "captured").mkdir()
-        weights = Path(net.weights) if net.weights else None
-        declared = tuple(parse_input(text) for text in net.inputs)
-        captured = capture(CaptureRequest(source=net.source, weights=weights, inputs=declared), work / "captured")
+        captured = capture_net(net, work)
         calibration = open_dataset(DESCRIPTIONS / net.calibrate, inputs=captured.inputs, limit=SAMPLES)
         spool(calibration, len(calibration), captured.inputs, work / "calibration.npz")
         evaluation = open_dataset(DESCRIPTIONS / net.evaluate, inputs=captured.inputs)
