@@ -20,6 +20,7 @@ __all__ = [
     "MANIFEST",
     "PairedDifference",
     "Signature",
+    "SplitOrigin",
     "Verification",
 ]
 
@@ -145,6 +146,27 @@ class Verification:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SplitOrigin:
+    """Where a half of a cut comes from.
+
+    Attributes:
+        parent: Name of the artifact, or of the file, that was cut.
+        parent_digest: sha256 of its model file.
+        cut: Id of the cut.
+        half: "head" runs on the edge, "tail" in the cloud; "whole" where the other half is empty.
+        up: Names of the head's outputs, or of the model's inputs, that the tail takes, in its call order.
+        bit_identical: Head then tail gave the whole's outputs bit for bit; None where that was not tried.
+    """
+
+    parent: str
+    parent_digest: str
+    cut: str
+    half: Literal["head", "tail", "whole"]
+    up: tuple[str, ...] = ()
+    bit_identical: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Artifact:
     """One converted model: the content of `manifest.json`.
 
@@ -154,6 +176,7 @@ class Artifact:
         calibration_digest: sha256 of the calibration samples; empty when none were used.
         toolchain: Package name to version.
         minimum_runtime: Oldest runtime known to compute it rightly, e.g. "ai-edge-litert 1.4".
+        split: Where it comes from when it is a half of another artifact.
     """
 
     name: str
@@ -173,6 +196,7 @@ class Artifact:
     minimum_runtime: str = ""
     warnings: tuple[str, ...] = ()
     verification: Verification = field(default_factory=Verification)
+    split: SplitOrigin | None = None
 
     def __post_init__(self) -> None:
         if not self.signatures:

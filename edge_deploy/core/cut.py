@@ -80,6 +80,8 @@ def cut_id(graph: LayerGraph, edge_layers: Iterable[str]) -> str:
 def make_cut(graph: LayerGraph, edge_layers: Iterable[str]) -> Cut:
     """The cut of `graph` whose edge half is `edge_layers`.
 
+    What layers make of weights alone never crosses: the half that reads it computes it for itself.
+
     Raises:
         BadInput: A layer is unknown, or reads a tensor that the cloud half makes.
     """
@@ -89,19 +91,25 @@ def make_cut(graph: LayerGraph, edge_layers: Iterable[str]) -> Cut:
         raise BadInput(f"cut: no layer named {', '.join(sorted(unknown))} in the model.")
     tensors = {tensor.name: tensor for tensor in graph.inputs}
     on_edge = set(tensors)
+    constant = graph.constant_layers
+    everywhere: set[str] = set()
     wanted: dict[str, None] = {}
     for layer in graph.layers:
         tensors.update((tensor.name, tensor) for tensor in layer.outputs)
-        if layer.name not in edge:
+        if layer.name in constant:
+            everywhere.update(tensor.name for tensor in layer.outputs)
+            on_edge.update(tensor.name for tensor in layer.outputs)
+        elif layer.name not in edge:
             wanted.update((name, None) for name in layer.inputs)
             continue
         foreign = [name for name in layer.inputs if name not in on_edge]
         if foreign:
             raise BadInput(f"cut: {layer.name} is on the edge but reads {', '.join(foreign)}, which the cloud makes.")
         on_edge.update(tensor.name for tensor in layer.outputs)
+    crossing = on_edge - everywhere
     return Cut(
         id=cut_id(graph, edge),
         edge_layers=tuple(layer.name for layer in graph.layers if layer.name in edge),
-        up=tuple(tensors[name] for name in wanted if name in on_edge),
+        up=tuple(tensors[name] for name in wanted if name in crossing),
         down=tuple(tensors[name] for name in dict.fromkeys(graph.outputs) if name not in on_edge),
     )

@@ -19,6 +19,8 @@ class Layer:
         inputs: Names of the tensors it reads that are not weights.
         weight_bytes: Bytes of its weights in the file; 0 when it has none.
         macs: Multiply-accumulates for one inference; 0 for an operator without any.
+        group: Layers of one group, other than "", are computed as one, e.g. a convolution and the relu fused into it,
+            or look-ups into tables that are stored together: a cut between them is not legal.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Layer:
     outputs: tuple[TensorInfo, ...]
     weight_bytes: int = 0
     macs: int = 0
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,17 @@ class LayerGraph:
     def weight_bytes(self) -> int:
         """Bytes of all weights."""
         return sum(layer.weight_bytes for layer in self.layers)
+
+    @property
+    def constant_layers(self) -> frozenset[str]:
+        """Layers that read nothing but weights, e.g. ones that widen them: either half of a cut computes its own."""
+        made: set[str] = set()
+        found: set[str] = set()
+        for layer in self.layers:
+            if made.issuperset(layer.inputs):
+                found.add(layer.name)
+                made |= {tensor.name for tensor in layer.outputs}
+        return frozenset(found)
 
     @property
     def macs(self) -> int:

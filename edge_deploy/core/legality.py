@@ -1,0 +1,44 @@
+"""Which cuts no split can carry out, and why: what the format of the artifact has put into its `LayerGraph`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from edge_deploy.core.cut import Cut
+from edge_deploy.core.layer_graph import LayerGraph
+
+__all__ = ["group_problems", "illegal_because"]
+
+_UNTOUCHABLE = ("int4", "uint4", "int2")
+
+
+def illegal_because(graph: LayerGraph, cut: Cut) -> tuple[str, ...]:
+    """Why `cut` cannot be split; empty where it can.
+
+    A cut must not divide a group of layers that is computed as one, and what crosses must have whole bytes.
+    """
+    packed = (
+        f"{tensor.name} would cross as {tensor.dtype}: values that share a byte cannot enter or leave a model"
+        for tensor in (*cut.up, *cut.down)
+        if tensor.dtype in _UNTOUCHABLE
+    )
+    return (*group_problems(graph, cut.edge_layers), *packed)
+
+
+def group_problems(graph: LayerGraph, edge_layers: Collection[str]) -> tuple[str, ...]:
+    """One line for each group with layers on both sides."""
+    edge = frozenset(edge_layers)
+    groups: dict[str, list[str]] = {}
+    for layer in graph.layers:
+        if layer.group:
+            groups.setdefault(layer.group, []).append(layer.name)
+    found = []
+    for members in groups.values():
+        here = [name for name in members if name in edge]
+        if here and len(here) < len(members):
+            found.append(f"inside a fused pattern: {_listed(members)} are computed as one")
+    return tuple(found)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
