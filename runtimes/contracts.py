@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 
 from edge_deploy.core.artifact import Signature
+from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["Backend", "Kernels", "Session"]
+__all__ = ["Backend", "Codec", "Kernels", "Session"]
 
 Kernels: TypeAlias = Literal["default", "builtin", "reference"]
 
@@ -64,3 +65,34 @@ class Backend(Protocol):
         Raises:
             BadInput: The file cannot be loaded, or has no such signature.
         """
+
+
+class Codec(Protocol):
+    """How the tensors that cross a cut become bytes; a module in `runtimes/codecs` offers `codec(option)`.
+
+    Attributes:
+        lossless: Whether `decode` gives back every bit; else accuracy has to be measured with the codec in place.
+        encode_s_per_byte: Estimated seconds of encoding for each byte of the uncoded boundary, on an idle desktop core.
+        decode_s_per_byte: The same of decoding.
+    """
+
+    lossless: bool
+    encode_s_per_byte: float
+    decode_s_per_byte: float
+
+    def encode(self, arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> bytes:
+        """What travels; exactly `encoded_bytes(tensors)` bytes.
+
+        Raises:
+            BadInput: The arrays are not these tensors.
+        """
+
+    def decode(self, payload: bytes, tensors: Sequence[TensorInfo]) -> tuple[np.ndarray, ...]:
+        """The arrays in their own types.
+
+        Raises:
+            BadInput: Another number of bytes than `encoded_bytes(tensors)`.
+        """
+
+    def encoded_bytes(self, tensors: Sequence[TensorInfo]) -> int:
+        """Bytes on the wire, known before there are values."""
