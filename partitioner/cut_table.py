@@ -127,7 +127,7 @@ def build_cut_table(
     cloud_layer_s = np.array([cloud.layer_s[name] for name in order]) * runs
     exit_share = on_edge @ shares
     gets_there = np.where(exit_share < 1.0, 1.0 - exit_share, 1.0)
-    crosses = ~on_edge.all(axis=1)
+    crosses = np.asarray(~on_edge.all(axis=1))
     coder = load_codec(codec)
     uncoded = np.array([float(cut.up_bytes) for cut in cuts])
     return CutTable(
