@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,6 +22,7 @@ __all__ = [
     "elementwise",
     "fully_connected",
     "gather",
+    "like_ids",
     "lookup",
     "quantization",
     "reduce_sum",
@@ -28,6 +30,7 @@ __all__ = [
     "relu",
     "reshape",
     "rows_of",
+    "slice_block",
     "slice_columns",
     "transpose",
     "unary",
@@ -35,6 +38,7 @@ __all__ = [
 
 FIXED = {"LOGISTIC": Affine(scale=1 / 256, zero_point=-128), "TANH": Affine(scale=1 / 128, zero_point=0)}
 LARGEST_CONCATENATION = 10  # inputs that TFLite Micro's kernel takes
+LARGEST_LIKE_IDS = 1 << 14  # values; beyond it the constants would show in the size of the file
 
 
 def reshape(graph: Graph, x: int, shape: Sequence[int], name: str) -> int:
@@ -124,9 +128,17 @@ def clamp_ids(graph: Graph, ids: int, rows: np.ndarray, name: str) -> int:
     An id below becomes the first row, one above the last: what a look-up outside its table would read in a fused
     table is another table's row.
     """
-    low = elementwise(graph, "MAXIMUM", ids, graph.values(f"{name}/zero", np.zeros(1, np.int32)), f"{name}/at_least")
-    last = (np.asarray(rows, np.int64) - 1).astype(np.int32)
-    return elementwise(graph, "MINIMUM", low, graph.values(f"{name}/last_rows", last), f"{name}/in_table")
+    zero, last = np.zeros(1, np.int32), (np.asarray(rows, np.int64) - 1).astype(np.int32)
+    low = elementwise(graph, "MAXIMUM", ids, like_ids(graph, ids, f"{name}/zero", zero), f"{name}/at_least")
+    return elementwise(graph, "MINIMUM", low, like_ids(graph, low, f"{name}/last_rows", last), f"{name}/in_table")
+
+
+def like_ids(graph: Graph, ids: int, name: str, values: np.ndarray) -> int:
+    """A constant to meet ids with, in their shape: LiteRT's integer kernels broadcast several times as slowly."""
+    shape = graph.shape(ids)
+    if math.prod(shape) <= LARGEST_LIKE_IDS:
+        values = np.broadcast_to(values, shape)
+    return graph.values(name, values)
 
 
 def lookup(graph: Graph, ids: int, table: Constant, name: str) -> int:
@@ -217,6 +229,17 @@ def slice_columns(graph: Graph, x: int, start: int, length: int, name: str) -> i
     end = graph.values(f"{name}/end", np.array([batch, start + length], np.int32))
     strides = graph.values("unit_strides", np.ones(2, np.int32))
     graph.op("STRIDED_SLICE", [x, begin, end, strides], [out], "StridedSliceOptions")
+    return out
+
+
+def slice_block(graph: Graph, x: int, begin: Sequence[int], size: Sequence[int], name: str) -> int:
+    """`size` values along each axis of `x` from `begin` on; itself where that is all of it."""
+    if graph.shape(x) == tuple(size):
+        return x
+    out = _like(graph, x, name, tuple(size))
+    start = graph.values(f"{name}/begin", np.array(begin, np.int32))
+    count = graph.values(f"{name}/size", np.array(size, np.int32))
+    graph.op("SLICE", [x, start, count], [out], "SliceOptions", version=2 if _is_int8(graph, x) else 1)
     return out
 
 

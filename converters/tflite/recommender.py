@@ -14,7 +14,7 @@ from converters.quantize.uniform import quantize_symmetric, symmetric_scales
 from converters.recommender.model import Dense, Recommender, load
 from converters.tflite.emit import Emitter
 from converters.tflite.recommender_check import check_tables
-from converters.tflite.recommender_columns import order_columns
+from converters.tflite.recommender_columns import TopColumns, order_columns, permuted
 from converters.tflite.recommender_hybrid import Fully, add_hybrid_graph, signature_key
 from converters.tflite.recommender_outcomes import outcomes_of
 from converters.tflite.recommender_store import StoredTables, store_tables
@@ -74,16 +74,16 @@ def emit_hybrid(
         How tables are fused, and for each Dense its bits and why they are not the ones asked.
     """
     check_weights(model, arrays)
-    widths = _dense_widths(model, spec)
     plan = plan_tables(model, spec, absolute_maxima(model, arrays))
+    columns = order_columns(model, plan)
+    widths = _dense_widths(model, spec, columns)
     emitter = Emitter("recommender")
     stored = store_tables(emitter, model, arrays, plan)
-    permutation = order_columns(model, plan).permutation
     layers = {}
     for dense in (*model.bottom, *model.top):
         weight = np.asarray(arrays[dense.weight], np.float32)
         if dense is model.top[0]:
-            weight = weight[:, permutation]
+            weight = permuted(weight, columns)
         layers[dense.name] = _fully(emitter, dense, weight, arrays, widths[dense.name][0])
     for batch in batches:
         _add(emitter, model, stored, layers, batch, batches)
@@ -117,7 +117,7 @@ def check_weights(model: Recommender, arrays: Mapping[str, np.ndarray]) -> None:
         raise BadInput(*problems)
 
 
-def _dense_widths(model: Recommender, spec: QuantSpec) -> dict[str, tuple[int, str]]:
+def _dense_widths(model: Recommender, spec: QuantSpec, columns: TopColumns) -> dict[str, tuple[int, str]]:
     """Bits of each layer, and the reason where they are not the ones asked.
 
     Raises:
@@ -127,8 +127,9 @@ def _dense_widths(model: Recommender, spec: QuantSpec) -> dict[str, tuple[int, s
     for dense in (*model.bottom, *model.top):
         bits = spec.bits_for(dense.name, default=spec.mlp_bits)
         reason = ""
-        if bits == 4 and dense.in_features % 2:
-            reason = f"XNNPACK runs INT4 only with an even number of inputs; this layer has {dense.in_features}"
+        inputs = len(columns.permutation) if dense is model.top[0] else dense.in_features
+        if bits == 4 and inputs % 2:
+            reason = f"XNNPACK runs INT4 only with an even number of inputs; this layer has {inputs}"
             if spec.fallback_bits is None:
                 remedy = "allow --fallback int8, or give the layer 8 bits by a rule"
                 refusals.append(Refusal(layer=dense.name, op="FULLY_CONNECTED", reason=reason, remedy=remedy))

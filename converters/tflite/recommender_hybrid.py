@@ -126,7 +126,9 @@ class _Hybrid:
         starts = np.concatenate([np.full(each.length, fused.start_of(each.table)) for each in lookups]).astype(np.int32)
         at = ops.clamp_ids(graph, raw, rows, f"{name}/ids")
         if starts.any():
-            at = ops.elementwise(graph, "ADD", at, graph.values(f"{name}/ids/starts", starts), f"{name}/rows")
+            at = ops.elementwise(
+                graph, "ADD", at, ops.like_ids(graph, at, f"{name}/ids/starts", starts), f"{name}/rows"
+            )
         total = len(rows)
         flat = ops.reshape(graph, at, (self.batch * total,), f"{name}/rows/flat")
         found = ops.lookup(graph, flat, entry.table, f"{name}/looked_up")
@@ -240,7 +242,13 @@ class _Hybrid:
         count = graph.shape(together)[1]
         products = ops.dot_products(graph, together, together, "interaction")
         flat = ops.reshape(graph, products, (self.batch, count * count), "interaction/flat")
-        return ops.gather(graph, flat, [a * count + b for a, b in dot.pairs], 1, "pairs")
+        if dot.band is None:
+            return ops.gather(graph, flat, [a * count + b for a, b in dot.pairs], 1, "pairs")
+        batch, high, width = self.batch, count - 1, dot.band.width
+        cut = ops.slice_block(graph, flat, (0, 0), (batch, high * (count + 1)), "interaction/cut")
+        skewed = ops.reshape(graph, cut, (batch, high, count + 1), "interaction/skewed")
+        band = ops.slice_block(graph, skewed, (0, 0, 1), (batch, high, width), "interaction/band")
+        return ops.reshape(graph, band, (batch, high * width), "pairs")
 
     def _dense(self, x: int, dense: Dense) -> int:
         layer = self.layers[dense.name]

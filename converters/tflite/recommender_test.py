@@ -190,6 +190,45 @@ def test_a_float_file_computes_the_structure_exactly_at_every_batch_size(make, k
         np.testing.assert_allclose(got.reshape(wanted.shape), wanted, atol=1e-5)
 
 
+def interacting(count, pairs):
+    """A DLRM of `count` vectors and these dot products."""
+    rng = np.random.default_rng(4)
+    arrays = {}
+    model = Recommender(
+        inputs=(TensorInfo(name="ids", shape=(-1, count), dtype="int64"),),
+        output=TensorInfo(name="score", shape=(-1, 1), dtype="float32", meaning="logit"),
+        tables=tables_of(rng, arrays, (9,) * count, (4,) * count),
+        lookups=tuple(Lookup(table=place, input="ids", column=place) for place in range(count)),
+        interaction=Interaction(kind="dot", top_inputs=("pairs",), vectors=tuple(range(count)), pairs=tuple(pairs)),
+        top=dense_layers(rng, arrays, "top", (len(pairs), 8, 1)),
+    )
+    return model, arrays
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 9])
+@pytest.mark.parametrize("which", ["every pair", "with itself", "with the first"])
+def test_dot_products_of_any_pairs_reach_their_weights(which, count, tmp_path):
+    pairs = [(a, b) for a in range(count) for b in range(a + (which == "with itself"))]
+    if which == "with the first":
+        pairs = [pair for pair in pairs if 0 in pair]
+    model, arrays = interacting(count, pairs)
+    for batch in (1, 5):
+        lowered = lower(request(tmp_path / str(batch), model, arrays, spec_for_recipe("float32"), batches=(batch,)))
+        feeds = feeds_of(model, batch)
+        wanted = trace_reference(model, arrays, feeds, batch=batch)["logit"]
+        for kernels in KERNELS:
+            got = run(tmp_path / str(batch) / "out/model.tflite", lowered.signatures[0], feeds, kernels)
+            np.testing.assert_allclose(got.reshape(wanted.shape), wanted, atol=1e-5)
+
+
+def test_between_the_look_up_and_the_output_of_a_dlrm_nothing_runs_outside_the_delegate(tmp_path):
+    model, arrays = dlrm()
+    lower(request(tmp_path, model, arrays, spec_for_recipe("int4")))
+    facts = read_facts(tmp_path / "out/model.tflite")
+    last = max(place for place, fact in enumerate(facts) if fact.op == "EMBEDDING_LOOKUP")
+    assert {fact.runs_on for fact in facts[last + 1 :]} == {"XNNPACK"}
+
+
 STORAGES = {
     "int8 rows": (spec_for_recipe("int8"), 38),
     "int8 tables": (spec_for_recipe("int8", table_scale="table"), 35),
