@@ -1,4 +1,4 @@
-"""Equivalent graphs that quantize better: float16 widened, squares and divisions as products, pads before poolings."""
+"""Equivalent graphs that quantize better: float16 widened, divisions as products, pads and poolings that keep bits."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from converters.tflite.flatbuffer import (
     tensor_name,
     tensor_type,
 )
+from converters.tflite.pool_means import pool_to_mean
 from converters.tflite.pool_pads import pad_with_zeros
 
 __all__ = ["BECOME_PRODUCTS", "simplify"]
@@ -38,6 +39,8 @@ def simplify(model: Any) -> None:
                 _become_product(model, operator, [operator.inputs[0], factor], None)
             elif kind == "PADV2":
                 pad_with_zeros(model, graph, operator)
+            elif kind == "AVERAGE_POOL_2D":
+                pool_to_mean(model, graph, operator)
             elif kind == "DIV":
                 _divide_by_constant(model, graph, operator)
             kept.append(operator)
