@@ -1,0 +1,96 @@
+"""Artifacts run in environments that hold a device's packages alone, today's and the old runtime's."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edge_deploy
+
+ROOT = Path(edge_deploy.__file__).parents[1]
+ENVIRONMENTS = {
+    "today": ("edge-deploy[run-tflite]",),
+    "tflite-runtime 2.14 and NumPy 1": ("edge-deploy[run-tflite-runtime]",),
+}
+# What a device does: open, run, and say what had to be loaded for it.
+SCRIPT = """
+import json, sys
+import numpy as np
+from edge_deploy import open_session
+with np.load(sys.argv[2]) as images:
+    feeds = [image.reshape(1, 8, 8, 1) for image in images["x"]]
+    answers, kernels = [], []
+    for choice in ("default", "builtin"):
+        session = open_session(sys.argv[1], kernels=choice)
+        name = session.signature.inputs[0].name
+        answers.append([next(iter(session.run({name: feed}).values())).tolist() for feed in feeds])
+        kernels.append(session.kernels)
+heavy = [name for name in ("torch", "tensorflow", "executorch", "google.protobuf") if name in sys.modules]
+print(json.dumps({"answers": answers, "kernels": kernels, "numpy": np.__version__, "heavy": heavy}))
+"""
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    """An INT8 CNN and images for it."""
+    folder = tmp_path_factory.mktemp("light")
+    images = np.random.default_rng(3).random((8, 1, 8, 8), dtype=np.float32)
+    np.savez(folder / "images.npz", x=images)
+    edge_deploy.convert(
+        edge_deploy.plan(
+            "edge_deploy.zoo.small_cnn:small_cnn",
+            to=["tflite"],
+            precision=["int8"],
+            inputs=["image:1,1,8,8"],
+            calibrate=folder / "images.npz",
+            out=folder / "out",
+        )
+    )
+    return folder
+
+
+@pytest.fixture(scope="module", params=ENVIRONMENTS)
+def elsewhere(request, tmp_path_factory, artifact):
+    """What the script printed in an environment of its own."""
+    home = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    extras = [f"{ROOT}[{name.partition('[')[2]}" for name in ENVIRONMENTS[request.param]]
+    installed = subprocess.run(
+        [str(home / "bin/pip"), "install", "--quiet", "-e", *extras], capture_output=True, text=True, check=False
+    )
+    if installed.returncode and "No matching distribution" in installed.stderr:
+        pytest.skip(f"the packages of {request.param} cannot be had here: {installed.stderr.strip()[-200:]}")
+    assert installed.returncode == 0, installed.stderr
+    (home / "script.py").write_text(SCRIPT)
+    ran = subprocess.run(
+        [str(home / "bin/python"), "script.py", str(artifact / "out/tflite-int8"), str(artifact / "images.npz")],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=home,
+    )
+    assert ran.returncode == 0, ran.stderr
+    return request.param, json.loads(ran.stdout)
+
+
+def test_the_artifact_runs_there_without_heavy_libraries(elsewhere):
+    environment, said = elsewhere
+    old = environment.startswith("tflite-runtime")
+    assert said["heavy"] == []
+    assert said["numpy"].startswith("1." if old else "2.")
+    assert all(("tflite-runtime 2.14" if old else "ai-edge-litert") in kernels for kernels in said["kernels"])
+
+
+def test_the_answers_are_those_of_this_environment_up_to_the_rounding_of_an_older_xnnpack(elsewhere, artifact):
+    environment, said = elsewhere
+    with np.load(artifact / "images.npz") as images:
+        for choice, answers in zip(("default", "builtin"), said["answers"], strict=True):
+            session = edge_deploy.open_session(artifact / "out/tflite-int8", kernels=choice)
+            feeds = [{session.signature.inputs[0].name: image.reshape(1, 8, 8, 1)} for image in images["x"]]
+            here = np.array([next(iter(session.run(feed).values())) for feed in feeds])
+            step = np.diff(np.unique(here)).min()
+            older = environment.startswith("tflite-runtime") and choice == "default"
+            assert np.abs(here - np.array(answers)).max() <= (1.01 if older else 0.01) * step, choice
