@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -14,8 +14,9 @@ __all__ = ["RECIPE_KINDS", "Status", "Support", "entries", "lookup", "targets"]
 
 Status: TypeAlias = Literal["native", "stored only", "refused"]
 STATUSES = ("native", "stored only", "refused")
-# The recipes, and "-dynamic": the form of `int8` and `int4` in a recommender for phones, whose activations stay float.
-RECIPE_KINDS = ("float32", "int8", "int4", "int8-dynamic", "int4-dynamic")
+# The recipes; "-dynamic": the form of `int8` and `int4` in a recommender for phones, whose activations stay float;
+# "-plain": `int4` with --plain-pte.
+RECIPE_KINDS = ("float32", "int8", "int4", "int4-plain", "int8-dynamic", "int4-dynamic")
 FILE = "support.toml"
 
 
@@ -88,13 +89,15 @@ def entries(target: str) -> tuple[Support, ...]:
 
 @cache
 def lookup(target: str, recipe: str, operator: str) -> Support:
-    """The cell of an operator, or that of "*" where it is not listed.
+    """The cell of an operator, or that of "*" where it is not listed; "int4-plain" lists what differs from "int4".
 
     Raises:
         BadInput: The table has neither.
     """
     by_name = {entry.operator: entry for entry in entries(target) if entry.recipe == recipe}
     entry = by_name.get(operator) or by_name.get("*")
+    if entry is None and recipe == "int4-plain":
+        return replace(lookup(target, "int4", operator), recipe=recipe)
     if entry is None:
         raise BadInput(f"{target}: the support table has no entry for {recipe} {operator} and none for all others.")
     return entry

@@ -73,6 +73,7 @@ def _fold_into_producer(graph: Any, node: Any, scale: Any, shift: Any) -> bool:
     with graph.graph.inserting_before(producer):
         new_weight = graph.graph.get_attr(set_attribute(graph, path, "folded", folded))
         new_bias = graph.graph.get_attr(set_attribute(graph, path, "folded_bias", moved))
+    new_weight.meta["val"], new_bias.meta["val"] = folded, moved
     producer.args = (producer.args[0], new_weight, new_bias, *producer.args[3:])
     node.replace_all_uses_with(producer)
     graph.graph.erase_node(node)
@@ -90,6 +91,7 @@ def _make_depthwise(graph: Any, node: Any, scale: Any, shift: Any) -> None:
     with graph.graph.inserting_before(node):
         weight = graph.graph.get_attr(set_attribute(graph, near, "scale", scale.to(dtype).reshape(-1, 1, 1, 1)))
         bias = graph.graph.get_attr(set_attribute(graph, near, "shift", shift.to(dtype)))
+        weight.meta["val"], bias.meta["val"] = scale.reshape(-1, 1, 1, 1), shift
         arguments = (node.args[0], weight, bias, [1, 1], [0, 0], [1, 1], len(scale))
         conv = graph.graph.call_function(torch.ops.aten.conv2d.default, arguments)
     conv.meta = {**node.meta}

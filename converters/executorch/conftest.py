@@ -92,7 +92,53 @@ def net_classes() -> dict[str, Any]:
         def forward(self, x):
             return self.up(functional.relu(self.stem(x)))
 
-    return {"residual": Residual, "odd": Odd, "mixed": Mixed, "grouped-up": GroupedUp}
+    class Separable(nn.Module):
+        """1x1 convolutions, with odd channels, a stride, a batch norm and a residual, around a depthwise one."""
+
+        shape = (3, 12, 12)
+
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 1)
+            self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+            self.strided = nn.Conv2d(8, 16, 1, stride=2, bias=False)
+            self.norm = nn.BatchNorm2d(16)
+            self.narrow = nn.Conv2d(16, 7, 1, bias=False)
+            self.wide = nn.Conv2d(7, 16, 1)
+            self.head = nn.Linear(16, 5)
+
+        def forward(self, x):
+            x = functional.relu6(self.depthwise(functional.relu(self.stem(x))))
+            x = functional.relu6(self.norm(self.strided(x)))
+            x = functional.relu(x + self.wide(functional.relu(self.narrow(x))))
+            return self.head(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+    class Twice(nn.Module):
+        """A convolution and a linear that are each applied twice, to values of different ranges."""
+
+        shape = (3, 8, 8)
+
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 8, 3, padding=1)
+            self.step = nn.Conv2d(8, 8, 3, padding=1)
+            self.mix = nn.Linear(8, 8)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x):
+            x = functional.relu(self.stem(x))
+            x = functional.relu(self.step(functional.relu(self.step(x)) * 7))
+            x = self.mix(functional.relu(self.mix(x.mean((2, 3)))))
+            return self.head(functional.relu(x))
+
+    return {
+        "residual": Residual,
+        "odd": Odd,
+        "mixed": Mixed,
+        "grouped-up": GroupedUp,
+        "separable": Separable,
+        "twice": Twice,
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,10 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
     Raises:
         BadInput: A program cannot be read.
     """
+    import torch
+
     from converters.executorch.lowering import QUANTIZED
+    from converters.executorch.pointwise import pointwise_to_linear
     from converters.executorch.program import load_graph, load_program, tidy
     from converters.executorch.rewrites import rewrite
 
@@ -35,6 +38,8 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
     rewrite(before)
     tidy(before)
     after = load_program(request.folder / QUANTIZED).module(check_guards=False)
+    linears = {name for name, node in layer_nodes(after).items() if node.target is torch.ops.aten.linear.default}
+    pointwise_to_linear(before, linears)  # those that `after` computes so, in the same layout
     weights = _weight_errors(before, after)
     outputs = OutputErrors()
     if request.calibration is not None:

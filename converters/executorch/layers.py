@@ -10,7 +10,7 @@ from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import Layer, LayerGraph
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["Weighted", "check_finite_weights", "layer_graph", "layer_name", "weighted_layers"]
+__all__ = ["Weighted", "check_finite_weights", "is_pointwise", "layer_graph", "layer_name", "weighted_layers"]
 
 _SHAPE_ONLY = ("getitem", "sym_size", "_assert", "_guard", "eq", "ge", "le", "mul", "add")
 
@@ -23,6 +23,7 @@ class Weighted:
         kind: "conv" (one or two dimensions), "conv3d", "conv_transpose", "linear", "embedding", or "other" for
             operators with a constant of at least two dimensions that nothing here quantizes (a recurrent cell, say).
         shape: Of the weight.
+        is_pointwise: A convolution that can be computed as a linear: a 1x1 kernel over all channels, no padding.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Weighted:
     kind: str
     shape: tuple[int, ...]
     groups: int = 1
+    is_pointwise: bool = False
 
     @property
     def count(self) -> int:
@@ -59,6 +61,18 @@ def layer_name(node: Any) -> str:
     return str((node.meta.get("custom") or {}).get(LAYER, node.name))
 
 
+def is_pointwise(node: Any) -> bool:
+    """Whether a convolution has a constant 1x1 kernel over all channels and no padding; its stride may be any."""
+    if _KINDS.get(str(node.target)) != "conv" or node.kwargs or getattr(node.args[1], "op", "") != "get_attr":
+        return False
+    kernel = tuple(node.args[1].meta["val"].shape[2:])
+    padding = node.args[4] if len(node.args) > 4 else 0
+    groups = node.args[6] if len(node.args) > 6 else 1
+    # Of a 1x1 kernel both paddings with a name, "same" and "valid", are none.
+    padded = not isinstance(padding, str) and any(padding if isinstance(padding, (list, tuple)) else (padding,))
+    return all(size == 1 for size in kernel) and groups == 1 and not padded
+
+
 def weighted_layers(graph: Any) -> tuple[Weighted, ...]:
     """Layers with weights of an unlifted graph (constants are get_attr nodes), in order of execution."""
     found = []
@@ -84,7 +98,11 @@ def weighted_layers(graph: Any) -> tuple[Weighted, ...]:
         if kind in _GROUPS_AT and len(node.args) > _GROUPS_AT[kind]:
             groups = int(node.args[_GROUPS_AT[kind]])
         op = str(node.target).removesuffix(".default")
-        found.append(Weighted(name=layer_name(node), op=op, kind=kind, shape=shape, groups=groups))
+        found.append(
+            Weighted(
+                name=layer_name(node), op=op, kind=kind, shape=shape, groups=groups, is_pointwise=is_pointwise(node)
+            )
+        )
     return tuple(found)
 
 

@@ -15,8 +15,10 @@ from converters.executorch.calibration import calibration_batches
 from converters.executorch.dynamic_linears import quantize_dynamic
 from converters.executorch.embeddings import quantize_embeddings
 from converters.executorch.odd_linear import pad_odd_linears
+from converters.executorch.pointwise import pointwise_to_linear
 from converters.executorch.program import example_inputs, export, tidy
 from converters.executorch.quantize import INT4_PACKED, INT4_STORED, quantize
+from converters.executorch.shared_weights import unshare
 from converters.executorch.widths import Choice
 from edge_deploy.core.tensor import TensorInfo
 
@@ -25,12 +27,19 @@ __all__ = ["Quantized", "is_dynamic", "quantize_program"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantized:
-    """The quantized program, what it takes and gives, and the layers whose 4-bit weights live beside the program."""
+    """The quantized program.
+
+    Attributes:
+        inputs: What it takes, and `outputs` what it gives.
+        stored4: Layers whose 4-bit weights live beside the program.
+        shared: Layers whose weights are a copy, and the layer that had them first.
+    """
 
     program: Any
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     stored4: tuple[str, ...]
+    shared: dict[str, str]
 
 
 _BITS = {"float32": 32, "int8": 8, INT4_PACKED: 4}
@@ -57,7 +66,9 @@ def quantize_program(program: Any, choices: Sequence[Choice], request: LowerRequ
     tables = {choice.layer.name: _BITS[choice.width] for choice in choices if choice.layer.kind == "embedding"}
     tables = {name: bits for name, bits in tables.items() if bits < 32}
     graph = program.module(check_guards=False)
-    changed = pad_odd_linears(graph, packed) + quantize_embeddings(graph, tables, spec.table_scale)
+    changed, shared = unshare(graph)
+    changed += pointwise_to_linear(graph, packed) + pad_odd_linears(graph, packed)
+    changed += quantize_embeddings(graph, tables, spec.table_scale)
     if changed:
         tidy(graph)
         graph = export(graph, captured.inputs, captured.batches).module(check_guards=False)
@@ -66,7 +77,7 @@ def quantize_program(program: Any, choices: Sequence[Choice], request: LowerRequ
         converted = quantize_dynamic(graph, linears, example_inputs(captured.inputs, captured.batches))
         tidy(converted)
         made = export(converted, captured.inputs, captured.batches)
-        return Quantized(program=made, inputs=captured.inputs, outputs=captured.outputs, stored4=())
+        return Quantized(program=made, inputs=captured.inputs, outputs=captured.outputs, stored4=(), shared=shared)
     assert request.calibration is not None
     calibration = request.calibration
     batch = example_inputs(captured.inputs, captured.batches)[0].shape[0]
@@ -81,5 +92,9 @@ def quantize_program(program: Any, choices: Sequence[Choice], request: LowerRequ
         inputs, outputs = strip_float_border(converted, inputs, outputs)
     tidy(converted)
     return Quantized(
-        program=export(converted, inputs, captured.batches), inputs=inputs, outputs=outputs, stored4=stored4
+        program=export(converted, inputs, captured.batches),
+        inputs=inputs,
+        outputs=outputs,
+        stored4=stored4,
+        shared=shared,
     )

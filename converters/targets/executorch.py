@@ -60,6 +60,7 @@ def _lower_program(request: LowerRequest) -> Lowered:
     from converters.executorch.program import export, load_graph, tidy
     from converters.executorch.rewrites import rewrite
     from converters.executorch.routes import is_dynamic, quantize_program
+    from converters.executorch.shared_weights import note_shared
     from converters.executorch.widths import choose_widths
     from runtimes.formats.pte import read_facts
 
@@ -75,16 +76,18 @@ def _lower_program(request: LowerRequest) -> Lowered:
         raise Unsupported(NOT_FOR_MCU)
     choices = choose_widths(layers, spec, is_recommender=captured.kind == "recommender")
     inputs, outputs = captured.inputs, captured.outputs
+    shared: dict[str, str] = {}
     if not spec.is_float and request.calibration is None and not is_dynamic(request):
         raise BadInput(f"{captured.name}: {spec.recipe} needs calibration data: give --calibrate.")
     if spec.is_float:
         written = write_program(program, request.folder, keep=program)
     else:
         made = quantize_program(program, choices, request)
-        inputs, outputs = made.inputs, made.outputs
+        inputs, outputs, shared = made.inputs, made.outputs, made.shared
         written = write_program(made.program, request.folder, stored4=made.stored4, keep=made.program)
     facts = read_facts(request.folder / "model.pte")
     outcomes = outcomes_of(choices, facts, float_allowed=spec.fallback_bits == 32)
+    outcomes = note_shared(outcomes, shared, request.folder / "model.pte")
     warnings = _warnings(spec, facts)
     if is_dynamic(request) and not spec.is_float:
         outcomes, warnings = tuple(_dynamic(outcome) for outcome in outcomes), ()

@@ -100,6 +100,7 @@ def plan(
     io: str = "float",
     table_scale: str = "row",
     for_device: str = "phone",
+    plain_pte: bool = False,
     ranges: str = "percentile",
     percentile: float = 99.999,
     features: str | Path | None = None,
@@ -139,12 +140,17 @@ def plan(
                     io=io,
                     table_scale=table_scale,
                     for_device=for_device,
+                    plain_pte=plain_pte,
                     range_method=ranges,
                     percentile=percentile,
                 )
             )
         except BadInput as error:
             problems += error.problems
+    if plain_pte and ("executorch" not in to or "int4" not in precision):
+        problems.append(
+            "--plain-pte: is about INT4 on ExecuTorch; add --to executorch --precision int4, or leave it out."
+        )
     declared = []
     for text in inputs:
         try:

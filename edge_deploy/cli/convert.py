@@ -72,6 +72,14 @@ def command(
         str,
         typer.Option(metavar="row|table", help="INT4 tables: a scale for each row, or (smaller) one for each table."),
     ] = "row",
+    plain_pte: Annotated[
+        bool,
+        typer.Option(
+            "--plain-pte",
+            help="INT4 CNNs on ExecuTorch as one .pte without a .ptd: 1x1 convolutions become linears with packed "
+            "4-bit weights; other convolutions are refused by name, or INT8 with --fallback int8.",
+        ),
+    ] = False,
     calibrate: Annotated[
         Path | None,
         typer.Option(
@@ -147,6 +155,7 @@ def command(
         fallback=fallback,
         io=io,
         table_scale=table_scale,
+        plain_pte=plain_pte,
         for_device=for_device,
         ranges=ranges,
         percentile=percentile,

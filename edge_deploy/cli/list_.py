@@ -68,7 +68,7 @@ def _print_support(target: str) -> None:
         rows.setdefault((*(cell.status for cell in cells), "; ".join(reasons)), []).append(operator)
     names = {"*": "all others"}
     print_table(
-        f"{target}: what becomes of an operator (-dynamic: recommenders for phones)",
+        f"{target}: what becomes of an operator (-dynamic: recommenders for phones; -plain: --plain-pte)",
         ("operator", *RECIPE_KINDS, "why"),
         [(", ".join(names.get(each, each) for each in alike), *cells) for cells, alike in rows.items()],
     )

@@ -42,6 +42,8 @@ class QuantSpec:
         fallback_bits: What a layer that cannot have `weight_bits` may get instead; None refuses.
         io: Type of the artifact's inputs and outputs.
         table_scale: One scale per embedding row, or one per table.
+        plain_pte: INT4 of a CNN on ExecuTorch as one `.pte` without a `.ptd`: 1x1 convolutions become linears with
+            packed weights, other convolutions cannot have 4 bits. False: all are stored packed in a `.ptd`.
         for_device: A phone's hybrid recommender or a microcontroller's full-integer one.
         percentile: With range method "percentile": values outside the central `percentile` % are clipped.
         rules: Later rules win over earlier ones and over `weight_bits`.
@@ -53,6 +55,7 @@ class QuantSpec:
     fallback_bits: int | None = None
     io: Literal["float", "int8"] = "float"
     table_scale: Literal["row", "table"] = "row"
+    plain_pte: bool = False
     for_device: Literal["phone", "mcu"] = "phone"
     range_method: RangeMethod = "percentile"
     percentile: float = 99.999
