@@ -65,6 +65,7 @@ class Trace:
         values: One array of shape (n,) for each of `CONDITION_FIELDS`.
         source: Where it came from: a file's name or a generator with its seed.
         filled: By field: how it was filled in where the source does not tell it, e.g. "constant 0.05 s".
+        repairs: One line for each bad row that was mended; rows are mended only when asked.
     """
 
     time_s: np.ndarray
@@ -72,6 +73,7 @@ class Trace:
     values: dict[str, np.ndarray]
     source: str
     filled: dict[str, str] = field(default_factory=dict)
+    repairs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         problems = []
