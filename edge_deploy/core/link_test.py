@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_deploy.core.errors import BadInput
-from edge_deploy.core.link import bits_carried, transfer_end
+from edge_deploy.core.link import RateCurve, transfer_end
 
 
 def by_hand(times: list[float], rates: list[float], start: float, size: float) -> float:
@@ -58,9 +58,8 @@ def test_many_transfers_at_once_end_as_one_by_one(entries: list[tuple[int, int]]
     ends = transfer_end(np.array(times), np.array(rates), start, size)
     np.testing.assert_allclose(ends, [by_hand(times, rates, a, b) for a, b in zip(start, size, strict=True)])
     there = np.isfinite(ends) & (size > 0)
-    span = bits_carried(np.array(times), np.array(rates), ends[there]) - bits_carried(
-        np.array(times), np.array(rates), start[there]
-    )
+    curve = RateCurve(np.array(times), np.array(rates))
+    span = curve.carried(ends[there]) - curve.carried(start[there])
     np.testing.assert_allclose(span, 8 * size[there])
 
 
