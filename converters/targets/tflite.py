@@ -126,7 +126,9 @@ def _as_in_file(captured: Captured, infos: tuple[TensorInfo, ...]) -> tuple[Tens
 def _quantize(model: Any, request: LowerRequest) -> Quantized:
     choose(views(model), request.spec)  # refuse before the slow step
     calibration = _calibration(model, request)
-    return quantize_static(model, request.spec, calibration.ranges, means=calibration.means)
+    return quantize_static(
+        model, request.spec, calibration.ranges, means=calibration.means, covariances=calibration.covariances
+    )
 
 
 def _calibration(model: Any, request: LowerRequest) -> Calibration:

@@ -12,6 +12,7 @@ import numpy as np
 from converters.quantize.ranges import HistogramObserver, MinMaxObserver, Range
 from converters.tflite.bias_correction import Means, mean_key
 from converters.tflite.flatbuffer import dtype_name, has_data, read_model, tensor_name
+from converters.tflite.patches import Covariances, PatchObserver
 from converters.tflite.pool_pads import is_lowest_pad
 from converters.tflite.signatures import describe, match_inputs
 from converters.tflite.structure import twin_of, views
@@ -32,10 +33,12 @@ class Calibration:
 
     Attributes:
         means: Of each channel of what weighted operators read.
+        covariances: Of the patches that weighted operators read.
     """
 
     ranges: Ranges = field(default_factory=dict)
     means: Means = field(default_factory=dict)
+    covariances: Covariances = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +115,11 @@ def _calibrate_signature(
     made = [int(i) for i in graph.inputs] + [int(i) for op in operators for i in op.outputs]
     watched = [i for i in made if dtype_name(graph.tensors[i]) == "float32" and not has_data(model, graph.tensors[i])]
     view = views(model)[index]
-    keys = {key for node in view.nodes if (key := mean_key(view, node)) is not None and key[1] in watched}
+    corrected = [node for node in view.nodes if (key := mean_key(view, node)) is not None and key[1] in watched]
+    keys = {key for node in corrected if (key := mean_key(view, node)) is not None}
     sums = {key: np.zeros(key[2]) for key in keys}
+    samples = len(next(iter(feeds.samples.values())))
+    patches = [PatchObserver(view, node, samples) for node in corrected]
     extremes = {i: MinMaxObserver(name=tensor_name(graph.tensors[i])) for i in watched}
     runs = 0
     for read in _runs(path, model, number, feeds):
@@ -122,8 +128,11 @@ def _calibrate_signature(
             observer.see(values[tensor])
         for key in keys:
             sums[key] += values[key[1]].reshape(-1, key[2]).mean(axis=0, dtype=np.float64)
+        for patch in patches:
+            patch.see(values[patch.node.inputs[0]])
         runs += 1
     found.means.update({key: total / runs for key, total in sums.items()})
+    found.covariances.update({patch.node.key: patch.covariances() for patch in patches})
     ranges = {i: observer.range() for i, observer in extremes.items()}
     if spec.range_method == "percentile" and spec.percentile < 100:
         histograms = {i: HistogramObserver(extremes=ranges[i]) for i in watched}

@@ -14,6 +14,7 @@ from converters.tflite.bias_correction import Means
 from converters.tflite.calibrate import Ranges
 from converters.tflite.compact import compact
 from converters.tflite.flatbuffer import read_model
+from converters.tflite.patches import Covariances
 from converters.tflite.plan import Plan, choose, plan_scales
 from converters.tflite.rewrite import rewrite_graph
 from converters.tflite.signatures import ensure_signatures
@@ -64,6 +65,7 @@ def quantize_static(
     ranges: Ranges,
     *,
     means: Means | None = None,
+    covariances: Covariances | None = None,
     learned: Mapping[str, Affine] | None = None,
     learned_weights: Mapping[str, np.ndarray] | None = None,
 ) -> Quantized:
@@ -73,9 +75,10 @@ def quantize_static(
         model: As `prepare` gives it.
         ranges: Of the activations, as `converters.tflite.calibrate` measures them; may lack tensors that `learned` has.
         means: Channel means from the same calibration; with them biases take back the mean error of rounded weights.
+        covariances: From the same calibration; with them weights are rounded for the least error behind their layer.
         learned: Scale and zero point of activations learned in training, by tensor name; they win over ranges.
         learned_weights: Scale of each output channel learned in training, by layer name (the name of the operator's
-            first output); such layers keep their bias, because training has seen the rounding.
+            first output); such layers keep bias and rounding, because training has seen them.
 
     Raises:
         Unsupported: Layers that cannot become what was asked and may not fall back, each by name.
@@ -84,7 +87,12 @@ def quantize_static(
     graphs = views(model)
     plan = plan_scales(graphs, choose(graphs, spec), ranges, learned)
     store = WeightStore(
-        model=model, plan=plan, for_device=spec.for_device, means=means or {}, learned=learned_weights or {}
+        model=model,
+        plan=plan,
+        for_device=spec.for_device,
+        means=means or {},
+        covariances=covariances or {},
+        learned=learned_weights or {},
     )
     store.survey(graphs)
     layers = {node.key: node.layer for view in graphs for node in view.nodes}

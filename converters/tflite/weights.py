@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from converters.quantize.compensated import SHARES, round_compensated
 from converters.quantize.scale_search import weight_scales
-from converters.quantize.uniform import along_axis, dequantize, quantize_symmetric
+from converters.quantize.uniform import along_axis, dequantize, quantize_symmetric, symmetric_scales
 from converters.tflite.bias_correction import Means, mean_key, mean_shift
 from converters.tflite.flatbuffer import set_affine, set_constant, tensor_type
 from converters.tflite.operators import OPERATORS
+from converters.tflite.patches import Covariances, as_rows, as_weights
 from converters.tflite.plan import Plan
 from converters.tflite.structure import Node, View, twin_of
 from edge_deploy.core.digest import sample_sha256
@@ -41,6 +43,7 @@ class WeightStore:
 
     Attributes:
         means: Channel means of the operators' inputs; where one is missing, the bias is not corrected.
+        covariances: Of what the weights are multiplied with; where it is missing, weights are rounded to the nearest.
         learned: Scales learned in training, one for each output channel, by layer name.
         for_device: TFLite Micro takes packed INT4 weights of a fully connected layer with one scale only.
     """
@@ -49,9 +52,12 @@ class WeightStore:
     plan: Plan
     for_device: Literal["phone", "mcu"] = "phone"
     means: Means = field(default_factory=dict)
+    covariances: Covariances = field(default_factory=dict)
     learned: Mapping[str, np.ndarray] = field(default_factory=dict)
     floors: dict[str, np.ndarray] = field(default_factory=dict)
     node_means: dict[tuple[int, int], np.ndarray] = field(default_factory=dict)
+    patches: dict[str, dict[tuple[int, int], tuple[np.ndarray, ...]]] = field(default_factory=dict)
+    rounded: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     buffers: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def survey(self, graphs: tuple[View, ...]) -> None:
@@ -66,6 +72,9 @@ class WeightStore:
                     rule = OPERATORS[node.kind]
                     digest = self._digest(view.values(node.inputs[rule.weight]), weight_axis(node))
                     self.floors[digest] = np.maximum(self.floors.get(digest, np.zeros(1)), self._floor(view, node))
+                    twin_key = twin.nodes[node.position].key
+                    if twin_key in self.covariances:
+                        self.patches.setdefault(digest, {})[twin_key] = self.covariances[twin_key]
 
     def _floor(self, view: View, node: Node) -> np.ndarray:
         input_scale = self._input_scale(view, node)
@@ -88,10 +97,9 @@ class WeightStore:
         source = view.tensor(node.inputs[rule.weight])
         values = view.values(node.inputs[rule.weight])
         digest = self._digest(values, axis)
-        scales = self._scales(node, values, bits, digest)
+        scales, stored = self._round(node, values, bits, digest)
         is_uniform = self._has_one_scale(node, bits)
         kind = f"int{bits}"
-        stored = quantize_symmetric(values, scales, axis=axis, bits=bits)
         key = (f"{digest}/{sample_sha256({'scales': scales})}", kind)
         weights = self._tensor(source, key, stored, kind)
         written = scales[:1] if is_uniform else scales
@@ -110,6 +118,41 @@ class WeightStore:
         written = bias_scales[:1] if is_uniform else bias_scales
         set_affine(tensor, written, np.zeros(written.size), axis=0)
         return weights, tensor
+
+    def _round(self, node: Node, values: np.ndarray, bits: int, digest: str) -> tuple[np.ndarray, np.ndarray]:
+        """Scale of each output channel and the stored weights."""
+        patches = None if node.layer in self.learned else self._pooled_patches(digest)
+        if patches is None:
+            scales = self._scales(node, values, bits, digest)
+            return scales, quantize_symmetric(values, scales, axis=weight_axis(node), bits=bits)
+        if (digest, bits) not in self.rounded:
+            is_uniform = self._has_one_scale(node, bits)
+            axis, floor = weight_axis(node), self.floors[digest]
+            widest = symmetric_scales(values, axis=None if is_uniform else axis, bits=bits)
+            widest = np.broadcast_to(widest, values.shape[axis])
+            groups = len(patches[0])
+            shares = np.array(SHARES[bits])[:, None]
+            candidates = np.maximum(widest * shares, floor.max() if is_uniform else floor).astype(np.float32)
+            stored, errors = round_compensated(
+                as_rows(node.kind, values, groups),
+                candidates.reshape(len(shares), groups, -1),
+                patches,
+                bits=bits,
+            )
+            if is_uniform:
+                errors = np.broadcast_to(errors.sum(axis=(1, 2), keepdims=True), errors.shape)
+            best = errors.argmin(axis=0)[None]
+            chosen = np.take_along_axis(stored, best[..., None], axis=0)[0]
+            scales = np.take_along_axis(candidates, best.reshape(1, -1), axis=0)[0]
+            self.rounded[digest, bits] = (scales, as_weights(node.kind, chosen, values.shape))
+        return self.rounded[digest, bits]
+
+    def _pooled_patches(self, digest: str) -> tuple[np.ndarray, ...] | None:
+        """What all operators that share these weights multiply them with; None where that was not seen."""
+        found = list(self.patches.get(digest, {}).values())
+        if not found or len({tuple(part.shape for part in parts) for parts in found}) != 1:
+            return None
+        return tuple(sum(parts[1:], parts[0]) for parts in zip(*found, strict=True))
 
     def _scales(self, node: Node, values: np.ndarray, bits: int, digest: str) -> np.ndarray:
         axis = weight_axis(node)

@@ -1,0 +1,131 @@
+"""What the weights of an operator are multiplied with: patches of its input, and their covariance over calibration.
+
+Weights and patches are seen alike: as rows [groups, outputs, columns] and samples [samples, groups, columns], where the
+outputs of a group read the same columns. A convolution has as many groups as it has, a depthwise one a group for each
+input channel, a fully connected layer one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from converters.quantize.compensated import MOST_COLUMNS
+from converters.tflite.flatbuffer import schema
+from converters.tflite.structure import Node, View
+
+__all__ = ["Covariances", "PatchObserver", "as_rows", "as_weights"]
+
+# Of the columns that an operator's weights are multiplied with, in parts, by (subgraph, position).
+Covariances: TypeAlias = dict[tuple[int, int], tuple[np.ndarray, ...]]
+PATCHES = 6144  # in all; more than the columns of one part, from as many samples as there are
+FLUSH = 512
+
+
+def as_rows(kind: str, weights: np.ndarray, groups: int) -> np.ndarray:
+    """Weights in the operator's layout as [groups, outputs, columns]."""
+    if kind == "DEPTHWISE_CONV_2D":
+        return weights.reshape(-1, groups, weights.shape[3] // groups).transpose(1, 2, 0)
+    return weights.reshape(groups, weights.shape[0] // groups, -1)
+
+
+def as_weights(kind: str, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The inverse of `as_rows`."""
+    if kind == "DEPTHWISE_CONV_2D":
+        rows = rows.transpose(2, 0, 1)
+    return rows.reshape(shape)
+
+
+@dataclass(slots=True)
+class PatchObserver:
+    """Covariance of some patches of each sample, drawn at random places.
+
+    Attributes:
+        node: The operator whose weights are stored; CONV_2D, DEPTHWISE_CONV_2D or FULLY_CONNECTED.
+        samples: How many samples will be seen.
+    """
+
+    view: View
+    node: Node
+    samples: int
+    rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+    waiting: list[np.ndarray] = field(default_factory=list)
+    count: int = 0
+    sums: np.ndarray | None = None
+    squares: list[np.ndarray] = field(default_factory=list)
+
+    def see(self, values: np.ndarray) -> None:
+        """Take in the operator's input of one inference."""
+        weights = self.view.tensor(self.node.inputs[1]).shape
+        wanted = -(-PATCHES * len(values) // self.samples)
+        if self.node.kind == "FULLY_CONNECTED":
+            found = values.reshape(-1, 1, int(weights[1]))
+            if len(found) > wanted:
+                found = found[self.rng.choice(len(found), wanted, replace=False)]
+        else:
+            found = self._patches(values, int(weights[1]), int(weights[2]), wanted)
+            if self.node.kind == "DEPTHWISE_CONV_2D":
+                found = found.swapaxes(1, 2)
+            else:
+                groups = found.shape[2] // int(weights[3])
+                by_group = found.reshape(*found.shape[:2], groups, -1).swapaxes(1, 2)
+                found = by_group.reshape(len(found), groups, -1)
+        self.waiting.append(found)
+        if sum(map(len, self.waiting)) >= FLUSH:
+            self._flush()
+
+    def covariances(self) -> tuple[np.ndarray, ...]:
+        """Covariance [groups, columns, columns] of each part of the columns."""
+        self._flush()
+        assert self.sums is not None
+        means = np.array_split(self.sums / self.count, len(self.squares), axis=1)
+        return tuple(
+            square / self.count - mean[:, :, None] * mean[:, None, :]
+            for square, mean in zip(self.squares, means, strict=True)
+        )
+
+    def _patches(self, values: np.ndarray, height: int, width: int, wanted: int) -> np.ndarray:
+        """Some patches [patches, height * width, channels] of a batch of images."""
+        options = self.node.operator.builtinOptions
+        steps = (int(options.strideH), int(options.strideW))
+        gaps = (max(int(options.dilationHFactor), 1), max(int(options.dilationWFactor), 1))
+        is_same = options.padding == schema().Padding.SAME
+        offsets, starts = [], []
+        for axis, taps in enumerate((height, width)):
+            size, step, reach = values.shape[axis + 1], steps[axis], (taps - 1) * gaps[axis] + 1
+            places = -(-size // step) if is_same else (size - reach) // step + 1
+            before = max((places - 1) * step + reach - size, 0) // 2 if is_same else 0
+            starts.append((places, step, before))
+            offsets.append(np.arange(taps) * gaps[axis])
+        total = len(values) * starts[0][0] * starts[1][0]
+        drawn = self.rng.choice(total, wanted, replace=False) if total > wanted else np.arange(total)
+        image, rest = np.divmod(drawn, starts[0][0] * starts[1][0])
+        places = np.divmod(rest, starts[1][0])
+        taken = []
+        for axis, place in enumerate(places):
+            _, step, before = starts[axis]
+            taken.append(place[:, None] * step - before + offsets[axis][None])
+        y, x = (np.clip(at, 0, size - 1) for at, size in zip(taken, values.shape[1:3], strict=True))
+        inside = [(at >= 0) & (at < size) for at, size in zip(taken, values.shape[1:3], strict=True)]
+        patches = values[image[:, None, None], y[:, :, None], x[:, None, :]]
+        patches = patches * (inside[0][:, :, None] & inside[1][:, None, :])[..., None]
+        result: np.ndarray = patches.reshape(len(drawn), height * width, values.shape[3])
+        return result
+
+    def _flush(self) -> None:
+        if not self.waiting:
+            return
+        found = np.concatenate(self.waiting).astype(np.float64)
+        self.waiting = []
+        self.count += len(found)
+        parts = np.array_split(found, -(-found.shape[2] // MOST_COLUMNS), axis=2)
+        squares = [self._products(part) for part in parts]
+        self.sums = found.sum(axis=0) if self.sums is None else self.sums + found.sum(axis=0)
+        self.squares = [a + b for a, b in zip(self.squares, squares, strict=True)] if self.squares else squares
+
+    @staticmethod
+    def _products(part: np.ndarray) -> Any:
+        by_group = part.swapaxes(0, 1)
+        return by_group.swapaxes(1, 2) @ by_group
