@@ -81,6 +81,30 @@ def test_a_read_only_array_is_taken_and_an_answer_survives_the_next_call(session
     np.testing.assert_array_equal(first, kept)
 
 
+@pytest.mark.parametrize("rows", [4, 4000], ids=["copied in", "shared"])
+def test_answers_that_are_inputs_or_share_memory_survive_the_next_call(rows, tmp_path):
+    torch = pytest.importorskip("torch")
+    exir = pytest.importorskip("executorch.exir")
+
+    class Net(torch.nn.Module):
+        def forward(self, x, z):
+            double = x * 2
+            return double, double.view(4, -1), x, z
+
+    examples = (torch.zeros(rows, 4), torch.zeros(2, dtype=torch.int64))
+    edge = exir.to_edge_transform_and_lower(torch.export.export(Net(), examples))
+    path = tmp_path / "aliases.pte"
+    path.write_bytes(edge.to_executorch().buffer)
+    session = open_model(path, data_files=(), known=(), signature=None, threads=1, kernels="default")
+    names = [info.name for info in session.signature.inputs]
+    x, z = np.arange(rows * 4, dtype=np.float32).reshape(rows, 4), np.array([3, 4])
+    first = session.run(dict(zip(names, (x, z), strict=True)))
+    session.run(dict(zip(names, (x * 0 - 1, z * 0 - 1), strict=True)))
+    for got, wanted in zip(first.values(), (x * 2, (x * 2).reshape(4, -1), x, z), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    session.close()
+
+
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [

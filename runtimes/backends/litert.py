@@ -58,6 +58,7 @@ class LitertSession:
         self._choice = choice
         self._threads = threads
         self._call = call
+        self._subgraph = call.subgraph
         self._interpreter = interpreter
         # The Python layer reaches the primary subgraph only; the layer below it takes the subgraph's number.
         self._wrapper = interpreter._interpreter
@@ -82,18 +83,21 @@ class LitertSession:
         wrapper = self._wrapper
         if wrapper is None:
             raise BadInput(f"{self._path}: the session is closed; open a new one.")
-        subgraph = self._call.subgraph
+        subgraph = self._subgraph
         if len(inputs) != len(self._feeds):
             check_inputs(self.signature, inputs)
         try:
             for name, index, shape, dtype in self._feeds:
                 value = inputs[name]
-                if value.shape != shape or value.dtype != dtype:
+                if value.shape != shape or (value.dtype is not dtype and value.dtype != dtype):
                     self._resize(inputs)
                     return self.run(inputs)
                 wrapper.SetTensor(index, value, subgraph)
             wrapper.Invoke(subgraph)
-            return {name: wrapper.GetTensor(index, subgraph) for name, index in self._fetches}
+            found = {}  # a loop costs less than a comprehension, which is a call
+            for name, index in self._fetches:
+                found[name] = wrapper.GetTensor(index, subgraph)
+            return found
         except (KeyError, AttributeError):
             check_inputs(self.signature, inputs)
             raise
