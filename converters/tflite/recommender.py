@@ -17,7 +17,7 @@ from converters.tflite.recommender_check import check_tables
 from converters.tflite.recommender_columns import TopColumns, order_columns, permuted
 from converters.tflite.recommender_hybrid import Fully, add_hybrid_graph, signature_key
 from converters.tflite.recommender_outcomes import outcomes_of
-from converters.tflite.recommender_store import StoredTables, store_tables
+from converters.tflite.recommender_store import store_tables
 from converters.tflite.recommender_tables import Fused, absolute_maxima, plan_tables
 from edge_deploy.core.artifact import FileEntry, Signature
 from edge_deploy.core.digest import file_sha256
@@ -75,7 +75,7 @@ def emit_hybrid(
     """
     check_weights(model, arrays)
     plan = plan_tables(model, spec, absolute_maxima(model, arrays))
-    columns = order_columns(model, plan)
+    columns = _columns(model, spec, plan)
     widths = _dense_widths(model, spec, columns)
     emitter = Emitter("recommender")
     stored = store_tables(emitter, model, arrays, plan)
@@ -86,20 +86,19 @@ def emit_hybrid(
             weight = permuted(weight, columns)
         layers[dense.name] = _fully(emitter, dense, weight, arrays, widths[dense.name][0])
     for batch in batches:
-        _add(emitter, model, stored, layers, batch, batches)
+        key = signature_key(batch, batches)
+        add_hybrid_graph(emitter, model, stored, layers, columns, batch=batch, key=key)
     emitter.write(path)
     return plan, widths
 
 
-def _add(
-    emitter: Emitter,
-    model: Recommender,
-    stored: tuple[StoredTables, ...],
-    layers: Mapping[str, Fully],
-    batch: int,
-    batches: tuple[int, ...],
-) -> None:
-    add_hybrid_graph(emitter, model, stored, layers, batch=batch, key=signature_key(batch, batches))
+def _columns(model: Recommender, spec: QuantSpec, plan: tuple[Fused, ...]) -> TopColumns:
+    """The order of the first top layer's columns; one that keeps an even number of them where INT4 asks for that."""
+    columns, first = order_columns(model, plan), model.top[0]
+    odd_only_here = len(columns.permutation) % 2 > first.in_features % 2
+    if odd_only_here and spec.bits_for(first.name, default=spec.mlp_bits) == 4:
+        return order_columns(model, plan, banded=False)
+    return columns
 
 
 def check_weights(model: Recommender, arrays: Mapping[str, np.ndarray]) -> None:

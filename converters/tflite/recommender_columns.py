@@ -6,7 +6,7 @@ first top layer's weight is permuted to fit, which costs nothing at run time.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -82,8 +82,12 @@ class TopColumns:
     permutation: np.ndarray
 
 
-def order_columns(model: Recommender, fused: tuple[Fused, ...]) -> TopColumns:
-    """The order for these fused tables."""
+def order_columns(model: Recommender, fused: tuple[Fused, ...], *, banded: bool = True) -> TopColumns:
+    """The order for these fused tables.
+
+    Args:
+        banded: Take dot products as a band where there is one; without it there are as many columns as in the source.
+    """
     groups = tuple(
         tuple(number for number, lookup in enumerate(model.lookups) if lookup.table in entry.tables) for entry in fused
     )
@@ -92,6 +96,8 @@ def order_columns(model: Recommender, fused: tuple[Fused, ...]) -> TopColumns:
     parts: list[Part] = []
     permutation: list[int] = []
     dot = _dot(model, groups, place)
+    if dot is not None and not banded:
+        dot = replace(dot, band=None)
     for group, numbers in enumerate(groups):
         wanted = [number for number in numbers if f"lookup:{number}" in starts]
         if wanted:

@@ -11,7 +11,7 @@ import numpy as np
 from converters.recommender.model import Dense, Lookup, Recommender
 from converters.tflite import emit_ops as ops
 from converters.tflite.emit import Constant, Emitter, Graph
-from converters.tflite.recommender_columns import TopColumns, order_columns
+from converters.tflite.recommender_columns import TopColumns
 from converters.tflite.recommender_store import StoredTables
 
 __all__ = ["Fully", "add_hybrid_graph", "signature_key"]
@@ -35,6 +35,7 @@ def add_hybrid_graph(
     model: Recommender,
     stored: tuple[StoredTables, ...],
     layers: Mapping[str, Fully],
+    columns: TopColumns,
     *,
     batch: int,
     key: str,
@@ -42,9 +43,9 @@ def add_hybrid_graph(
     """Add the subgraph for one batch size, callable under `key`.
 
     Args:
-        layers: By name of the Dense; the first top layer's columns stand in the order of `order_columns`.
+        layers: By name of the Dense; the first top layer's columns stand in the order of `columns`.
     """
-    _Hybrid(emitter.graph(key), model, stored, layers, batch).build(key)
+    _Hybrid(emitter.graph(key), model, stored, layers, columns, batch).build(key)
 
 
 class _Hybrid:
@@ -54,10 +55,11 @@ class _Hybrid:
         model: Recommender,
         stored: tuple[StoredTables, ...],
         layers: Mapping[str, Fully],
+        columns: TopColumns,
         batch: int,
     ) -> None:
         self.graph, self.model, self.stored, self.layers, self.batch = graph, model, stored, layers, batch
-        self.columns: TopColumns = order_columns(model, tuple(entry.fused for entry in stored))
+        self.columns = columns
 
     def build(self, key: str) -> None:
         graph, model = self.graph, self.model

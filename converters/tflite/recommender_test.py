@@ -413,6 +413,25 @@ def test_int4_layers_with_an_odd_number_of_inputs_are_refused_or_fall_back(tmp_p
         assert np.abs(run(tmp_path / "out/model.tflite", lowered.signatures[0], feeds, kernels) - wanted).max() < 0.1
 
 
+def test_the_order_of_dot_products_never_makes_an_even_layer_odd(tmp_path):
+    model, arrays = interacting(7, [(a, b) for a in range(7) for b in range(a)])  # 21 products, 24 in a band
+    raw = TensorInfo(name="raw", shape=(-1, 3), dtype="float32")
+    rng = np.random.default_rng(5)
+    model = replace(
+        model,
+        inputs=(*model.inputs, raw),
+        interaction=replace(model.interaction, top_inputs=("pairs", "dense:raw")),
+        top=dense_layers(rng, arrays, "top", (24, 8, 1)),
+    )
+    lowered = lower(request(tmp_path, model, arrays, spec_for_recipe("int4", mlp_bits=4)))
+    told = {outcome.layer: outcome for outcome in lowered.outcomes}
+    assert told["top.0"].got.startswith("int4") and told["top.0"].weight_bits == 4
+    feeds = feeds_of(model, 1)
+    wanted = trace_reference(model, arrays, feeds, batch=1)["logit"]
+    got = run(tmp_path / "out/model.tflite", lowered.signatures[0], feeds)
+    assert np.abs(got - wanted).max() < 0.2 * np.abs(wanted).max() + 0.1
+
+
 def test_constants_behind_the_root_are_read_like_inline_ones(tmp_path):
     model, arrays = dlrm()
     inline, outside = tmp_path / "inline.tflite", tmp_path / "outside.tflite"
