@@ -95,4 +95,4 @@ class Codec(Protocol):
         """
 
     def encoded_bytes(self, tensors: Sequence[TensorInfo]) -> int:
-        """Bytes on the wire, known before there are values."""
+        """Bytes on the wire, known before there are values; a sum over the tensors."""
