@@ -6,8 +6,9 @@ from collections.abc import Collection
 
 from edge_deploy.core.cut import Cut
 from edge_deploy.core.layer_graph import LayerGraph
+from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["group_problems", "illegal_because"]
+__all__ = ["can_cross", "group_problems", "illegal_because"]
 
 _UNTOUCHABLE = ("int4", "uint4", "int2")
 
@@ -20,9 +21,14 @@ def illegal_because(graph: LayerGraph, cut: Cut) -> tuple[str, ...]:
     packed = (
         f"{tensor.name} would cross as {tensor.dtype}: values that share a byte cannot enter or leave a model"
         for tensor in (*cut.up, *cut.down)
-        if tensor.dtype in _UNTOUCHABLE
+        if not can_cross(tensor)
     )
     return (*group_problems(graph, cut.edge_layers), *packed)
+
+
+def can_cross(tensor: TensorInfo) -> bool:
+    """Whether a tensor has whole bytes, so that it can leave one model and enter another."""
+    return tensor.dtype not in _UNTOUCHABLE
 
 
 def group_problems(graph: LayerGraph, edge_layers: Collection[str]) -> tuple[str, ...]:
