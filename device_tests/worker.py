@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from edge_deploy.core.tensor import TensorInfo
 from runtimes.contracts import Session
 from runtimes.probes.machine import load_average, peak_rss_bytes, read_machine
 
-__all__ = ["Worker"]
+__all__ = ["Answers", "Worker", "serve"]
 
 # While others had their turn the caches were theirs.
 RUNS_BEFORE_A_TURN = 2
@@ -144,7 +144,14 @@ def _rounded(values: tuple[float, ...]) -> list[float]:
     return [round(value, 10) for value in values]
 
 
-def serve(worker: Worker, requests: IO[str], answers: IO[str]) -> None:
+class Answers(Protocol):
+    """What `serve` asks."""
+
+    def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One answer, of plain JSON values."""
+
+
+def serve(worker: Answers, requests: IO[str], answers: IO[str]) -> None:
     """Answer until the requests end; errors are answers too."""
     for line in requests:
         answer: dict[str, Any]
