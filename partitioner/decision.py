@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from edge_deploy.core.conditions import Conditions
 from edge_deploy.core.cut import ALL_CLOUD, ALL_EDGE, Cut
 from edge_deploy.core.partition_plan import CostParts, PartitionPlan
-from edge_deploy.core.profile import Slowdown
+from edge_deploy.core.profile import Power, Slowdown
 from edge_deploy.core.units import format_seconds
 from partitioner.constraints import check_layers, no_plan, ruled_out, too_slow
 from partitioner.cost import BITS_PER_BYTE
@@ -31,6 +32,7 @@ class Prepared:
         refused: By column: the constraint that rules the cut out under all conditions; empty where none does.
         forbidden: Shape (C,): inf where `refused`, else 0.
         latency: Shape (5, C): seconds of each part, for the limit on latency and for what is said.
+        ends: Columns of all-edge and all-cloud, as far as they are among the cuts.
     """
 
     problem: Problem
@@ -40,6 +42,7 @@ class Prepared:
     forbidden: np.ndarray
     linear: LinearCost
     latency: np.ndarray
+    ends: tuple[int, ...]
 
 
 def prepare(problem: Problem, cuts: Sequence[Cut]) -> Prepared:
@@ -67,7 +70,8 @@ def prepare(problem: Problem, cuts: Sequence[Cut]) -> Prepared:
         refused=refused,
         forbidden=np.array([math.inf if reason else 0.0 for reason in refused]),
         linear=linear,
-        latency=linear.parts if problem.objective != Objective() else linear.weights,
+        latency=linear_cost(table, Objective()).weights,
+        ends=tuple(table.cuts.index(end) for end in (ALL_EDGE, ALL_CLOUD) if end in table.cuts),
     )
 
 
@@ -102,7 +106,7 @@ def decide(prepared: Prepared, now: Conditions) -> PartitionPlan:
         objective=prepared.problem.objective.name,
         conditions=now,
         cost=_parts(prepared, now, features[0].tolist(), column),
-        why=_why(table, total, column, prepared.problem.objective.name),
+        why=_why(prepared, total, column),
         provenance=table.provenance,
         warnings=warnings(table, now),
     )
@@ -144,22 +148,19 @@ def _parts(prepared: Prepared, now: Conditions, features: Sequence[float], colum
         down_bytes=down_bytes,
         edge_bytes=int(table.edge_bytes[column]),
     )
-    return parts if table.power is None else _with_energy(parts, prepared)
+    return parts if table.power is None else _with_energy(parts, table.power)
 
 
-def _with_energy(parts: CostParts, prepared: Prepared) -> CostParts:
-    import dataclasses
-
-    power = prepared.table.power
-    assert power is not None
+def _with_energy(parts: CostParts, power: Power) -> CostParts:
     joules = power.compute_w * (parts.edge_s + parts.encode_s) + power.send_w * parts.uplink_s
     joules += power.receive_w * parts.downlink_s + power.wait_w * (parts.rtt_s + parts.queue_s + parts.cloud_s)
     return dataclasses.replace(parts, energy_j=joules)
 
 
-def _why(table: CutTable, total: np.ndarray, column: int, objective: str) -> str:
-    said = f"{table.cuts[column]} takes {format_seconds(float(total[column]))}"
-    for other in (ALL_EDGE, ALL_CLOUD):
-        if other in table.cuts and table.cuts[column] != other:
-            said += f", {other} {format_seconds(float(total[table.cuts.index(other)]))}"
-    return f"{said}; least {objective} of {len(table.cuts)} cuts"
+def _why(prepared: Prepared, total: np.ndarray, column: int) -> str:
+    cuts = prepared.table.cuts
+    said = f"{cuts[column]} takes {format_seconds(float(total[column]))}"
+    for end in prepared.ends:
+        if end != column:
+            said += f", {cuts[end]} {format_seconds(float(total[end]))}"
+    return f"{said}; least {prepared.problem.objective.name} of {len(cuts)} cuts"

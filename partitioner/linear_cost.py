@@ -13,6 +13,7 @@ import numpy as np
 
 from edge_deploy.core.conditions import CONDITION_FIELDS, Conditions
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.profile import Slowdown
 from partitioner.cost import BITS_PER_BYTE
 from partitioner.cut_table import CutTable
 from partitioner.objectives import Objective
@@ -107,9 +108,14 @@ def condition_features(
 def moment_features(table: CutTable, now: Conditions) -> tuple[float, float, float, float, float]:
     """The conditions' side of one moment as plain numbers."""
     return (
-        float(table.edge_cpu(now.edge_load) * table.edge_memory(now.edge_memory)),
+        _factor(table.edge_cpu, now.edge_load) * _factor(table.edge_memory, now.edge_memory),
         1.0 / now.uplink_bps if now.uplink_bps > 0 else 0.0,
         now.rtt_s + now.cloud_queue_s,
-        float(table.cloud_cpu(now.cloud_load) * table.cloud_memory(now.cloud_memory)),
+        _factor(table.cloud_cpu, now.cloud_load) * _factor(table.cloud_memory, now.cloud_memory),
         1.0 / now.downlink_bps if now.downlink_bps > 0 else 0.0,
     )
+
+
+def _factor(curve: Slowdown, at: float) -> float:
+    # One knot needs no interpolation; a call into NumPy takes longer than the rest of a decision's features.
+    return curve.factor[0] if len(curve.at) == 1 else float(curve(at))

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 __all__ = ["min_cut"]
 
 # Relabels of all nodes from the sink after this many relabels a node: keeps labels exact where excess runs back.
-_RELABELS_A_NODE = 0.5
+_RELABELS_A_NODE = 0.25
 
 
 def min_cut(
@@ -71,12 +71,14 @@ def _push(
     """Move excess towards the sink until what is left cannot reach it; changes residual, excess and sink."""
     far = len(sink) + 1
     label, active = _start(head, residual, leaving, excess, sink)
+    held = _histogram(label)
     waiting = [left > 0.0 and steps < far for left, steps in zip(excess, label, strict=True)]
     relabels = 0
     while active:
         if relabels > _RELABELS_A_NODE * far + 10:
             relabels = 0
             label, active = _start(head, residual, leaving, excess, sink)
+            held = _histogram(label)
             waiting = [left > 0.0 and steps < far for left, steps in zip(excess, label, strict=True)]
             continue
         node = active.popleft()
@@ -108,7 +110,16 @@ def _push(
                 if left <= 0.0:
                     break
             else:
+                held[height] -= 1
+                if not held[height]:
+                    # No node is left at this height, so nothing above it reaches the sink any more.
+                    for other, steps in enumerate(label):
+                        if steps > height:
+                            label[other] = far
+                    height = far
+                    break
                 height = min(lowest + 1, far)
+                held[height] += 1
                 relabels += 1
         excess[node] = left
         label[node] = height
@@ -120,3 +131,11 @@ def _start(
     """Exact labels, and the nodes whose excess can reach the sink, in order."""
     label = _labels(head, residual, leaving, sink)
     return label, deque(node for node, left in enumerate(excess) if left > 0.0 and label[node] <= len(sink))
+
+
+def _histogram(label: list[int]) -> list[int]:
+    """Nodes at each height."""
+    held = [0] * (len(label) + 2)
+    for steps in label:
+        held[steps] += 1
+    return held
