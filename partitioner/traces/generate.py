@@ -34,8 +34,8 @@ def generate(
     """
     if not 0 < step_s <= seconds < float("inf") or seconds / step_s > MOST_ENTRIES:
         raise BadInput(
-            f"trace {name}: {seconds:g} s in steps of {step_s:g} s: both must be positive, steps no longer than the trace, "
-            f"and no more than {MOST_ENTRIES}."
+            f"trace {name}: {seconds:g} s in steps of {step_s:g} s: both must be positive, steps no longer "
+            f"than the trace, and no more than {MOST_ENTRIES}."
         )
     time_s = np.arange(max(1, int(np.ceil(seconds / step_s - 1e-9)))) * step_s
     rng = np.random.default_rng(seed)
