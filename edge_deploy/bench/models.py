@@ -70,7 +70,7 @@ def nets(data: Path) -> tuple[Net, ...]:
             inputs=("image:1,3,32,32",),
             calibrate="cifar10_train4k_normalised.toml",
             evaluate="ic01_normalised.toml",
-            stock=("ai-edge-quantizer", "PT2E"),
+            stock=("TensorFlow", "ai-edge-quantizer", "PT2E"),
         )
 
     return (
@@ -172,7 +172,7 @@ def make_stock(stock: str, net: Net, captured: Captured, work: Path, calibration
     program = captured.program
     name = f"{net.name} by {stock}"
     module = "edge_deploy.bench.stock"
-    if stock == "TensorFlow":
+    if stock == "TensorFlow" and program is None:
         arguments = {"model": net.source, "calibration": calibration, "out": file}
         run_in_child(f"{module}:tensorflow_int8", arguments, stage=name)
     elif stock == "PT2E":
@@ -182,12 +182,11 @@ def make_stock(stock: str, net: Net, captured: Captured, work: Path, calibration
         nhwc = work / "calibration_nhwc.npz"
         with np.load(calibration, allow_pickle=False) as archive:
             np.savez(nhwc, **{key: archive[key].transpose(0, 2, 3, 1) for key in archive.files})
-        folder = work / "float"
+        folder = work / f"float by litert-torch for {stock}"
         folder.mkdir()
-        arguments = {"program": program, "folder": folder}
-        made = run_in_child(f"{module}:litert_torch_float", arguments, stage=name)
-        arguments = {"float_tflite": made, "calibration": nhwc, "out": file}
-        run_in_child(f"{module}:ai_edge_quantizer_int8", arguments, stage=name)
+        made = run_in_child(f"{module}:litert_torch_float", {"program": program, "folder": folder}, stage=name)
+        function = "tensorflow_int8_of_graph" if stock == "TensorFlow" else "ai_edge_quantizer_int8"
+        run_in_child(f"{module}:{function}", {"float_tflite": made, "calibration": nhwc, "out": file}, stage=name)
 
 
 def _stock_figures(file: Path, source: Any, feeds: Path, answers: Path, labels: np.ndarray) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_deploy.core.errors import ToolchainError
 from edge_deploy.core.require import require
 
 __all__ = [
@@ -19,7 +20,10 @@ __all__ = [
     "litert_torch_float",
     "pt2e_int8",
     "tensorflow_int8",
+    "tensorflow_int8_of_graph",
 ]
+
+REBUILT_TOLERANCE = 1e-4
 
 
 def _samples(calibration: str) -> Iterator[dict[str, np.ndarray]]:
@@ -36,10 +40,36 @@ def tensorflow_int8(model: str, calibration: str, out: str) -> None:
     tf = require("tensorflow", extra="export-tflite")
     loaded = load_keras(Path(model))
     samples = list(_samples(calibration))
-    specs = [tf.TensorSpec((1, *array.shape[1:]), array.dtype, name=name) for name, array in samples[0].items()]
-    function = tf.function(lambda *arrays: loaded.call(list(arrays))).get_concrete_function(*specs)
     holder = tf.Module()  # the converter folds only variables that this object owns
     holder.owned = [getattr(variable, "_value", variable) for variable in loaded.model.variables]
+    _tensorflow_int8(lambda *arrays: loaded.call(list(arrays)), samples, holder, out)
+
+
+def tensorflow_int8_of_graph(float_tflite: str, calibration: str, out: str) -> None:
+    """The same of a net that is no Keras model, rebuilt in TensorFlow from its float TFLite file.
+
+    Raises:
+        ToolchainError: What was rebuilt does not compute what the file computes.
+    """
+    from edge_deploy.bench.tf_graph import tf_function_of
+
+    tf = require("tensorflow", extra="export-tflite")
+    samples = list(_samples(calibration))
+    function = tf_function_of(Path(float_tflite))
+    image = next(iter(samples[0].values()))
+    interpreter = require("ai_edge_litert.interpreter", extra="run-tflite").Interpreter(model_path=float_tflite)
+    runner = interpreter.get_signature_runner()
+    (want,) = runner(**{next(iter(runner.get_input_details())): image}).values()
+    difference = float(np.abs(function(tf.constant(image)).numpy() - want).max())
+    if not difference <= REBUILT_TOLERANCE * float(np.abs(want).max()):
+        raise ToolchainError(f"{float_tflite}: rebuilt in TensorFlow it differs by {difference:.3g}.")
+    _tensorflow_int8(function, samples, tf.Module(), out)
+
+
+def _tensorflow_int8(call: Any, samples: list[dict[str, np.ndarray]], holder: Any, out: str) -> None:
+    tf = require("tensorflow", extra="export-tflite")
+    specs = [tf.TensorSpec((1, *array.shape[1:]), array.dtype, name=name) for name, array in samples[0].items()]
+    function = tf.function(call).get_concrete_function(*specs)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], holder)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: ([*sample.values()] for sample in samples)
