@@ -14,7 +14,11 @@ _BYTES = {"": 1, "b": 1} | {
     for power, letter in enumerate("kmgt", start=1)
     for unit, factor in ((f"{letter}b", 1000**power), (f"{letter}ib", 1024**power))
 }
-_BITS_PER_SECOND = {"bps": 1.0, "kbps": 1e3, "mbps": 1e6, "gbps": 1e9, "bit/s": 1.0, "kbit/s": 1e3, "mbit/s": 1e6}
+_BITS_PER_SECOND = {
+    prefix + unit: factor
+    for prefix, factor in (("", 1.0), ("k", 1e3), ("m", 1e6), ("g", 1e9))
+    for unit in ("bps", "bit/s", "bit")
+}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([^\s0-9]*)\s*\Z")
 
@@ -31,7 +35,7 @@ def parse_bytes(text: str | int, *, where: str) -> int:
 
 
 def parse_bits_per_second(text: str, *, where: str) -> float:
-    """Bits per second of text such as "20 Mbps".
+    """Bits per second of text such as "20 Mbps", "20Mbit" or "1.5 Gbit/s".
 
     Raises:
         BadInput: Not a rate; names `where`.

@@ -18,6 +18,9 @@ def test_amounts_of_memory_are_read_as_people_write_them(text, count):
 
 def test_rates_and_durations_are_read_with_their_units():
     assert parse_bits_per_second("20 Mbps", where="uplink") == 20e6
+    assert (
+        parse_bits_per_second("20Mbit", where="uplink") == parse_bits_per_second("0.02 Gbit/s", where="uplink") == 20e6
+    )
     assert parse_seconds("40 ms", where="rtt") == pytest.approx(0.04)
     assert parse_seconds("5us", where="rtt") == pytest.approx(5e-6)
 
