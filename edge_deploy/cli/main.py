@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from edge_deploy.cli import benchmark, convert, demo, doctor, inspect, list_, report, verify
+from edge_deploy.cli import benchmark, convert, demo, doctor, inspect, list_, report, study, verify
 from edge_deploy.core.errors import EdgeDeployError, error_to_json
 from edge_deploy.core.threads import QUIET_THREADS
 
@@ -38,6 +38,7 @@ app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("list")(list_.command)
 app.command("demo")(demo.command)
+app.add_typer(study.app, name="study")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
