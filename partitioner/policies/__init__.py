@@ -1,0 +1,1 @@
+"""Policies that move the cut; one file each, the folder is the registry."""

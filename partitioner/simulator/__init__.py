@@ -1,0 +1,1 @@
+"""Request-level simulation of one edge, one link and one cloud."""
