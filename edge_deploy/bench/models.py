@@ -1,7 +1,7 @@
 """`make bench-models`: models from other people, converted to both formats and compared with the stock converters.
 
 Needs EDGE_DEPLOY_DATA. Rows are kept in build/bench-models and made again only at another commit (or with
-BENCH=--fresh).
+BENCH=--fresh). BENCH="ResNet-20 --to=tflite" makes one model's rows, or those of one format, alone.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from edge_deploy.zoo.datasets import open_dataset
 
 HOME = Path("build/bench-models")
 CALIBRATION_SAMPLES = 1000  # at most; the same ones for us and for the stock converters
+FORMATS = ("tflite", "executorch")
 DESCRIPTIONS = Path(__file__).resolve().parents[1] / "zoo" / "descriptions"
 
 
@@ -101,11 +102,11 @@ def capture_net(net: Net, work: Path) -> Captured:
     return capture(CaptureRequest(source=net.source, weights=weights, inputs=declared), work / "captured")
 
 
-def net_row(net: Net) -> dict[str, Any]:
-    """Convert one net to both formats at every precision, and with the stock converters on the same calibration."""
+def net_row(net: Net, formats: tuple[str, ...] = FORMATS) -> dict[str, Any]:
+    """Convert one net to these formats at every precision, and with their stock converters on the same calibration."""
     request = plan(
         net.source,
-        to=["tflite", "executorch"],
+        to=list(formats),
         precision=["float32", "int8", "int4"],
         fallback="int8",
         calibrate=DESCRIPTIONS / net.calibrate,
@@ -117,7 +118,7 @@ def net_row(net: Net) -> dict[str, Any]:
         force=True,
     )
     conversion = convert(request, progress=lambda stage: _say(f"{net.name}: {stage}"))
-    return {"ours": [_facts(artifact) for artifact in conversion.artifacts], "stock": _stock_rows(net)}
+    return {"ours": [_facts(artifact) for artifact in conversion.artifacts], "stock": _stock_rows(net, formats)}
 
 
 def _facts(artifact: Artifact) -> dict[str, Any]:
@@ -137,7 +138,7 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _stock_rows(net: Net) -> list[dict[str, Any]]:
+def _stock_rows(net: Net, formats: tuple[str, ...]) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         captured = capture_net(net, work)
@@ -148,7 +149,8 @@ def _stock_rows(net: Net) -> list[dict[str, Any]]:
         spool(calibration, len(calibration), captured.inputs, cal)
         run_float(captured, feeds, answers)
         rows = []
-        for stock in net.stock:
+        # A net without PT2E's file is compared with TensorFlow's in both formats.
+        for stock in (each for each in net.stock if each != "PT2E" or "executorch" in formats):
             _say(f"{net.name}: {stock}")
             file = work / ("stock.pte" if stock == "PT2E" else "stock.tflite")
             try:
@@ -294,10 +296,17 @@ def main(arguments: list[str]) -> int:
     data = development_data()
     fresh = "--fresh" in arguments
     only = [word for word in arguments if not word.startswith("--")]
+    formats = tuple(name for name in FORMATS if f"--to={name}" in arguments) or FORMATS
+    suffix = "" if formats == FORMATS else f"-{formats[0]}"
     found: dict[str, Any] = {}
     for net in nets(data):
         if not only or net.name in only:
-            found[net.name] = kept(HOME / "rows", net.name, lambda net=net: net_row(net), fresh=fresh)  # type: ignore[misc]  # bound early
+            found[net.name] = kept(
+                HOME / "rows",
+                f"{net.name}{suffix}",
+                lambda net=net: net_row(net, formats),  # type: ignore[misc]  # bound early
+                fresh=fresh,
+            )
     for name in ("bank_marketing", "movielens_100k"):
         if not only or name in only:
             found[name] = kept(HOME / "rows", name, lambda name=name: click_row(name, data), fresh=fresh)  # type: ignore[misc]  # bound early
