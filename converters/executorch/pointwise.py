@@ -58,8 +58,9 @@ def _rewrite(graph: Any, node: Any) -> None:
     with graph.graph.inserting_before(node):
         for axis, step in enumerate(strides, start=2):
             if step != 1:
+                some = source.meta["val"][(*[slice(None)] * axis, slice(None, None, step))]
                 source = graph.graph.call_function(aten.slice.Tensor, (source, axis, 0, 2**63 - 1, step))
-                source.meta["custom"] = {LAYER: f"{name}.stride{axis}"}
+                source.meta.update(val=some, custom={LAYER: f"{name}.stride{axis}"})
         pixels = move(source, [0, *range(2, rank), 1], "channels_last")
         matrix = graph.graph.get_attr(set_attribute(graph, path, "matrix", weight.flatten(1)))
         arguments = (pixels, matrix) if bias is None else (pixels, matrix, bias)

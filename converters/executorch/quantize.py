@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
+from converters.executorch.differences import annotate_differences
 from converters.executorch.layers import layer_name
 from converters.executorch.means import annotate_means
 from converters.executorch.pads import annotate_pads, join_pads
 from converters.executorch.ranges import set_ranges
+from converters.executorch.subsample import annotate_subsamples
 from edge_deploy.core.errors import ToolchainError
 from edge_deploy.core.quant_spec import QuantSpec
 
@@ -66,13 +68,15 @@ def _quantizer(width: str, widths: Mapping[str, str]) -> Any:
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import propagate_annotation
 
-    config = _config(width)
+    config, eight_bits = _config(width), _config("int8").weight
 
     class WithPads(XNNPACKQuantizer):  # type: ignore[misc]  # its types are not read, see pyproject.toml
         """Pads too: one between quantized neighbours that stays in float makes a file that does not load. Own means."""
 
         def annotate(self, model: Any) -> Any:
+            annotate_subsamples(model, config.input_activation, eight_bits)
             model = super().annotate(model)
+            annotate_differences(model, config.input_activation)
             annotate_pads(model, config.input_activation)
             annotate_means(model, config.input_activation)
             propagate_annotation(model)

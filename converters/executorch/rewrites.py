@@ -15,9 +15,11 @@ __all__ = ["rewrite"]
 def rewrite(graph: torch.fx.GraphModule) -> None:
     """Fold batch norms, make dense products linears, PReLUs sums and whole-image poolings means; in place."""
     from converters.executorch.batch_norm import fold_batch_norms
+    from converters.executorch.delegable import spell_out
     from converters.executorch.prelu import spell_out_prelus
 
     _dense_to_linear(graph)
+    spell_out(graph)
     spell_out_prelus(graph)
     fold_batch_norms(graph)
     _pool_whole_images(graph)

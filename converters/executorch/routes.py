@@ -19,6 +19,7 @@ from converters.executorch.pointwise import pointwise_to_linear
 from converters.executorch.program import example_inputs, export, tidy
 from converters.executorch.quantize import INT4_PACKED, INT4_STORED, quantize
 from converters.executorch.shared_weights import unshare
+from converters.executorch.subsample import subsample_by_convolution
 from converters.executorch.widths import Choice
 from edge_deploy.core.tensor import TensorInfo
 
@@ -68,6 +69,8 @@ def quantize_program(program: Any, choices: Sequence[Choice], request: LowerRequ
     graph = program.module(check_guards=False)
     changed, shared = unshare(graph)
     changed += pointwise_to_linear(graph, packed) + pad_odd_linears(graph, packed)
+    if not is_dynamic(request):
+        changed += subsample_by_convolution(graph)
     changed += quantize_embeddings(graph, tables, spec.table_scale)
     if changed:
         tidy(graph)
