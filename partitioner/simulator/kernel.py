@@ -218,7 +218,7 @@ def serve(  # one loop: numba inlines it, and Python runs it without a call for 
             out[CLOUD_WAIT, request] += start - can_start
             out[CLOUD, request] = end - start
             out[RECEIVE, request] = answer - 0.5 * round_trip - end
-            how[request] = BY_CLOUD
+            how[request] = BY_CLOUD if answer < np.inf else LOST
         out[DONE, request] = answer
         if answer > deadline:
             # TIMEOUT holds the moment until the request has fallen back.
@@ -268,8 +268,9 @@ def _run_batches(
         if start > now and fails > now:
             return
         if fails <= start:
-            how[first] = LOST
-            out[DONE, first] = np.inf
+            if how[first] != FELL_BACK:
+                how[first] = LOST
+                out[DONE, first] = np.inf
             at[WAIT_HEAD] += 1
             continue
         members = 1
@@ -298,7 +299,7 @@ def _run_batches(
             out[CLOUD, request] = end - start
             out[RECEIVE, request] = back - end
             out[DONE, request] = back + 0.5 * out[ROUND_TRIP, request]
-            how[request] = BY_CLOUD
+            how[request] = BY_CLOUD if back < np.inf else LOST
         at[WAIT_HEAD] += members
 
 
