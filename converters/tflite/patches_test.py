@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from converters.tflite.calibrate import calibrate
-from converters.tflite.flatbuffer import op_name, read_model, write_model
+from converters.tflite.flatbuffer import constant, dtype_name, op_name, read_model, write_model
 from converters.tflite.patches import as_rows, as_weights
 from converters.tflite.quantizer import prepare, quantize_static
 from converters.tflite.quantizer_test import _dense, _file
@@ -97,3 +97,32 @@ def test_a_layer_at_several_batch_sizes_still_shares_its_weights(tmp_path):
         {int(t.buffer) for t in graph.tensors if t.name == b"dense/weight"} for graph in quantized.model.subgraphs
     ]
     assert buffers[0] == buffers[1] and len(buffers[0]) == 1
+
+
+def test_a_layer_that_may_have_one_scale_only_gets_one(tmp_path):
+    weight = RNG.normal(size=(6, 8)).astype(np.float32)
+    path = _file(tmp_path / "f.tflite", lambda graph, x: _dense(graph, x, weight, np.ones(6), "dense"))
+    model, spec = prepare(path), spec_for_recipe("int4", for_device="mcu")
+    samples = {"x": RNG.normal(size=(50, 8)).cumsum(axis=1).astype(np.float32)}
+    found = calibrate(path, samples, describe(model, (), ())[0].inputs, spec)
+    quantized = quantize_static(model, spec, found.ranges, means=found.means, covariances=found.covariances)
+    (stored,) = [t for t in quantized.model.subgraphs[0].tensors if t.name == b"dense/weight" and t.quantization]
+    assert len(stored.quantization.scale) == 1
+    errors = constant(quantized.model, stored) * float(stored.quantization.scale[0]) - weight
+    assert np.abs(errors).max() < 3 * stored.quantization.scale[0]
+
+
+def test_two_layers_that_share_weights_are_rounded_for_what_both_read(tmp_path):
+    weight = RNG.normal(size=(8, 8)).astype(np.float32)
+
+    def build(graph, x):
+        bias = np.ones(8)
+        return _dense(graph, _dense(graph, x, weight, bias, "one"), weight, bias, "two")
+
+    path = _file(tmp_path / "f.tflite", build)
+    model, spec = prepare(path), spec_for_recipe("int4")
+    samples = {"x": RNG.normal(size=(50, 8)).cumsum(axis=1).astype(np.float32)}
+    found = calibrate(path, samples, describe(model, (), ())[0].inputs, spec)
+    quantized = quantize_static(model, spec, found.ranges, means=found.means, covariances=found.covariances)
+    packed = [t for t in quantized.model.subgraphs[0].tensors if dtype_name(t) == "int4"]
+    assert len(packed) == 2 and packed[0].buffer == packed[1].buffer
