@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_deploy.core.errors import ToolchainError
 from edge_deploy.core.require import require
 from runtimes.formats.pte import Operator, PteFile
+from runtimes.trimmed import trimmed_mean
 
 __all__ = ["layer_seconds"]
 
@@ -17,7 +18,7 @@ _KERNEL_PREFIX = "native_call_"
 
 
 def layer_seconds(trace: Path, file: PteFile, *, skip: int = 1) -> dict[str, float]:
-    """Mean seconds by layer.
+    """Typical seconds by layer (`trimmed_mean`).
 
     Events have no layer names. Delegated operators with weights come in the order of the file's, and so do the calls
     of each portable kernel; what else a delegate does, such as conversions, keeps the event's name.
@@ -52,7 +53,7 @@ def layer_seconds(trace: Path, file: PteFile, *, skip: int = 1) -> dict[str, flo
                 short = event.name.removeprefix(_KERNEL_PREFIX).partition(" #")[0]
                 op = next((op for op in kernels if op.rpartition("::")[2] == short), "")
                 name = next(kernels[op], name) if op else name
-            found[name] = found.get(name, 0.0) + sum(times) / len(times) / 1e3
+            found[name] = found.get(name, 0.0) + trimmed_mean(times) / 1e3
     return found
 
 

@@ -22,6 +22,7 @@ from runtimes.contracts import Kernels
 from runtimes.formats.tflite_file import read_tflite
 from runtimes.formats.tflite_layers import layer_names
 from runtimes.formats.tflite_signatures import PRIMARY
+from runtimes.trimmed import trimmed_mean
 from runtimes.xnnpack_events import assign_events
 
 __all__ = ["TESTED_VERSIONS", "observed_kernels", "profile_in_child", "profile_layers"]
@@ -63,7 +64,7 @@ def profile_layers(
     threads: int,
     runs: int,
 ) -> dict[str, float] | None:
-    """Mean seconds per layer, in a child process; a layer that was fused into another one has 0.
+    """Typical seconds per layer (`trimmed_mean`), in a child process; a layer that was fused into another one has 0.
 
     None where the installed runtime is not one whose profiler we know, or its profiler fails on this model.
     """
@@ -202,7 +203,7 @@ class _Model:
         profiler = ctypes.c_void_p()
         self._call("LiteRtCompiledModelGetProfiler", self._compiled, ctypes.byref(profiler))
         first: list[tuple[int, str, int]] = []
-        totals: list[float] = []
+        elapsed: list[list[int]] = []
         for _ in range(runs):
             self._call("LiteRtStartProfiler", profiler)
             self._run()
@@ -211,11 +212,12 @@ class _Model:
             self._call("LiteRtResetProfiler", profiler)
             keys = [(event.kind, (event.tag or b"").decode(), int(event.node)) for event in events]
             if not first:
-                first, totals = keys, [0.0] * len(keys)
+                first, elapsed = keys, [[] for _ in keys]
             if keys != first:
                 raise ToolchainError("profiler: two inferences gave different events.")
-            totals = [total + event.elapsed_us for total, event in zip(totals, events, strict=True)]
-        return [[*key, total / runs * 1e-6] for key, total in zip(first, totals, strict=True)]
+            for seen, event in zip(elapsed, events, strict=True):
+                seen.append(int(event.elapsed_us))
+        return [[*key, trimmed_mean(seen) * 1e-6] for key, seen in zip(first, elapsed, strict=True)]
 
     def _events(self, profiler: ctypes.c_void_p) -> list[Any]:
         count = ctypes.c_int()
