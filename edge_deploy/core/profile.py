@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from edge_deploy.core.benchmark import Provenance
 from edge_deploy.core.errors import BadInput
 
-__all__ = ["PROFILE", "ModelProfile", "Power", "Slowdown"]
+__all__ = ["PROFILE", "LoadPoint", "ModelProfile", "Power", "Slowdown"]
 
 PROFILE = "profile.json"
 # A profile adds up when layers and overhead together come this close to the whole.
@@ -49,6 +50,28 @@ class Slowdown:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPoint:
+    """One raw measurement under contention.
+
+    Attributes:
+        what: "cpu": every core loaded by the share `at`; "cores": the share `at` of the cores loaded fully, the others
+            idle; "memory": the share `at` of the free memory held by others.
+        seconds: Mean of one call under the load; `idle_s`: without it, in the same round.
+    """
+
+    what: Literal["cpu", "cores", "memory"]
+    at: float
+    round: int
+    seconds: float
+    idle_s: float
+
+    @property
+    def factor(self) -> float:
+        """Time under load over time without."""
+        return self.seconds / self.idle_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
     """Power figures of a device, in watts; the energy of a request is a sum of these times durations.
 
@@ -80,6 +103,7 @@ class ModelProfile:
         whole_s: Seconds of the whole model in one call, measured; for an estimate the sum.
         memory_bytes: By layer name: memory that running it needs beyond weights; empty where unknown.
         cpu: Slowdown by CPU load of others; `memory`: by memory pressure.
+        load_points: The raw measurements that `cpu` and `memory` were fitted to; empty where none were made.
     """
 
     artifact: str
@@ -98,6 +122,7 @@ class ModelProfile:
     memory: Slowdown = Slowdown()
     power: Power | None = None
     notes: tuple[str, ...] = ()
+    load_points: tuple[LoadPoint, ...] = ()
 
     def __post_init__(self) -> None:
         values = [*self.layer_s.values(), self.overhead_s, self.whole_s]
