@@ -25,7 +25,7 @@ from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.units import format_bytes
 from runtimes.folder import artifact_file, read_artifact
 
-__all__ = ["Subject", "Turn", "benchmark", "measure_in_turns", "read_subject"]
+__all__ = ["Subject", "Turn", "ask", "benchmark", "measure_in_turns", "read_subject"]
 
 FORMATS = {".tflite": "tflite", ".pte": "executorch", ".onnx": "onnx", ".pt2": "torch"}
 LOAD_TIMEOUT_S = 600.0
@@ -221,23 +221,23 @@ def measure_in_turns(
             "inputs": inputs,
             "source": to_json(turn.subject.source),
         }
-        loaded.append(_ask(turn, load, timeout_s=LOAD_TIMEOUT_S))
+        loaded.append(ask(turn, load, timeout_s=LOAD_TIMEOUT_S))
         wish = {"do": "warm", "rounds": rounds, "runs": runs, "min_seconds": min_seconds}
-        warmed.append(_ask(turn, wish, timeout_s=RUN_TIMEOUT_S))
+        warmed.append(ask(turn, wish, timeout_s=RUN_TIMEOUT_S))
     values: list[list[tuple[float, ...]]] = [[] for _ in turns]
     order = np.random.default_rng(seed)
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
         for index in (int(index) for index in order.permutation(len(turns))):
             plan = {key: warmed[index][key] for key in ("values_per_round", "calls_per_value")}
-            answer = _ask(turns[index], {"do": "measure", **plan}, timeout_s=RUN_TIMEOUT_S)
+            answer = ask(turns[index], {"do": "measure", **plan}, timeout_s=RUN_TIMEOUT_S)
             values[index].append(tuple(answer["values_s"]))
     group = uuid.uuid4().hex
     reports = []
     for turn, begun, warm, rounds_s in zip(turns, loaded, warmed, values, strict=True):
         # Memory is read before the layers are profiled, because a profiler keeps what it sees.
-        state = _ask(turn, {"do": "state"}, timeout_s=RUN_TIMEOUT_S)
-        layer_s = _ask(turn, {"do": "layers", **PROFILED}, timeout_s=RUN_TIMEOUT_S)["layer_s"]
+        state = ask(turn, {"do": "state"}, timeout_s=RUN_TIMEOUT_S)
+        layer_s = ask(turn, {"do": "layers", **PROFILED}, timeout_s=RUN_TIMEOUT_S)["layer_s"]
         machine = from_json(Machine, begun["machine"], where="machine")
         reports.append(
             BenchmarkReport(
@@ -284,7 +284,7 @@ def _doubts(machine: Machine, load: Sequence[float], *, steady: bool) -> tuple[s
     return tuple(doubts)
 
 
-def _ask(turn: Turn, request: Mapping[str, Any], *, timeout_s: float) -> Any:
+def ask(turn: Turn, request: Mapping[str, Any], *, timeout_s: float) -> Any:
     """The worker's answer; its errors name the user's file and not the copy on the device."""
     try:
         return turn.channel.ask(request, timeout_s=timeout_s)
