@@ -6,8 +6,11 @@ The journeys, loaded when they are first used:
     verify            check a written artifact again, against its source where a CaptureRequest names it
     inspect           what any .tflite or .pte file contains
     benchmark         measure artifacts on this machine
+    list_cuts         where an artifact can be cut between edge and cloud, and what crosses there
+    plan_partition    the best cut for two profiles and the state of the link
     open_session      run an artifact or a model file
     read_artifact     the manifest of an artifact as a value
+    split             halves for the edge and the cloud
     write_report      one HTML page about a folder of artifacts
     diagnose          look at this installation
 """
@@ -21,10 +24,14 @@ if TYPE_CHECKING:
     from converters.contracts import CaptureRequest
     from edge_deploy.api.benchmark import benchmark_and_keep as benchmark
     from edge_deploy.api.convert import Conversion, convert
+    from edge_deploy.api.cuts import list_cuts
     from edge_deploy.api.inspect import inspect
+    from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
     from edge_deploy.api.request import ConvertRequest, plan
+    from edge_deploy.api.split import split
     from edge_deploy.api.verify import verify
     from edge_deploy.core.artifact import Artifact
+    from edge_deploy.core.conditions import Conditions
     from edge_deploy.core.errors import EdgeDeployError
     from edge_deploy.core.quant_spec import QuantSpec
     from edge_deploy.core.tensor import TensorInfo
@@ -37,18 +44,24 @@ __version__ = "0.1.0"
 __all__ = [
     "Artifact",
     "CaptureRequest",
+    "Conditions",
     "Conversion",
     "ConvertRequest",
     "EdgeDeployError",
+    "PlanRequest",
     "QuantSpec",
     "TensorInfo",
     "benchmark",
     "convert",
     "diagnose",
     "inspect",
+    "list_cuts",
     "open_session",
     "plan",
+    "plan_partition",
     "read_artifact",
+    "tabulate_plans",
+    "split",
     "verify",
     "write_report",
 ]
@@ -56,18 +69,24 @@ __all__ = [
 _HOMES = {
     "Artifact": "edge_deploy.core.artifact:Artifact",
     "CaptureRequest": "converters.contracts:CaptureRequest",
+    "Conditions": "edge_deploy.core.conditions:Conditions",
     "Conversion": "edge_deploy.api.convert:Conversion",
     "ConvertRequest": "edge_deploy.api.request:ConvertRequest",
     "EdgeDeployError": "edge_deploy.core.errors:EdgeDeployError",
+    "PlanRequest": "edge_deploy.api.plan:PlanRequest",
     "QuantSpec": "edge_deploy.core.quant_spec:QuantSpec",
     "TensorInfo": "edge_deploy.core.tensor:TensorInfo",
     "benchmark": "edge_deploy.api.benchmark:benchmark_and_keep",
     "convert": "edge_deploy.api.convert:convert",
     "diagnose": "edge_deploy.doctor:diagnose",
     "inspect": "edge_deploy.api.inspect:inspect",
+    "list_cuts": "edge_deploy.api.cuts:list_cuts",
     "open_session": "runtimes.session:open_session",
     "plan": "edge_deploy.api.request:plan",
+    "plan_partition": "edge_deploy.api.plan:plan_partition",
     "read_artifact": "runtimes.folder:read_artifact",
+    "tabulate_plans": "edge_deploy.api.plan:tabulate_plans",
+    "split": "edge_deploy.api.split:split",
     "verify": "edge_deploy.api.verify:verify",
     "write_report": "edge_deploy.report:write_report",
 }

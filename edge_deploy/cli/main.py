@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import typer
 
-from edge_deploy.cli import benchmark, convert, demo, doctor, inspect, list_, report, study, verify
+from edge_deploy.cli import benchmark, convert, cuts, demo, doctor, inspect, list_, plan, report, split, study, verify
 from edge_deploy.core.errors import EdgeDeployError, error_to_json
 from edge_deploy.core.threads import QUIET_THREADS
 
@@ -28,12 +28,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 120},
     epilog="Exit codes: 0 done, 2 usage, 3 bad input, 4 unsupported, 5 missing package, 6 toolchain failure, "
-    "7 device, 8 verification failed, 130 interrupted. --debug shows tracebacks, --json prints the result as JSON.",
+    "7 device, 8 verification failed, 9 no feasible plan, 130 interrupted. --debug shows tracebacks, --json prints the result as JSON.",
 )
 app.command("convert")(convert.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("benchmark")(benchmark.command)
+app.command("cuts")(cuts.command)
+app.command("plan")(plan.command)
+app.command("split")(split.command)
 app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("list")(list_.command)

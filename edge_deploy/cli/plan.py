@@ -1,0 +1,200 @@
+"""`edge-deploy plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table
+
+if TYPE_CHECKING:
+    from edge_deploy.core.conditions import Conditions
+    from edge_deploy.core.partition_plan import PartitionPlan
+
+__all__ = ["command"]
+
+SHOWN = 10
+
+
+def command(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An artifact's folder, or a .tflite file.")],
+    edge: Annotated[
+        Path, typer.Option(metavar="PROFILE", help="profile.json of this artifact on the edge, or its folder.")
+    ],
+    cloud: Annotated[Path, typer.Option(metavar="PROFILE", help="The same on the cloud.")],
+    uplink: Annotated[str, typer.Option(metavar="RATE", help="From edge to cloud, e.g. 20Mbit; 0 when it is down.")],
+    rtt: Annotated[str, typer.Option(metavar="TIME", help="Round trip of a small message, e.g. 30ms.")],
+    downlink: Annotated[
+        str | None, typer.Option(metavar="RATE", help="From cloud to edge; default: as fast as the uplink.")
+    ] = None,
+    edge_load: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the edge's CPU that others use, 0 to 1.")
+    ] = 0.0,
+    edge_memory: Annotated[
+        float, typer.Option(metavar="SHARE", help="Share of the edge's free memory that others take, 0 to 1.")
+    ] = 0.0,
+    cloud_load: Annotated[float, typer.Option(metavar="SHARE", help="The same of the cloud's CPU.")] = 0.0,
+    cloud_memory: Annotated[float, typer.Option(metavar="SHARE", help="The same of the cloud's memory.")] = 0.0,
+    cloud_queue: Annotated[str, typer.Option(metavar="TIME", help="Wait of a request in the cloud.")] = "0s",
+    objective: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="latency, throughput (the slowest stage), energy, or weights: latency=1,energy=0.2."
+        ),
+    ] = "latency",
+    codec: Annotated[
+        str, typer.Option(metavar="NAME", help="How tensors travel: raw, requantize:int8 or requantize:int4 (lossy).")
+    ] = "raw",
+    max_latency: Annotated[str | None, typer.Option(metavar="TIME", help="Most for one request, e.g. 100ms.")] = None,
+    max_edge_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most weights and activations on the edge, e.g. 512KiB.")
+    ] = None,
+    max_bytes: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most bytes of a request over the link, both ways.")
+    ] = None,
+    keep_on_edge: Annotated[
+        list[str], typer.Option(metavar="LAYER", help="Must run on the edge, e.g. for privacy. Repeatable.")
+    ] = [],  # noqa: B006
+    keep_off_edge: Annotated[list[str], typer.Option(metavar="LAYER", help="Must run in the cloud. Repeatable.")] = [],  # noqa: B006
+    max_accuracy_drop: Annotated[
+        float | None,
+        typer.Option(metavar="DROP", help="Most that a lossy codec may cost; cuts where it was not measured are out."),
+    ] = None,
+    accuracy_drop: Annotated[
+        list[str], typer.Option(metavar="CUT=DROP", help="What the codec was measured to cost at a cut. Repeatable.")
+    ] = [],  # noqa: B006
+    exits: Annotated[
+        list[str],
+        typer.Option("--exit", metavar="LAYER=SHARE", help="Share of requests that end after this layer. Repeatable."),
+    ] = [],  # noqa: B006
+    solver: Annotated[
+        str | None, typer.Option(metavar="NAME", help="enumerate or min-cut; default: the best of both.")
+    ] = None,
+    table: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the best cut over uplink, edge load and round trip as JSON for apps."),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with the map of best cuts and the layers.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Choose where to cut a model between edge and cloud.
+
+    Weighs all legal prefixes and the best of all other cuts, all-edge and all-cloud among them.
+
+    \b
+    Example:
+      edge-deploy plan build/resnet8/tflite-int8 --edge pi/profile.json
+        --cloud server/profile.json --uplink 20Mbit --rtt 30ms --edge-load 0.5
+    """
+    from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
+    from edge_deploy.core.conditions import Conditions
+    from edge_deploy.core.units import parse_bytes, parse_seconds
+    from partitioner.constraints import Constraints
+
+    now = Conditions(
+        uplink_bps=_rate(uplink, "--uplink"),
+        downlink_bps=_rate(downlink if downlink is not None else uplink, "--downlink"),
+        rtt_s=parse_seconds(rtt, where="--rtt"),
+        edge_load=edge_load,
+        edge_memory=edge_memory,
+        cloud_load=cloud_load,
+        cloud_memory=cloud_memory,
+        cloud_queue_s=parse_seconds(cloud_queue, where="--cloud-queue"),
+    )
+    limits = Constraints(
+        max_latency_s=None if max_latency is None else parse_seconds(max_latency, where="--max-latency"),
+        max_edge_bytes=None if max_edge_memory is None else parse_bytes(max_edge_memory, where="--max-edge-memory"),
+        max_bytes=None if max_bytes is None else parse_bytes(max_bytes, where="--max-bytes"),
+        keep_on_edge=tuple(keep_on_edge),
+        keep_off_edge=tuple(keep_off_edge),
+        max_accuracy_drop=max_accuracy_drop,
+        accuracy_drop=_numbers(accuracy_drop, "--accuracy-drop"),
+    )
+    request = PlanRequest(
+        artifact=artifact,
+        edge=edge,
+        cloud=cloud,
+        objective=objective,
+        codec=codec,
+        constraints=limits,
+        solver=solver,
+        exits=_numbers(exits, "--exit"),
+    )
+    found = plan_partition(request, now)
+    if table is not None:
+        from edge_deploy.core.serde import write_json
+
+        write_json(tabulate_plans(request, _any_downlink(now, downlink)), table)
+    if html is not None:
+        from edge_deploy.api.plan_report import write_plan_report
+
+        write_plan_report(request, found, html)
+    if as_json:
+        print_json(found)
+        return
+    _print(found)
+    for what, path in (("table", table), ("page", html)):
+        if path is not None:
+            print(f"{what}: {path}")
+
+
+def _print(plan: PartitionPlan) -> None:
+    print(f"{plan.why}; {plan.provenance}")
+    rows = []
+    for item in plan.considered[:SHOWN]:
+        cost = item.cost
+        crossing = cost.uplink_s + cost.encode_s + cost.rtt_s + cost.downlink_s
+        rows.append(
+            (
+                item.cut,
+                *(_milliseconds(seconds) for seconds in (cost.total_s, cost.edge_s, crossing)),
+                _milliseconds(cost.queue_s + cost.cloud_s),
+                human_bytes(cost.up_bytes),
+                human_bytes(cost.edge_bytes),
+                "" if cost.energy_j is None else f"{cost.energy_j * 1e3:.3g}",
+                item.refused or "yes",
+            )
+        )
+    columns = ("cut", "total ms", "edge ms", "link ms", "cloud ms", "bytes up", "edge memory", "mJ", "allowed")
+    more = len(plan.considered) - SHOWN
+    print_table(f"considered, best first{f' ({more} more in --json)' if more > 0 else ''}", columns, rows)
+    for warning in plan.warnings:
+        print(f"note: {warning}")
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3f}"
+
+
+def _rate(text: str, where: str) -> float:
+    from edge_deploy.core.units import parse_bits_per_second
+
+    return 0.0 if text.strip() == "0" else parse_bits_per_second(text, where=where)
+
+
+def _any_downlink(now: Conditions, downlink: str | None) -> Conditions:
+    """In a table the downlink follows the uplink unless it was given."""
+    import dataclasses
+
+    return now if downlink is not None else dataclasses.replace(now, downlink_bps=0.0)
+
+
+def _numbers(pairs: list[str], where: str) -> dict[str, float]:
+    from edge_deploy.core.errors import BadInput
+
+    found = {}
+    for pair in pairs:
+        name, _, number = pair.rpartition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            name = ""
+        if not name:
+            raise BadInput(
+                f"{where} {pair!r}: must be NAME=NUMBER, e.g. {'l3' if 'exit' in where else '012-3fa9c1'}=0.01."
+            )
+    return found
