@@ -28,7 +28,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"max_content_width": 120},
     epilog="Exit codes: 0 done, 2 usage, 3 bad input, 4 unsupported, 5 missing package, 6 toolchain failure, "
-    "7 device, 8 verification failed, 9 no feasible plan, 130 interrupted. --debug shows tracebacks, --json prints the result as JSON.",
+    "7 device, 8 verification failed, 9 no feasible plan, 130 interrupted. --debug shows tracebacks, "
+    "--json prints the result as JSON.",
 )
 app.command("convert")(convert.command)
 app.command("inspect")(inspect.command)
