@@ -1,8 +1,8 @@
-"""Look the cut up in a table by uplink and edge load: what an app without a cost model can do.
+"""Look the cut up in a table by uplink, edge load and round trip: what an app without a cost model can do.
 
-Without an argument the table is learned: in every cell the cut that was best on average when this was measured on
-the training traces; cells that were seen too rarely hold what the cost model says. With an argument it is read from the
-file that `edge-deploy plan --table` writes.
+With an argument the table is read from the file that `edge-deploy plan --table` writes. Without one it is learned, on
+a grid that is read by the same rule: in every cell the cut that was best on average when this was measured on the
+training traces; cells that were seen too rarely hold what the cost model says.
 """
 
 from __future__ import annotations
@@ -17,26 +17,36 @@ from edge_deploy.core.conditions import CONDITION_FIELDS
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import read_json
 from partitioner.cut_table import CutTable
-from partitioner.decision_table import Axis, DecisionTable, decision_table, log_edges
+from partitioner.plan_table import PlanTable
 from partitioner.policy import Policy, State, Training, static_cut
+from partitioner.setting import expected_s
 
-__all__ = ["ThresholdTable", "train"]
+__all__ = ["ThresholdTable", "cells", "train"]
 
-LOADS = (0.125, 0.375, 0.625, 0.875)
+LOADS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SLOWEST_BPS, FASTEST_BPS, RATES = 2e4, 1e9, 40
 # Ticks that a cell needs before what happened in it counts more than the cost model.
 ENOUGH = 30
+# Without training traces the cost model needs some round trip.
+USUAL_RTT_S = 0.05
+Axes = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ThresholdTable(Policy):
-    """Follows `decisions`; `index` is the index of each cell's cut."""
+    """Follows the table.
 
-    decisions: DecisionTable
-    index: np.ndarray
+    Attributes:
+        axes: Uplinks, edge loads and round trips, each increasing.
+        choice: Index of the cut of every cell, the round trip running fastest; the last one is for a dead link.
+    """
+
+    axes: Axes
+    choice: np.ndarray
 
     def foresee(self, state: State, conditions: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
         """0 for the cut that the table says, 1 for the others: a table knows no latencies."""
-        wanted = self.index[self.decisions.look_up(conditions)]
+        wanted = self.choice[cells(self.axes, conditions)]
         rows = np.ones((len(wanted), len(self.table.cuts)))
         rows[np.arange(len(wanted)), wanted] = 0.0
         return state, rows
@@ -46,52 +56,56 @@ class ThresholdTable(Policy):
         return state if best == state.cut else State(cut=best, since_s=now_s)
 
 
+def cells(axes: Axes, conditions: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The cell of each condition by the rule of `partitioner.plan_table`; -1, the last, for a dead link; shape (n,)."""
+    uplink, load, rtt = (np.asarray(conditions[name]) for name in ("uplink_bps", "edge_load", "rtt_s"))
+    link = np.searchsorted(axes[0], uplink, side="right") - 1
+    busy = np.minimum(np.searchsorted(axes[1], load), len(axes[1]) - 1)
+    delay = np.minimum(np.searchsorted(axes[2], rtt), len(axes[2]) - 1)
+    return np.where(link < 0, -1, (link * len(axes[1]) + busy) * len(axes[2]) + delay)
+
+
 def train(table: CutTable, training: Training, name: str, argument: str) -> ThresholdTable:
     """Read or learn the table.
 
     Raises:
-        BadInput: The file is none, or names cuts that this model has not.
+        BadInput: The file is none, names cuts that this model has not, or has cells without a cut.
     """
-    if argument:
-        decisions = read_json(DecisionTable, Path(argument))
-        unknown = sorted(set(decisions.cuts) - set(table.cuts))
-        if unknown:
-            raise BadInput(f"{argument}: made for {decisions.model}; this model has no cut {', '.join(unknown)}.")
-    else:
-        decisions = _learn(table, training)
-    return ThresholdTable(
-        name=name,
-        table=table,
-        setting=training.setting,
-        first=static_cut(table, training),
-        decisions=decisions,
-        index=np.array([table.cuts.index(cut) for cut in decisions.cuts]),
-    )
+    axes, choice = _read(table, Path(argument)) if argument else _learn(table, training)
+    first = static_cut(table, training)
+    return ThresholdTable(name=name, table=table, setting=training.setting, first=first, axes=axes, choice=choice)
 
 
-def _learn(table: CutTable, training: Training) -> DecisionTable:
+def _read(table: CutTable, path: Path) -> tuple[Axes, np.ndarray]:
+    found = read_json(PlanTable, path)
+    unknown = sorted({cut.id for cut in found.cuts} - set(table.cuts))
+    if unknown:
+        raise BadInput(f"{path}: was made for {found.artifact}; this model has no legal cut {', '.join(unknown)}.")
+    places = [table.cuts.index(cut.id) for cut in found.cuts]
+    cells_of_file = (*found.choice, found.without_link if found.without_link >= 0 else found.choice[0])
+    if min(cells_of_file) < 0:
+        raise BadInput(f"{path}: has cells in which no cut keeps the constraints; a policy needs a cut everywhere.")
+    return (found.uplink_bps, found.edge_load, found.rtt_s), np.array([places[cell] for cell in cells_of_file])
+
+
+def _learn(table: CutTable, training: Training) -> tuple[Axes, np.ndarray]:
     played = training.replay(table)
-    uplink = np.concatenate([told["uplink_bps"] for told, _ in played]) if played else np.array([1e5, 1e8])
-    positive = uplink[uplink > 0]
-    low, high = np.quantile(positive, (0.005, 0.995)) if len(positive) else (1e5, 1e8)
-    axes = (
-        Axis(field="uplink_bps", edges=log_edges(max(low, 1e3), max(high, 2 * low, 2e3), per_decade=5)),
-        Axis(field="edge_load", edges=LOADS),
-    )
-    others = {"downlink_bps": 10e6, "rtt_s": 0.05}
+    rates = tuple(float(rate) for rate in np.geomspace(SLOWEST_BPS, FASTEST_BPS, RATES))
+    axes: Axes = (rates, LOADS, (USUAL_RTT_S,))
+    # The middle of every cell, and a dead link.
+    step = rates[1] / rates[0]
+    uplink, load = np.meshgrid(np.array(rates) * step**0.5, np.maximum(np.array(LOADS) - 0.125, 0), indexing="ij")
+    grid = {"uplink_bps": np.append(uplink.ravel(), 0.0), "edge_load": np.append(load.ravel(), 0.0)}
+    others = {"downlink_bps": 1e7, "rtt_s": USUAL_RTT_S}
     if played:
-        others = {
-            name: float(np.median(np.concatenate([told[name] for told, _ in played])))
-            for name in CONDITION_FIELDS
-            if name not in ("uplink_bps", "edge_load")
-        }
-    by_model = decision_table(table, axes, model="", setting=training.setting, others=others)
-    if not played:
-        return by_model
-    cells = np.concatenate([by_model.look_up(told) for told, _ in played])
-    taken = np.concatenate([seconds for _, seconds in played])
-    cuts = list(by_model.cuts)
-    for cell, count in zip(*np.unique(cells, return_counts=True), strict=True):
-        if count >= ENOUGH:
-            cuts[cell] = table.cuts[int(taken[cells == cell].mean(axis=0).argmin())]
-    return DecisionTable(model="", codec=table.codec, axes=axes, cuts=tuple(cuts))
+        names = [field for field in CONDITION_FIELDS if field not in grid]
+        others = {field: float(np.median(np.concatenate([told[field] for told, _ in played]))) for field in names}
+    grid |= {field: np.full(len(grid["uplink_bps"]), value) for field, value in others.items()}
+    choice = expected_s(table, grid, training.setting).argmin(axis=1)
+    if played:
+        cell = np.concatenate([cells(axes, told) for told, _ in played])
+        taken = np.concatenate([seconds for _, seconds in played])
+        for place, count in zip(*np.unique(cell, return_counts=True), strict=True):
+            if count >= ENOUGH:
+                choice[place] = int(taken[cell == place].mean(axis=0).argmin())
+    return axes, choice

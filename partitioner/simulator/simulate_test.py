@@ -219,7 +219,7 @@ def test_probes_are_late_and_noisy_and_never_tell_the_present():
 
 
 def test_the_learner_finds_out_that_the_edge_is_slower_than_its_profile():
-    """The estimated profile promises a quarter of the time that the edge needs: the cost model stays on the edge, wrongly."""
+    """The estimated profile says a quarter of what the edge needs: the cost model stays there, wrongly."""
     believed = three_cuts()
     truth = dataclasses.replace(believed, edge_s=believed.edge_s * 4)
     trace = trace_of(np.full(200, 3e6))
