@@ -18,12 +18,12 @@ from converters.quantize.uniform import integer_limits
 __all__ = ["MOST_COLUMNS", "SHARES", "round_compensated"]
 
 # Of the largest magnitude, tried as the end of a 4-bit range; at 8 bits clipping does not pay.
-SHARES = {4: tuple(np.linspace(1.0, 0.5, 11).tolist()), 8: (1.0,)}
+SHARES = {4: tuple(np.linspace(1.0, 0.5, 6).tolist()), 8: (1.0,)}
 # Beyond this, columns are taken in parts that do not help each other: the work grows with the square.
 MOST_COLUMNS = 1152
 # Of the mean variance, added to every variance: what the samples did not show may still come.
 DAMPING = 0.01
-BLOCK = 64
+BLOCK = 32
 
 
 def round_compensated(
@@ -71,7 +71,14 @@ def _damped(covariance: np.ndarray) -> np.ndarray:
 
 
 def _variances(errors: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    found: np.ndarray = ((errors @ covariance) * errors).sum(axis=2)
+    """Of each row's outputs; the large product is one of float32 numbers around one, whatever the inputs' scale."""
+    sizes = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    correlation = (covariance / sizes[:, :, None] / sizes[:, None, :]).astype(np.float32)
+    sized = errors * sizes[:, None, :]
+    largest = np.abs(sized).max(axis=2, keepdims=True)
+    unit = np.where(largest > 0, largest, 1.0)
+    relative = (sized / unit).astype(np.float32)
+    found: np.ndarray = ((relative @ correlation) * relative).sum(axis=2, dtype=np.float64) * unit[:, :, 0] ** 2
     return found
 
 
@@ -80,20 +87,22 @@ def _one_after_another(
 ) -> np.ndarray:
     """Inputs of the largest variance first, whose errors the others then take back."""
     order = np.argsort(-np.diagonal(covariance, axis1=1, axis2=2), axis=1, kind="stable")
-    left = np.take_along_axis(weights, order[:, None, :], axis=2)
     ordered = np.take_along_axis(np.take_along_axis(covariance, order[:, :, None], 1), order[:, None, :], 2)
     # Rows of the upper Cholesky factor of the inverse say how much of an error each later column takes back.
     upper = np.linalg.cholesky(np.linalg.inv(ordered)).swapaxes(1, 2)
-    columns = left.shape[2]
+    upper = upper / np.diagonal(upper, axis1=1, axis2=2)[:, :, None]
+    # In steps of the scale, [groups, columns, rows]: a column lies in one piece, and float32 resolves it well.
+    steps = (weights / scales[:, :, None]).swapaxes(1, 2).astype(np.float32)
+    left = np.take_along_axis(steps, order[:, :, None], axis=1)
+    taken_back = np.ascontiguousarray(upper.swapaxes(1, 2), np.float32)
     stored = np.empty_like(left)
+    columns = left.shape[1]
     for start in range(0, columns, BLOCK):
         end = min(start + BLOCK, columns)
-        errors = np.empty((*left.shape[:2], end - start))
         for column in range(start, end):
-            now = np.clip(np.rint(left[:, :, column] / scales), low, high)
-            stored[:, :, column] = now
-            error = (left[:, :, column] - now * scales) / upper[:, column, column][:, None]
-            left[:, :, column:end] -= error[:, :, None] * upper[:, None, column, column:end]
-            errors[:, :, column - start] = error
-        left[:, :, end:] -= errors @ upper[:, start:end, end:]
-    return np.take_along_axis(stored, np.argsort(order, axis=1)[:, None, :], axis=2)
+            stored[:, column] = np.clip(np.rint(left[:, column]), low, high)
+            error = left[:, column] - stored[:, column]
+            left[:, column] = error
+            left[:, column + 1 : end] -= taken_back[:, column + 1 : end, column, None] * error[:, None, :]
+        left[:, end:] -= taken_back[:, end:, start:end] @ left[:, start:end]
+    return np.take_along_axis(stored, np.argsort(order, axis=1)[:, :, None], axis=1).swapaxes(1, 2)
