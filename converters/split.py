@@ -20,7 +20,6 @@ from edge_deploy.core.errors import BadInput, Unsupported, VerificationFailed
 from edge_deploy.core.legality import illegal_because
 from edge_deploy.core.publish import published_folder
 from edge_deploy.core.serde import write_json
-from edge_deploy.core.tensor import TensorInfo
 
 __all__ = ["Refused", "Split", "SplitCut", "choose_cuts", "is_quantized", "open_parent", "split"]
 
@@ -38,6 +37,7 @@ class SplitCut:
         is_quantized: All that crosses upwards are integers.
         bit_identical: Head then tail gave the whole's outputs bit for bit; None where it was not tried.
         comparisons: Against the whole, one for each signature.
+        up_bytes: Bytes that cross upwards; None where a size is dynamic.
     """
 
     cut: Cut
@@ -46,6 +46,7 @@ class SplitCut:
     is_quantized: bool
     bit_identical: bool | None = None
     comparisons: tuple[Comparison, ...] = ()
+    up_bytes: int | None = None
     note: str = ""
 
 
@@ -215,6 +216,7 @@ def _result(parent: Parent, cut: Cut, partial: Path, out: Path, checked: Checked
         is_quantized=is_quantized(cut),
         bit_identical=checked.identical if checked is not None else None,
         comparisons=checked.comparisons if checked is not None else (),
+        up_bytes=None if any(-1 in info.shape for info in cut.up) else cut.up_bytes,
         note=note,
     )
 
@@ -230,10 +232,3 @@ def _recorded(artifact: Artifact, checked: Checked | None) -> Artifact:
         notes=(f"head then tail against the whole, {samples} samples: {how}",),
     )
     return replace(artifact, verification=verification, split=replace(artifact.split, bit_identical=checked.identical))
-
-
-def crossing_bytes(infos: Sequence[TensorInfo]) -> int:
-    """Bytes of tensors without dynamic sizes; those with one count a single sample."""
-    from edge_deploy.core.cut import tensor_bytes
-
-    return sum(tensor_bytes(replace(info, shape=tuple(abs(size) for size in info.shape))) for info in infos)

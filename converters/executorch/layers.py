@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from converters.executorch.program import LAYER, attribute
 from edge_deploy.core.errors import BadInput
-from edge_deploy.core.layer_graph import Layer, LayerGraph
-from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["Weighted", "check_finite_weights", "is_pointwise", "layer_graph", "layer_name", "weighted_layers"]
+__all__ = ["Weighted", "check_finite_weights", "is_pointwise", "layer_name", "node_macs", "weighted_layers"]
 
 _SHAPE_ONLY = ("getitem", "sym_size", "_assert", "_guard", "eq", "ge", "le", "mul", "add")
 
@@ -137,64 +136,12 @@ def _is_product(node: Any) -> bool:
     )
 
 
-def layer_graph(
-    program: Any, inputs: tuple[TensorInfo, ...], outputs: tuple[TensorInfo, ...], weight_bytes: dict[str, int]
-) -> LayerGraph:
-    """The LayerGraph of an exported float program.
-
-    Args:
-        inputs: As the artifact takes them, in call order.
-        outputs: As the artifact gives them, in order; they rename the last layers' tensors.
-        weight_bytes: Bytes in the file, by layer name.
-    """
-    names: dict[Any, str] = {}
-    user_inputs = set(program.graph_signature.user_inputs)
-    order = iter(inputs)
-    layers: list[Layer] = []
-    nodes = list(program.graph.nodes)
-    results = next(node for node in reversed(nodes) if node.op == "output").args[0]
-    renamed = {node: info.name for node, info in zip(results, outputs, strict=True)}
-    used: set[str] = set()
-    for node in nodes:
-        if node.op == "placeholder" and node.name in user_inputs:
-            names[node] = next(order).name
-        if node.op != "call_function":
-            continue
-        value = node.meta.get("val")
-        sources = [names[arg] for arg in node.all_input_nodes if arg in names]
-        if not hasattr(value, "shape"):
-            if isinstance(value, (tuple, list)) and sources:
-                names[node] = sources[0]
-            continue
-        if "getitem" in str(node.target):
-            names[node] = sources[0] if sources else node.name
-            continue
-        name = layer_name(node)
-        while name in used:
-            name += "'"
-        used.add(name)
-        names[node] = renamed.get(node, f"{name}:0")
-        tensor = TensorInfo(name=names[node], shape=_sizes(value), dtype=str(value.dtype).rpartition(".")[2])  # type: ignore[arg-type]
-        layers.append(
-            Layer(
-                name=name,
-                op=str(node.target).removesuffix(".default"),
-                inputs=tuple(dict.fromkeys(sources)),
-                outputs=(tensor,),
-                weight_bytes=weight_bytes.get(name, 0),
-                macs=_macs(node),
-            )
-        )
-    return LayerGraph(inputs=inputs, outputs=tuple(names.get(node, "") for node in results), layers=tuple(layers))
-
-
-def _sizes(value: Any) -> tuple[int, ...]:
-    return tuple(size if isinstance(size, int) else -1 for size in value.shape)
-
-
-def _macs(node: Any) -> int:
-    """Multiply-accumulates for one sample: a dynamic batch counts as 1."""
+def node_macs(node: Any) -> int:
+    """Multiply-accumulates of an operator for one sample: a dynamic batch counts as 1."""
     kind = _KINDS.get(str(node.target))
+    if str(node.target) == "aten.bmm.default":
+        rows, _, width = (size if isinstance(size, int) else 1 for size in node.args[0].meta["val"].shape)
+        return rows * width * math.prod(s for s in node.meta["val"].shape[1:] if isinstance(s, int))
     if kind in (None, "embedding"):
         return 0
     weight = node.args[1].meta["val"]

@@ -12,7 +12,7 @@ from typing import Any
 
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.executorch.embeddings import NEEDS_KERNELS, NOT_FOR_MCU
-from converters.executorch.recommender_layers import Asked, dense_outcomes, recommender_graph, table_outcomes
+from converters.executorch.recommender_layers import Asked, dense_outcomes, table_outcomes, weight_bytes
 from converters.executorch.recommender_module import Group, build_module, group_lookups, put_tables
 from converters.executorch.recommender_readback import read_back
 from converters.executorch.recommender_tables import StackedTables, check_finite, check_half_a_step, stack_tables
@@ -23,7 +23,7 @@ from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.toolchain import versions
 
-__all__ = ["lower"]
+__all__ = ["export_graph", "lower"]
 
 MINIMUM_RUNTIME = "executorch 1.0"
 
@@ -38,6 +38,7 @@ def lower(request: LowerRequest) -> Lowered:
         ToolchainError: torch.export, PT2E or ExecuTorch fails.
     """
     _refuse_early(request.spec)
+    from converters.executorch.flow import flow_graph, read_flow
     from converters.executorch.lowering import write_program
     from runtimes.formats.pte import read_facts
 
@@ -57,9 +58,9 @@ def lower(request: LowerRequest) -> Lowered:
     module = build_module(model, arrays, groups, stacked, wanted.bits)
     inputs = _ordered(model, captured)
     graph = _quantized_graph(module, inputs, captured.batches, _layer_names(model, names), wanted.bits)
-    kept = _export(graph, inputs, captured.batches)
+    kept = export_graph(graph, inputs, captured.batches)
     put_tables(graph, stacked)
-    written = write_program(_export(graph, inputs, captured.batches), request.folder, keep=kept)
+    written = write_program(export_graph(graph, inputs, captured.batches), request.folder, keep=kept)
     for group, tables in zip(groups, read_back(request.folder / "model.pte", stacked), strict=True):
         own = [model.tables[index] for index in group.tables]
         check_half_a_step(tables, [table.name for table in own], [arrays[table.weight] for table in own])
@@ -68,10 +69,14 @@ def lower(request: LowerRequest) -> Lowered:
         *table_outcomes(model, groups, stacked, names, facts, wanted),
         *dense_outcomes(layers, facts, wanted, float_allowed=spec.fallback_bits == 32),
     )
+    outputs = captured.outputs or (model.output,)
+    flow = read_flow(
+        kept.module(check_guards=False), tuple(info.name for info in inputs), tuple(info.name for info in outputs)
+    )
     return Lowered(
         files=written.files,
         signatures=_signatures(captured, inputs, model.output),
-        graph=recommender_graph(model, inputs, outcomes),
+        graph=flow_graph(flow, inputs, outputs, weight_bytes(groups, names, outcomes, model)),
         outcomes=outcomes,
         toolchain=versions("torch", "torchao", "executorch"),
         minimum_runtime=MINIMUM_RUNTIME,
@@ -140,7 +145,7 @@ def _ordered(model: Recommender, captured: Captured) -> tuple[TensorInfo, ...]:
     return tuple(known.get(info.name, info) for info in model.inputs)
 
 
-def _export(module: Any, inputs: Sequence[TensorInfo], batches: Sequence[int]) -> Any:
+def export_graph(module: Any, inputs: Sequence[TensorInfo], batches: Sequence[int]) -> Any:
     """Export with every dynamic dimension as the batch, wherever it stands."""
     import torch
 
@@ -171,7 +176,7 @@ def _quantized_graph(
     from converters.executorch.layers import layer_name
     from converters.executorch.program import LAYER, example_inputs, name_layers
 
-    graph = _export(module, inputs, batches).module(check_guards=False)
+    graph = export_graph(module, inputs, batches).module(check_guards=False)
     for node in graph.graph.nodes:
         paths = [str(arg.target) for arg in node.all_input_nodes if arg.op == "get_attr"]
         name = next((names[path] for path in paths if path in names), None)

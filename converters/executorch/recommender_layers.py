@@ -1,4 +1,4 @@
-"""The layers of a recommender as the artifact reports them: the graph, and what each table and linear became."""
+"""The layers of a recommender as the artifact reports them: what each table and linear became, and their bytes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from converters.executorch.recommender_module import Group
 from converters.executorch.recommender_tables import StackedTables
 from converters.executorch.widths import word
-from converters.recommender.model import Dense, Lookup, Recommender
+from converters.recommender.model import Dense, Recommender
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome
 from edge_deploy.core.errors import Refusal, Unsupported, VerificationFailed
-from edge_deploy.core.layer_graph import Layer, LayerGraph
-from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["Asked", "dense_outcomes", "recommender_graph", "table_outcomes"]
+__all__ = ["Asked", "dense_outcomes", "table_outcomes", "weight_bytes"]
 
-INTERACTION = "interaction"
 TOLERANCE_BITS = 0.01
 
 
@@ -130,76 +127,13 @@ def dense_outcomes(
     return tuple(outcomes)
 
 
-def recommender_graph(
-    model: Recommender, inputs: tuple[TensorInfo, ...], outcomes: Sequence[LayerOutcome]
-) -> LayerGraph:
-    """Look-ups, linears and the interaction, in order of execution; a table's bytes count at its first look-up."""
+def weight_bytes(
+    groups: Sequence[Group], names: Sequence[str], outcomes: Sequence[LayerOutcome], model: Recommender
+) -> dict[str, int]:
+    """Bytes in the file, by name of look-up or linear; tables that are looked up together count together."""
     sizes = {outcome.layer: outcome.weight_bytes for outcome in outcomes}
-    layers: list[Layer] = []
-    base = _chain(layers, model.bottom, model.dense_input or "", sizes)
-    vectors = []
-    seen: dict[int, int] = {}
-    for lookup in model.lookups:
-        seen[lookup.table] = seen.get(lookup.table, 0) + 1
-        layers.append(_lookup_layer(model, lookup, seen[lookup.table], sizes))
-        vectors.append(layers[-1].outputs[0].name)
-    met = list(dict.fromkeys(_meeting(model, base, vectors)))
-    inter = model.interaction
-    width = model.top[0].in_features
-    tensor = TensorInfo(name=f"{INTERACTION}:0", shape=(-1, width), dtype="float32")
-    dim = model.tables[model.lookups[0].table].dim if model.lookups else 0
-    macs = len(inter.pairs) * dim
-    layers.append(Layer(name=INTERACTION, op=inter.kind, inputs=tuple(met), outputs=(tensor,), macs=macs))
-    last = _chain(layers, model.top, tensor.name, sizes)
-    if model.output_activation != "none":
-        layers.append(
-            Layer(name=model.output_activation, op=model.output_activation, inputs=(last,), outputs=(model.output,))
-        )
-        last = model.output.name
-    return LayerGraph(inputs=inputs, outputs=(last,), layers=tuple(layers))
-
-
-def _chain(layers: list[Layer], chain: Sequence[Dense], source: str, sizes: Mapping[str, int]) -> str:
-    for dense in chain:
-        tensor = TensorInfo(name=f"{dense.name}:0", shape=(-1, dense.out_features), dtype="float32")
-        layers.append(
-            Layer(
-                name=dense.name,
-                op="linear",
-                inputs=(source,),
-                outputs=(tensor,),
-                weight_bytes=sizes.get(dense.name, 0),
-                macs=dense.in_features * dense.out_features,
-            )
-        )
-        source = tensor.name
-    return source
-
-
-def _lookup_layer(model: Recommender, lookup: Lookup, number: int, sizes: Mapping[str, int]) -> Layer:
-    table = model.tables[lookup.table]
-    name = table.name if number == 1 else f"{table.name}#{number}"
-    sources = (lookup.input, lookup.weights_input) if lookup.weights_input else (lookup.input,)
-    return Layer(
-        name=name,
-        op="embedding",
-        inputs=sources,
-        outputs=(TensorInfo(name=f"{name}:0", shape=(-1, table.dim), dtype="float32"),),
-        weight_bytes=sizes.get(table.name, 0) if number == 1 else 0,
-        macs=lookup.length * table.dim if lookup.length > 1 else 0,
-    )
-
-
-def _meeting(model: Recommender, base: str, vectors: Sequence[str]) -> list[str]:
-    """Names of everything that enters the interaction."""
-    inter = model.interaction
-    names = [base if index < 0 else vectors[index] for index in inter.vectors]
-    for part in inter.top_inputs:
-        kind, _, which = part.partition(":")
-        if kind == "bottom":
-            names.append(base)
-        elif kind == "dense":
-            names.append(which)
-        elif kind == "lookup":
-            names.append(vectors[int(which)])
-    return names
+    grouped = {
+        name: sum(sizes.pop(model.tables[index].name) for index in group.tables)
+        for group, name in zip(groups, names, strict=True)
+    }
+    return {**sizes, **grouped}

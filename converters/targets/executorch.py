@@ -54,7 +54,8 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
 
 def _lower_program(request: LowerRequest) -> Lowered:
     from converters.executorch.embeddings import NEEDS_KERNELS, NOT_FOR_MCU
-    from converters.executorch.layers import check_finite_weights, layer_graph, weighted_layers
+    from converters.executorch.flow import flow_graph, read_flow
+    from converters.executorch.layers import check_finite_weights, weighted_layers
     from converters.executorch.lowering import write_program
     from converters.executorch.outcomes import outcomes_of
     from converters.executorch.program import export, load_graph, tidy
@@ -85,6 +86,7 @@ def _lower_program(request: LowerRequest) -> Lowered:
         made = quantize_program(program, choices, request)
         inputs, outputs, shared = made.inputs, made.outputs, made.shared
         written = write_program(made.program, request.folder, stored4=made.stored4, keep=made.program)
+        program = made.program
     facts = read_facts(request.folder / "model.pte")
     outcomes = outcomes_of(choices, facts, float_allowed=spec.fallback_bits == 32)
     outcomes = note_shared(outcomes, shared, request.folder / "model.pte")
@@ -103,12 +105,18 @@ def _lower_program(request: LowerRequest) -> Lowered:
     return Lowered(
         files=written.files,
         signatures=_signatures(captured, inputs, outputs),
-        graph=layer_graph(program, captured.inputs, captured.outputs, sizes),
+        graph=flow_graph(
+            read_flow(program.module(check_guards=False), _names(inputs), _names(outputs)), inputs, outputs, sizes
+        ),
         outcomes=outcomes,
         toolchain=versions("torch", "torchao", "executorch"),
         minimum_runtime=_MINIMUM_RUNTIME,
         warnings=warnings,
     )
+
+
+def _names(infos: tuple[TensorInfo, ...]) -> tuple[str, ...]:
+    return tuple(info.name for info in infos)
 
 
 def _dynamic(outcome: LayerOutcome) -> LayerOutcome:
