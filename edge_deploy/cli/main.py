@@ -13,7 +13,21 @@ from typing import NoReturn
 
 import typer
 
-from edge_deploy.cli import benchmark, convert, cuts, demo, doctor, inspect, list_, plan, report, split, study, verify
+from edge_deploy.cli import (
+    benchmark,
+    convert,
+    cuts,
+    demo,
+    doctor,
+    inspect,
+    list_,
+    plan,
+    report,
+    simulate,
+    split,
+    study,
+    verify,
+)
 from edge_deploy.core.errors import EdgeDeployError, error_to_json
 from edge_deploy.core.threads import QUIET_THREADS
 
@@ -38,6 +52,7 @@ app.command("benchmark")(benchmark.command)
 app.command("cuts")(cuts.command)
 app.command("plan")(plan.command)
 app.command("split")(split.command)
+app.command("simulate")(simulate.command)
 app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("list")(list_.command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,10 +12,15 @@ import numpy as np
 from edge_deploy.core.require import require
 from partitioner.simulator.simulate import PARTS, Served
 
-__all__ = ["HOW", "RequestWriter"]
+__all__ = ["HOW", "RequestWriter", "can_write"]
 
 HOW = ("open", "edge", "cloud", "fallback", "lost")
 ROWS = 131_072
+
+
+def can_write() -> bool:
+    """Whether pyarrow is installed (extra `simulate`)."""
+    return importlib.util.find_spec("pyarrow") is not None
 
 
 class RequestWriter:

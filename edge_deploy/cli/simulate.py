@@ -1,0 +1,224 @@
+"""`edge-deploy simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_deploy.cli.output import AsJson, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from edge_deploy.api.simulate import SimulateRequest, Simulation
+
+__all__ = ["command"]
+
+
+def command(
+    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An artifact's folder, or a .tflite file.")],
+    edge: Annotated[
+        Path, typer.Option(metavar="PROFILE", help="profile.json of this artifact on the edge, or its folder.")
+    ],
+    cloud: Annotated[Path, typer.Option(metavar="PROFILE", help="The same on the cloud.")],
+    trace: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TRACE",
+            help="Conditions over time to score on: a file, ARCHIVE::MEMBER, or gen:GENERATOR+GENERATOR. Repeatable.",
+        ),
+    ],
+    policy: Annotated[
+        list[str],
+        typer.Option(
+            metavar="NAMES",
+            help="Policies, with commas or repeated: all-edge, all-cloud, fixed:CUT, static, always-best, "
+            "threshold-table[:FILE], hysteresis, predictive, learned. Default: all but fixed.",
+        ),
+    ] = [],  # noqa: B006
+    train: Annotated[
+        list[str],
+        typer.Option(
+            metavar="TRACE",
+            help="Traces to learn from, none of the scored ones. Repeatable. Default: the first half of each --trace, "
+            "and only the second half is scored.",
+        ),
+    ] = [],  # noqa: B006
+    rate: Annotated[str, typer.Option(metavar="N/TIME", help="Requests, e.g. 5/s, 30/min.")] = "1/s",
+    arrivals: Annotated[
+        str, typer.Option(metavar="HOW", help="poisson, periodic, or a file with one moment in seconds a line.")
+    ] = "poisson",
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write simulation.json, report.html and requests.parquet there.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of requests, generated traces, noise and resampling.")] = 0,
+    codec: Annotated[
+        str, typer.Option(metavar="NAME", help="How tensors travel: raw, requantize:int8 or requantize:int4 (lossy).")
+    ] = "raw",
+    exits: Annotated[
+        list[str],
+        typer.Option("--exit", metavar="LAYER=SHARE", help="Share of requests that end after this layer. Repeatable."),
+    ] = [],  # noqa: B006
+    tick: Annotated[str, typer.Option(metavar="TIME", help="Time between decisions.")] = "1s",
+    probe_delay: Annotated[str, typer.Option(metavar="TIME", help="Age of what probes tell, beyond one tick.")] = "0s",
+    probe_noise: Annotated[float, typer.Option(metavar="SHARE", help="Noise of measured rates, 0.1 is 10 %.")] = 0.0,
+    cold: Annotated[
+        str, typer.Option(metavar="TIME", help="The edge is busy that long with loading a half.")
+    ] = "500ms",
+    warm: Annotated[str, typer.Option(metavar="TIME", help="The same for a half that is kept loaded.")] = "1ms",
+    keep_warm: Annotated[
+        str, typer.Option(metavar="CUTS", help="Cuts whose halves are kept loaded: all, none, or ids with commas.")
+    ] = "all",
+    fallback: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Finish a request on the edge when the cloud has not answered by then, or never. Default: three "
+            "times what the whole model takes there, at least 1 s.",
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(metavar="N", help="Requests the cloud works on at the same time.")] = 4,
+    batch: Annotated[int, typer.Option(metavar="N", help="Most requests in a batch of the cloud.")] = 1,
+    batch_wait: Annotated[str, typer.Option(metavar="TIME", help="How long a batch waits to fill.")] = "0s",
+    cloud_fails: Annotated[
+        list[str], typer.Option(metavar="START-END", help="The cloud is down, e.g. 20s-30s. Repeatable.")
+    ] = [],  # noqa: B006
+    seconds: Annotated[float, typer.Option(metavar="N", help="Length of generated traces.")] = 600.0,
+    fill: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FIELD=WHAT",
+            help="What a trace does not tell: rtt=50ms, edge_load=0.3, edge_load=diurnal-load. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    column: Annotated[
+        list[str],
+        typer.Option(metavar="FIELD=COLUMN", help="Column of a CSV, e.g. uplink=UL_bitrate:kbps. Repeatable."),
+    ] = [],  # noqa: B006
+    interval: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Between rows of a CSV without a column of time.")
+    ] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Mend bad rows of traces instead of refusing them.")] = False,
+    requests: Annotated[bool, typer.Option(help="Write a row for every request to requests.parquet.")] = True,
+    force: Annotated[bool, typer.Option("--force", help="Replace DIR if it exists.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find out whether moving the cut is worth it.
+
+    Simulates every request of every policy along traces, and compares them with the best static cut and with oracles.
+    """
+    from edge_deploy.api.simulate import simulate_policies
+    from edge_deploy.api.simulation_request import DEFAULT_POLICIES, SimulateRequest, parse_span
+    from edge_deploy.cli.pairs import numbers, words
+    from edge_deploy.core.units import parse_seconds
+    from partitioner.measured import Probes
+    from partitioner.setting import Setting
+
+    policies = tuple(name.strip() for text in policy for name in text.split(",") if name.strip())
+    request = SimulateRequest(
+        artifact=artifact,
+        edge=edge,
+        cloud=cloud,
+        traces=tuple(trace),
+        policies=policies or DEFAULT_POLICIES,
+        train=tuple(train),
+        rate_hz=_per_second(rate),
+        arrivals=arrivals,
+        codec=codec,
+        exits=numbers(exits, "--exit"),
+        setting=Setting(
+            tick_s=parse_seconds(tick, where="--tick"),
+            cold_s=parse_seconds(cold, where="--cold"),
+            warm_s=parse_seconds(warm, where="--warm"),
+            warm=_kept(keep_warm),
+        ),
+        fallback_after_s=_patience(fallback),
+        probes=Probes(delay_s=parse_seconds(probe_delay, where="--probe-delay"), noise=probe_noise, seed=seed),
+        workers=workers,
+        batch_limit=batch,
+        batch_wait_s=parse_seconds(batch_wait, where="--batch-wait"),
+        cloud_fails=tuple(parse_span(text) for text in cloud_fails),
+        seconds=seconds,
+        fill=words(fill, "--fill"),
+        columns=words(column, "--column"),
+        interval_s=None if interval is None else parse_seconds(interval, where="--interval"),
+        repair=repair,
+        seed=seed,
+    )
+    with progress_bar(_stages(request)) as progress:
+        found = simulate_policies(request, out, force=force, requests_file=requests, progress=progress)
+    if as_json:
+        print_json({"simulation": found, "folder": out})
+        return
+    _print(found)
+    if out is not None:
+        print(f"written: {out}")
+
+
+def _stages(request: SimulateRequest) -> int:
+    return 1 + len(request.policies) + len(request.traces) * (len(request.policies) + 3)
+
+
+def _print(found: Simulation) -> None:
+    print(found.verdict)
+    rows = [
+        (
+            score.name,
+            f"{score.mean_s * 1e3:.1f}",
+            f"{score.p50_s * 1e3:.1f}",
+            f"{score.p95_s * 1e3:.1f}",
+            f"{score.gain:+.1%} ({score.gain_low:+.1%} to {score.gain_high:+.1%})",
+            ""
+            if score.captured is None
+            else f"{score.captured:.0%} ({score.captured_low:.0%} to {score.captured_high:.0%})",
+            f"{score.switches}",
+            f"{score.fallbacks}",
+            f"{score.lost}",
+        )
+        for score in found.scores
+    ]
+    columns = (
+        "policy",
+        "mean ms",
+        "p50 ms",
+        "p95 ms",
+        "faster than static (95 %)",
+        "of the oracle's gain (95 %)",
+        "switches",
+        "fallbacks",
+        "lost",
+    )
+    title = f"{found.artifact} between {found.edge} and {found.cloud}, simulated; static cut {found.static_cut}"
+    print_table(title, columns, rows)
+    for used in found.scored_on:
+        for name, how in used.filled.items():
+            print(f"note: {used.source}: {name} is made up: {how}.")
+        for mended in used.repairs:
+            print(f"note: {used.source}: mended: {mended}")
+    for note in found.notes:
+        print(f"note: {note}")
+
+
+def _per_second(text: str) -> float:
+    from edge_deploy.core.errors import BadInput
+    from edge_deploy.core.units import parse_seconds
+
+    count, _, unit = text.partition("/")
+    try:
+        return float(count) / parse_seconds(f"1 {unit or 's'}", where="--rate")
+    except (ValueError, BadInput):
+        raise BadInput(f"--rate {text!r}: must be a number of requests in a time, e.g. 5/s or 30/min.") from None
+
+
+def _kept(text: str) -> tuple[str, ...] | None:
+    if text == "all":
+        return None
+    return () if text == "none" else tuple(cut.strip() for cut in text.split(","))
+
+
+def _patience(text: str | None) -> float | None:
+    from edge_deploy.core.units import parse_seconds
+
+    if text is None:
+        return None
+    return float("inf") if text == "never" else parse_seconds(text, where="--fallback")
