@@ -1,7 +1,5 @@
 """TFLite: head then tail is the whole, bit for bit, at every cut of a CNN and of DLRMs."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,6 @@ from edge_deploy.core.errors import BadInput, Unsupported, VerificationFailed
 from runtimes.folder import check_files, read_artifact
 from runtimes.formats.tflite_file import read_tflite
 from runtimes.formats.tflite_lint import lint
-from runtimes.session import open_session
 
 
 def split_all(source, out, **changes):
@@ -110,16 +107,6 @@ def test_every_cut_of_a_dlrm_is_bit_identical(recipe, device, batches, dlrm, tmp
         )
 
 
-def test_a_half_is_verified_and_benchmarked_like_any_artifact(residual):
-    from edge_deploy.api.verify import verify
-
-    _, result = residual
-    for folder in (result.cuts[4].head, result.cuts[4].tail):
-        artifact, verification = verify(folder)
-        assert artifact.split is not None
-        assert all(each.finite for each in verification.comparisons)
-
-
 def test_a_difference_at_a_quantized_boundary_is_refused_and_nothing_is_kept(residual, tmp_path, monkeypatch):
     """Halves of another model of the same structure, as a damaged splitter would write them."""
     from converters.splitting.formats import tflite
@@ -168,31 +155,6 @@ def test_constants_behind_the_root_are_read_and_written(dlrm, tmp_path, monkeypa
     flatbuffer.write_model(flatbuffer.read_model(small), big)
     parent, result = split_all(big, tmp_path / "out")
     assert all(each.bit_identical for each in result.cuts if each.head and each.tail)
-    files = [parent.model, *(tmp_path / "out").glob("*/tail/model.tflite")]
-    assert all(any(buffer.outside for buffer in read_tflite(path).buffers) for path in files[:3])
-
-
-def test_the_command_writes_halves_and_tells_them_as_json(residual_tflite, tmp_path):
-    from edge_deploy.cli.main_test import run
-
-    parent = open_parent(residual_tflite)
-    cut = choose_cuts(parent, every=True)[0][5]
-    samples = np.random.default_rng(5).normal(size=(3, 8, 8, 3)).astype(np.float32)
-    np.savez(tmp_path / "eval.npz", image=samples)
-    words = ("split", residual_tflite, "--cut", cut.id, "--cut", "all-edge", "--out", tmp_path / "out", "--json")
-    code, out, err = run(*words, "--eval", tmp_path / "eval.npz")
-    assert code == 0, err
-    found = json.loads(out)
-    assert [each["cut"]["id"] for each in found["cuts"]] == [cut.id, "all-edge"]
-    assert found["cuts"][0]["bit_identical"] is True
-    first = found["cuts"][0]["comparisons"][0]
-    assert first["samples"] == 8 + 3
-    session = open_session(tmp_path / "out" / cut.id / "tail", signature="batch_1")
-    assert [info.name for info in session.signature.inputs] == [info.name for info in cut.up]
-    session.close()
-    code, _, err = run(*words)
-    assert code == 3 and "exists already" in err
-    code, out, _ = run(*words[:-1], "--force")
-    assert code == 0 and "bit-identical" in out and "the tail is empty" in out
-    code, _, err = run("split", residual_tflite, "--cut", "005-ffffff", "--out", tmp_path / "other")
-    assert code == 3 and "no prefix of the model's" in err and not (tmp_path / "other").exists()
+    halves = [path for path in (tmp_path / "out").glob("*/*/model.tflite") if path.stat().st_size > 8000]
+    assert len(halves) >= 10
+    assert all(any(buffer.outside for buffer in read_tflite(path).buffers) for path in (parent.model, *halves))
