@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from edge_deploy.core.serde import from_json
 __all__ = ["capture", "choose_source", "run_float"]
 
 SOURCES = "converters.sources"
-READABLE = "edge-deploy reads Keras .keras and .h5, torch.export .pt2, and PyTorch as --source package.module:factory"
+READABLE = (
+    "edge-deploy reads Keras .keras and .h5, SavedModels, float .tflite, torch.export .pt2, and PyTorch as --source "
+    "package.module:factory"
+)
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
@@ -52,7 +56,7 @@ def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
     Raises:
         BadInput: The feeds do not fit the model's inputs.
     """
-    source = "keras" if captured.framework == "keras" else "torch-module"
+    source = captured.source or ("keras" if captured.program is None else "torch-module")
     run_in_child(
         "converters.capture:run_float_in_this_process",
         {"source": source, "captured": captured, "feeds": feeds.resolve(), "answers": answers.resolve()},
@@ -80,7 +84,7 @@ def capture_in_this_process(source: str, request: Mapping[str, Any], folder: str
     """The child's side of `capture`."""
     asked = from_json(CaptureRequest, request, where="capture request")
     captured: Captured = registry.load(SOURCES, source).capture(asked, Path(folder))
-    return captured
+    return replace(captured, source=source)
 
 
 def run_float_in_this_process(source: str, captured: Mapping[str, Any], feeds: str, answers: str) -> None:

@@ -45,7 +45,9 @@ class Captured:
     """A float model in a form that needs its framework no more; files live in `folder`.
 
     Attributes:
-        framework: Decides which target route is taken: "torch" has `program`, "keras" has `float_tflite`.
+        framework: Decides which target route is taken: "torch" has `program`, "keras" has `float_tflite`, whatever
+            source wrote it.
+        source: The module in `converters.sources` that captured it and can run it in float; `capture` fills it in.
         inputs: In call order, batch first; a dynamic batch is -1 (the sizes asked for stand in `batches`).
         program: A torch.export archive (`.pt2`), EmbeddingBags already rewritten, in evaluation mode.
         float_tflite: Float TFLite file of the stock converter, one signature per batch size.
@@ -65,6 +67,7 @@ class Captured:
     recommender: Path | None = None
     state: Path | None = None
     notes: tuple[str, ...] = ()
+    source: str = ""
 
 
 class Source(Protocol):

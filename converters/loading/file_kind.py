@@ -43,8 +43,8 @@ _DESCRIPTIONS: dict[FileKind, str] = {
     "onnx": f"looks like an ONNX model, which {LATER}",
     "pt2": "is a torch.export archive",
     "pte": "is an ExecuTorch program: the result of a conversion, not a source",
-    "saved-model": f"is a TensorFlow SavedModel, which {LATER}; save the model as .keras",
-    "tflite": f"is a TFLite model, which as a source {LATER}",
+    "saved-model": "is a TensorFlow SavedModel",
+    "tflite": "is a TFLite model",
     "torch-checkpoint": (
         "is a PyTorch checkpoint: weights without a model; pass it as --weights with --source package.module:factory"
     ),

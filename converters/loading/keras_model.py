@@ -49,6 +49,16 @@ class LoadedKeras:
         tree = require("tensorflow", extra="export-tflite").nest
         return list(tree.flatten(self.model(feed, training=False)))
 
+    @property
+    def variables(self) -> tuple[Any, ...]:
+        """The TensorFlow variables of all weights; Keras 3 hides them inside its own."""
+        return tuple(getattr(variable, "_value", variable) for variable in self.model.variables)
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of all layers."""
+        return tuple(layer.name for layer in self.layers())
+
     def layers(self) -> Iterator[Any]:
         """All layers, also those inside nested models."""
         stack = list(reversed(self.model.layers))

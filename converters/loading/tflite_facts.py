@@ -1,19 +1,56 @@
-"""What a float TFLite file that a stock converter wrote says of itself: control flow in it, what makes each output."""
+"""What a float TFLite file says of itself: control flow in it, what makes each output, what kind of model it is."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edge_deploy.core.errors import Refusal, Unsupported
 from edge_deploy.core.require import require
 
-__all__ = ["check_plain", "final_operators"]
+__all__ = ["check_plain", "check_unquantized", "final_operators", "kind_of"]
 
 # Operators with state or with graphs inside: no layer by layer account of them is possible.
 NOT_PLAIN = frozenset(
     {"ASSIGN_VARIABLE", "CALL", "CALL_ONCE", "CUSTOM", "DELEGATE", "IF", "READ_VARIABLE", "VAR_HANDLE", "WHILE"}
 )
+
+QUANTIZED_TYPES = frozenset({"INT2", "INT4", "INT8", "INT16", "UINT4", "UINT8", "UINT16"})
+
+
+def kind_of(path: Path) -> Literal["cnn", "recommender", "generic"]:
+    """What the file's operators make of it; a recommender only where it looks rows up without any convolution."""
+    model, names = _read(path)
+    used = {names[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators}
+    if any("CONV" in name for name in used):
+        return "cnn"
+    return "recommender" if used & {"EMBEDDING_LOOKUP", "GATHER"} else "generic"
+
+
+def check_unquantized(path: Path, *, where: str) -> None:
+    """Refuse a file whose values are quantized already.
+
+    Raises:
+        Unsupported: Names the first few quantized tensors.
+    """
+    model, _ = _read(path)
+    schema = require("ai_edge_litert.schema_py_generated", extra="export-tflite")
+    types = {value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)}
+    found = [
+        Refusal(layer=tensor.name.decode("utf-8"), op=types[tensor.type], reason="is quantized already")
+        for graph in model.subgraphs
+        for tensor in graph.tensors
+        if tensor.quantization is not None
+        and tensor.quantization.scale is not None
+        and len(tensor.quantization.scale)
+        and types[tensor.type] in QUANTIZED_TYPES
+    ]
+    if found:
+        raise Unsupported(
+            f"{where}: holds {len(found)} quantized tensors: what their rounding lost cannot be had back. Convert the "
+            "float model that it came from; a quantized file can be inspected, verified, benchmarked and split.",
+            refusals=tuple(found[:5]),
+        )
 
 
 def final_operators(path: Path) -> dict[str, str]:

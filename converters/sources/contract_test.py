@@ -47,7 +47,20 @@ def keras(folder):
     return CaptureRequest(source=str(folder / "net.keras"))
 
 
-MODELS = {"keras": keras, "pt2": pt2, "torch-module": factory}
+def saved_model(folder):
+    library = pytest.importorskip("keras")
+    layers = library.layers
+    library.Sequential([layers.Input((6,), name="x"), layers.Dense(3)]).export(folder / "net", verbose=False)
+    return CaptureRequest(source=str(folder / "net"))
+
+
+def tflite(folder):
+    request = keras(folder)
+    file = capture(request, folder / "captured").float_tflite
+    return CaptureRequest(source=str(file.rename(folder / "net.tflite")))
+
+
+MODELS = {"keras": keras, "pt2": pt2, "saved-model": saved_model, "tflite": tflite, "torch-module": factory}
 
 
 @pytest.fixture(scope="module", params=registry.names(PACKAGE))

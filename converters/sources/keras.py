@@ -12,8 +12,9 @@ from converters.contracts import Captured, CaptureRequest
 from converters.loading.file_kind import file_kind
 from converters.loading.float_run import run_feeds
 from converters.loading.input_shapes import settle
-from converters.loading.keras_export import export_tflite
 from converters.loading.keras_model import LoadedKeras, dtype_name, load_keras
+from converters.loading.recommender_file import recognised
+from converters.loading.tensorflow_export import export_tflite
 from converters.loading.tflite_facts import check_plain, final_operators
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import read_json, write_json
@@ -58,7 +59,7 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     kind = _kind(loaded)
     recommender = None
     if kind == "recommender":
-        recommender, inputs = _recognised(file, inputs, folder / "recommender")
+        recommender, inputs = recognised(file, inputs, folder / "recommender")
     return Captured(
         name=path.stem,
         framework="keras",
@@ -72,19 +73,6 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
         state=state,
         notes=loaded.notes,
     )
-
-
-def _recognised(file: Path, inputs: tuple[TensorInfo, ...], folder: Path) -> tuple[Path | None, tuple[TensorInfo, ...]]:
-    """Folder of the recommender, None where the structure is another; inputs with the bounds of their ids."""
-    from converters.recommender.from_tflite import recognise_tflite
-    from converters.recommender.model import save
-
-    found = recognise_tflite(file, inputs)
-    if found is None:
-        return None, inputs
-    model, arrays = found
-    save(model, arrays, folder)
-    return folder, model.inputs
 
 
 def run_float(captured: Captured, feeds: Path, answers: Path) -> None:

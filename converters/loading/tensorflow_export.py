@@ -1,21 +1,39 @@
-"""A loaded Keras model as one float TFLite file: a signature for each batch size, all sharing the weights."""
+"""A loaded TensorFlow model as one float TFLite file: a signature for each batch size, all sharing the weights."""
 
 from __future__ import annotations
 
 import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from converters.loading.keras_model import LoadedKeras
 from converters.tflite.readable_names import rename_layers
 from edge_deploy.core.errors import Refusal, ToolchainError, Unsupported
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["SINGLE_SIGNATURE", "export_tflite", "signature_name"]
+__all__ = ["SINGLE_SIGNATURE", "Exportable", "export_tflite", "signature_name"]
 
 SINGLE_SIGNATURE = "serving_default"
+
+
+class Exportable(Protocol):
+    """A model in memory that TensorFlow can trace."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """One for each output, unique."""
+
+    @property
+    def variables(self) -> tuple[Any, ...]:
+        """The TensorFlow variables that hold its weights; empty where they are constants of the graph."""
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """The source's own names of its layers; empty where it has none."""
+
+    def call(self, arrays: list[Any]) -> list[Any]:
+        """The outputs for inputs in call order, in inference mode."""
 
 
 def signature_name(batch: int, batches: tuple[int, ...]) -> str:
@@ -23,7 +41,7 @@ def signature_name(batch: int, batches: tuple[int, ...]) -> str:
     return SINGLE_SIGNATURE if len(batches) == 1 else f"batch_{batch}"
 
 
-def export_tflite(loaded: LoadedKeras, inputs: tuple[TensorInfo, ...], batches: tuple[int, ...], path: Path) -> None:
+def export_tflite(loaded: Exportable, inputs: tuple[TensorInfo, ...], batches: tuple[int, ...], path: Path) -> None:
     """Write the float TFLite file.
 
     Args:
@@ -39,8 +57,8 @@ def export_tflite(loaded: LoadedKeras, inputs: tuple[TensorInfo, ...], batches: 
         return dict(zip(loaded.output_names, loaded.call(list(arrays)), strict=True))
 
     holder = tf.Module()
-    # The converter folds only variables that the saved object owns; Keras 3 hides them inside its own.
-    holder.owned = [getattr(variable, "_value", variable) for variable in loaded.model.variables]
+    # The converter folds only variables that the saved object owns.
+    holder.owned = list(loaded.variables)
     signatures = {}
     for batch in batches:
         specs = [tf.TensorSpec((batch, *info.shape[1:]), info.dtype, name=info.name) for info in inputs]
@@ -61,4 +79,4 @@ def export_tflite(loaded: LoadedKeras, inputs: tuple[TensorInfo, ...], batches: 
             )
             raise Unsupported("The model cannot become TFLite.", refusals=refusals) from error
     path.write_bytes(content)
-    rename_layers(path, layers=[layer.name for layer in loaded.layers()])
+    rename_layers(path, layers=loaded.layer_names)
