@@ -13,13 +13,15 @@ from edge_deploy.core.errors import BadInput
 from edge_deploy.core.partition_plan import PartitionPlan
 from edge_deploy.core.profile import PROFILE, ModelProfile
 from edge_deploy.core.serde import read_json
+from partitioner.candidates import legal_cuts
 from partitioner.constraints import Constraints
 from partitioner.objectives import parse_objective
 from partitioner.plan import plan
 from partitioner.plan_table import Grid, PlanTable, plan_table
 from partitioner.problem import Problem
+from partitioner.three_tiers import Links, plan_three_tiers
 
-__all__ = ["PlanRequest", "plan_partition", "read_problem", "tabulate_plans"]
+__all__ = ["PlanRequest", "plan_over_three_tiers", "plan_partition", "read_problem", "tabulate_plans"]
 
 _NO_LIMITS = Constraints()
 
@@ -57,6 +59,24 @@ def plan_partition(request: PlanRequest, conditions: Conditions) -> PartitionPla
     """
     problem = read_problem(request)
     found = plan(problem, conditions, solver=request.solver)
+    return dataclasses.replace(found, warnings=found.warnings + _doubts(problem))
+
+
+def plan_over_three_tiers(request: PlanRequest, middle: Path | str | ModelProfile, links: Links) -> PartitionPlan:
+    """The best two nested cuts between the request's edge (the device), `middle` and the request's cloud.
+
+    Raises:
+        BadInput: A file cannot be read, or a profile does not fit the artifact.
+        NoFeasiblePlan: Says which constraint rules out which cuts.
+    """
+    problem = read_problem(request)
+    if any(problem.exits.values()):
+        raise BadInput("three tiers: early exits are priced between two tiers only; leave them or the middle tier out.")
+    between = _profile(middle)
+    strange = _of_another_file(between, model_to_cut(request.artifact, batch=problem.edge.batch))
+    if strange:
+        raise BadInput(strange)
+    found, _ = plan_three_tiers(problem, legal_cuts(problem.graph), between, links)
     return dataclasses.replace(found, warnings=found.warnings + _doubts(problem))
 
 

@@ -10,6 +10,7 @@ import typer
 from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table
 
 if TYPE_CHECKING:
+    from edge_deploy.api.plan import PlanRequest
     from edge_deploy.core.conditions import Conditions
     from edge_deploy.core.partition_plan import PartitionPlan
 
@@ -72,6 +73,13 @@ def command(
     solver: Annotated[
         str | None, typer.Option(metavar="NAME", help="enumerate or min-cut; default: the best of both.")
     ] = None,
+    middle: Annotated[
+        Path | None, typer.Option(metavar="PROFILE", help="A third tier: profile of what stands between the two.")
+    ] = None,
+    far_uplink: Annotated[
+        str | None, typer.Option(metavar="RATE", help="From --middle to the cloud and back; --uplink then leads to it.")
+    ] = None,
+    far_rtt: Annotated[str | None, typer.Option(metavar="TIME", help="Round trip from --middle to the cloud.")] = None,
     table: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Write the best cut over uplink, edge load and round trip as JSON for apps."),
@@ -92,6 +100,7 @@ def command(
     """
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
     from edge_deploy.core.conditions import Conditions
+    from edge_deploy.core.errors import BadInput
     from edge_deploy.core.units import parse_bytes, parse_seconds
     from partitioner.constraints import Constraints
 
@@ -124,7 +133,14 @@ def command(
         solver=solver,
         exits=_numbers(exits, "--exit"),
     )
-    found = plan_partition(request, now)
+    if middle is not None:
+        found = _three_tiers(request, now, middle, far_uplink, far_rtt)
+        if table is not None or html is not None:
+            raise BadInput("--table and --html: are for two tiers; leave out --middle.")
+    else:
+        if far_uplink is not None or far_rtt is not None:
+            raise BadInput("--far-uplink and --far-rtt: describe the link behind --middle; give its profile.")
+        found = plan_partition(request, now)
     if table is not None:
         from edge_deploy.core.serde import write_json
 
@@ -140,6 +156,22 @@ def command(
     for what, path in (("table", table), ("page", html)):
         if path is not None:
             print(f"{what}: {path}")
+
+
+def _three_tiers(
+    request: PlanRequest, near: Conditions, middle: Path, far_uplink: str | None, far_rtt: str | None
+) -> PartitionPlan:
+    from edge_deploy.api.plan import plan_over_three_tiers
+    from edge_deploy.core.conditions import Conditions
+    from edge_deploy.core.errors import BadInput
+    from edge_deploy.core.units import parse_seconds
+    from partitioner.three_tiers import Links
+
+    if far_uplink is None or far_rtt is None:
+        raise BadInput("--middle: the link behind it is needed: --far-uplink 100Mbit --far-rtt 20ms.")
+    rate = _rate(far_uplink, "--far-uplink")
+    far = Conditions(uplink_bps=rate, downlink_bps=rate, rtt_s=parse_seconds(far_rtt, where="--far-rtt"))
+    return plan_over_three_tiers(request, middle, Links(near=near, far=far))
 
 
 def _print(plan: PartitionPlan) -> None:
@@ -159,11 +191,21 @@ def _print(plan: PartitionPlan) -> None:
                 item.refused or "yes",
             )
         )
+    if not rows:
+        _print_parts(plan)
+        return
     columns = ("cut", "total ms", "edge ms", "link ms", "cloud ms", "bytes up", "edge memory", "mJ", "allowed")
     more = len(plan.considered) - SHOWN
     print_table(f"considered, best first{f' ({more} more in --json)' if more > 0 else ''}", columns, rows)
     for warning in plan.warnings:
         print(f"note: {warning}")
+
+
+def _print_parts(plan: PartitionPlan) -> None:
+    cost = plan.cost
+    parts = ("edge_s", "encode_s", "uplink_s", "middle_s", "rtt_s", "queue_s", "cloud_s", "downlink_s")
+    rows = [(name.removesuffix("_s"), _milliseconds(getattr(cost, name))) for name in parts]
+    print_table("parts", ("part", "ms"), rows)
 
 
 def _milliseconds(seconds: float) -> str:

@@ -180,6 +180,20 @@ def test_profiles_that_do_not_fit_are_refused(net, tmp_path):
     assert code == 3 and "no time for layer stem/relu, body, head" in err and "lacks: tail" in err
 
 
+def test_a_third_tier_between_the_two_is_planned_with_its_own_link(net, tmp_path):
+    write_profile(tmp_path / "middle.json", 0.2)
+    tiers = ("--middle", tmp_path / "middle.json", "--far-uplink", "50Mbit", "--far-rtt", "40ms")
+    code, out, err = plan(net, "--uplink", "200Mbit", *tiers, "--json")
+    found = json.loads(out)
+    assert (code, err, len(found["cuts"])) == (0, "", 2)
+    assert found["cuts"] == ["all-cloud", "all-edge"]
+    assert found["cost"]["middle_s"] == pytest.approx(0.043 * 0.2 + 0.001)
+    assert plan(net, "--uplink", "200Mbit", *tiers)[1].startswith("all-cloud then all-edge takes")
+    code, _, err = plan(net, "--uplink", "1Mbit", "--middle", tmp_path / "middle.json")
+    assert code == 3 and "--far-uplink 100Mbit --far-rtt 20ms" in err
+    assert plan(net, "--uplink", "1Mbit", "--far-rtt", "3ms")[0] == 3
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -15,7 +15,8 @@ class CostParts:
     """Where the time of one request goes, in seconds, and the bytes and joules it takes.
 
     Attributes:
-        rtt_s: Paid once a request, when anything crosses.
+        rtt_s: Paid once a request, when anything crosses; with three tiers once for each link that is used.
+        middle_s: On the middle tier, where there is one; links and bytes are then those of both links together.
         energy_j: Of the edge device; None without power figures.
     """
 
@@ -30,11 +31,13 @@ class CostParts:
     down_bytes: int
     edge_bytes: int
     energy_j: float | None = None
+    middle_s: float = 0.0
 
     @property
     def total_s(self) -> float:
         """The latency of one request."""
-        return self.edge_s + self.encode_s + self.uplink_s + self.rtt_s + self.queue_s + self.cloud_s + self.downlink_s
+        on_the_way = self.uplink_s + self.rtt_s + self.queue_s + self.downlink_s
+        return self.edge_s + self.encode_s + on_the_way + self.middle_s + self.cloud_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
