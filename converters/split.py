@@ -17,6 +17,7 @@ from edge_deploy.core import registry
 from edge_deploy.core.artifact import MANIFEST, Artifact, Comparison, FileEntry, Verification
 from edge_deploy.core.cut import ALL_CLOUD, ALL_EDGE, Cut, make_cut
 from edge_deploy.core.errors import BadInput, Unsupported, VerificationFailed
+from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.legality import illegal_because
 from edge_deploy.core.publish import published_folder
 from edge_deploy.core.serde import write_json
@@ -96,12 +97,23 @@ def choose_cuts(
     refused: list[Refused] = []
     chosen = {cut.id: cut for cut in named}
     for cut in prefix_cuts(graph) if every else ():
-        reasons = illegal_because(graph, cut)
+        reasons = (*illegal_because(graph, cut), *_same_as_a_whole(graph, cut))
         if reasons:
             refused.append(Refused(cut=cut.id, reasons=reasons))
         else:
             chosen.setdefault(cut.id, cut)
     return tuple(chosen.values()), tuple(refused)
+
+
+def _same_as_a_whole(graph: LayerGraph, cut: Cut) -> tuple[str, ...]:
+    """Layers that are made of weights alone are no half: such a cut is all-cloud or all-edge once more."""
+    moving = {layer.name for layer in graph.layers} - graph.constant_layers
+    edge = frozenset(cut.edge_layers)
+    if edge and not edge & moving:
+        return ("the edge would compute nothing that depends on the inputs: the same as all-cloud",)
+    if moving <= edge and len(edge) < len(graph.layers):
+        return ("the cloud would compute nothing that depends on the inputs: the same as all-edge",)
+    return ()
 
 
 def split(

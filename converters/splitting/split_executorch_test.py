@@ -80,14 +80,27 @@ def test_weights_of_4_bits_stay_packed_beside_their_half(residual_executorch, tm
     assert bits["first"] == 4 and (made.head / "model.ptd").is_file()
 
 
-@pytest.mark.parametrize("recipe", ["int8", "int4"])
-def test_every_cut_of_a_dlrm_is_bit_identical(recipe, dlrm, tmp_path):
-    parent, result = split_all(dlrm("executorch", recipe), tmp_path / "out")
+def test_every_cut_of_a_dlrm_is_bit_identical(dlrm, tmp_path):
+    parent, result = split_all(dlrm("executorch", "int8"), tmp_path / "out")
     inner = [each for each in result.cuts if each.head and each.tail]
     assert len(inner) >= 10
     assert all(each.bit_identical for each in inner)
     names = {layer.name for layer in parent.artifact.graph.layers}
     assert {"bottom.0", "bottom.1", "top.0", "top.1"} <= names
+    for each in inner:
+        outcomes = [read_artifact(half).outcomes for half in (each.head, each.tail)]
+        assert sorted(outcome.layer for half in outcomes for outcome in half) == sorted(
+            outcome.layer for outcome in parent.artifact.outcomes
+        )
+
+
+@pytest.mark.parametrize(("recipe", "batches"), [("int4", (1,)), ("int8", (1, 4))])
+def test_packed_tables_and_several_batch_sizes_are_cut_too(recipe, batches, dlrm, tmp_path):
+    parent = open_parent(dlrm("executorch", recipe, "phone", batches))
+    cuts = choose_cuts(parent, every=True)[0][2:-1:6]
+    made = split(parent, cuts, tmp_path / "out").cuts
+    assert len(made) >= 2 and all(each.bit_identical for each in made)
+    assert {len(each.comparisons) for each in made} == {len(batches)}
 
 
 def test_an_artifact_of_another_version_is_told_to_convert_again(residual, tmp_path):
