@@ -158,3 +158,63 @@ def test_constants_behind_the_root_are_read_and_written(dlrm, tmp_path, monkeypa
     halves = [path for path in (tmp_path / "out").glob("*/*/model.tflite") if path.stat().st_size > 8000]
     assert len(halves) >= 10
     assert all(any(buffer.outside for buffer in read_tflite(path).buffers) for path in (parent.model, *halves))
+
+
+def _graph(path, build):
+    from converters.tflite.emit import Emitter
+
+    emitter = Emitter("test")
+    graph = emitter.graph("main")
+    x = graph.tensor("x", (1, 6))
+    graph.sign("call", {"x": x}, build(graph, x))
+    emitter.write(path)
+    return path
+
+
+def _dense(graph, x, weight, name):
+    out = graph.tensor(name, (1, 6))
+    graph.op("FULLY_CONNECTED", [x, weight], [out], "FullyConnectedOptions")
+    return out
+
+
+def test_weights_that_are_widened_at_load_are_widened_in_the_half_that_reads_them(tmp_path):
+    def build(graph, x):
+        wide = []
+        for place in range(2):
+            values = np.random.default_rng(place).normal(size=(6, 6)).astype(np.float16)
+            wide.append(graph.tensor(f"wide{place}", (6, 6)))
+            graph.op("DEQUANTIZE", [graph.values(f"half{place}", values)], [wide[-1]])
+        middle = _dense(graph, x, wide[0], "middle")
+        # The second layer's result and what both layers share are outputs; the first one's weights are read again.
+        return {"y": _dense(graph, _dense(graph, middle, wide[1], "late"), wide[0], "last"), "z": middle}
+
+    parent, result = split_all(_graph(tmp_path / "half.tflite", build), tmp_path / "out")
+    inner = [each for each in result.cuts if each.head and each.tail]
+    assert len(parent.artifact.graph.constant_layers) == 2
+    assert [[info.name for info in each.cut.up] for each in inner] == [["middle"], ["late"]]
+    assert all(each.bit_identical for each in inner)
+    assert [each.reasons for each in result.refused] == [
+        ("the edge would compute nothing that depends on the inputs: the same as all-cloud",)
+    ] * 2
+    head, tail = (read_artifact(folder) for folder in (inner[0].head, inner[0].tail))
+    assert [info.name for info in head.signatures[0].outputs] == ["z"]  # it crosses, and is an output of the whole
+    assert [info.name for info in tail.signatures[0].inputs] == ["z"]
+    assert sum(layer.op == "DEQUANTIZE" for layer in tail.graph.layers) == 2
+
+
+def test_a_state_that_both_halves_would_keep_is_refused_by_layer(tmp_path):
+    def build(graph, x):
+        state = graph.tensor("state", (1, 12))
+        graph.subgraph.tensors[state].isVariable = True
+        for name in ("one", "two"):
+            feature = graph.values(f"{name}/f", np.eye(6, dtype=np.float32))
+            time = graph.values(f"{name}/t", np.ones((6, 2), np.float32))
+            out = graph.tensor(name, (1, 6))
+            graph.op("SVDF", [x, feature, time, -1, state], [out], "SVDFOptions", rank=1)
+            x = out
+        return {"y": x}
+
+    parent = open_parent(_graph(tmp_path / "state.tflite", build))
+    cut = choose_cuts(parent, every=True)[0][1]
+    with pytest.raises(Unsupported, match=r"layer two.*shares its state with one on the edge"):
+        split(parent, [cut], tmp_path / "out")
