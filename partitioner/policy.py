@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -55,7 +56,7 @@ class Observation:
     fell_back: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Training:
     """What policies learn from.
 
@@ -72,12 +73,18 @@ class Training:
 
     def replay(self, table: CutTable) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
         """For each trace what was measured at each tick and what a request then took; see `realised_by_tick`."""
-        played = []
-        for trace in self.traces:
-            ticks = tick_times(trace.end_s, self.setting.tick_s)
-            told = measured(trace, ticks, self.setting.tick_s, self.probes)
-            played.append((told, realised_by_tick(table, trace, ticks, self.setting, phases=self.phases)))
-        return played
+        return _replay(self, table)
+
+
+# Several policies learn from the same traces one after the other.
+@lru_cache(maxsize=1)
+def _replay(training: Training, table: CutTable) -> list[tuple[dict[str, np.ndarray], np.ndarray]]:
+    played = []
+    for trace in training.traces:
+        ticks = tick_times(trace.end_s, training.setting.tick_s)
+        told = measured(trace, ticks, training.setting.tick_s, training.probes)
+        played.append((told, realised_by_tick(table, trace, ticks, training.setting, phases=training.phases)))
+    return played
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -53,13 +53,13 @@ class AlongTrace:
     latency: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
-def legend(names: Sequence[str]) -> Markup:
-    """Colours of the policies."""
+def legend(shown: Sequence[str], names: Sequence[str]) -> Markup:
+    """Colours of the policies in `shown`; `names`: all of them."""
     keys = [
         element(
             "span", element("span", attributes={"style": f"background:{_colour(names, name)}"}, css="key"), " ", name
         )
-        for name in names
+        for name in shown
     ]
     return element("div", keys, css="legend")
 

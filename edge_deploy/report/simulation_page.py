@@ -36,13 +36,15 @@ def simulation_page(
         element("p", lead, css="lead"),
         element("p", found.verdict, css=f"verdict {'good' if found.pays else 'fair'}"),
         element("h2", "Along the trace"),
-        element("figure", along_trace(along, _shown(found), names), _caption(along.source), legend(_shown(found))),
+        element(
+            "figure", along_trace(along, _shown(found), names), _caption(along.source), legend(_shown(found), names)
+        ),
         element("h2", "How long requests take"),
         element(
             "figure",
             distributions(spread, drawn, names),
             _caption("Further left is faster; the last percents are the slow requests."),
-            legend(drawn),
+            legend(drawn, names),
         ),
         element("h2", "Policies and bounds"),
         element("div", _regret_table(found.scores)),
@@ -57,7 +59,7 @@ def _shown(found: Comparison) -> list[str]:
     """The static cut, the best adapting policy, and the oracle."""
     adapting = [score for score in found.scores if score.adapts and score.name not in BOUNDS]
     best = [max(adapting, key=lambda score: score.gain).name] if adapting else []
-    return ["static", *best, "oracle"]
+    return ["oracle", "static", *best]
 
 
 def _regret_table(scores: Sequence[Score]) -> Markup:
@@ -88,11 +90,11 @@ def _regret(score: Score, oracle: Score) -> str:
 
 
 def _captured(score: Score) -> str | None:
-    return None if score.captured is None else f"{score.captured:.0%}"
+    return None if score.captured is None or not score.adapts else f"{score.captured:.0%}"
 
 
 def _captured_interval(score: Score) -> str | None:
-    if score.captured_low is None or score.captured_high is None:
+    if score.captured_low is None or score.captured_high is None or not score.adapts:
         return None
     return f"{score.captured_low:.0%} to {score.captured_high:.0%}"
 
