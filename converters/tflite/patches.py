@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from converters.quantize.compensated import MOST_COLUMNS
+from converters.quantize.shrinkage import shrunk
 from converters.tflite.flatbuffer import schema
 from converters.tflite.structure import Node, View
 
@@ -77,12 +78,12 @@ class PatchObserver:
             self._flush()
 
     def covariances(self) -> tuple[np.ndarray, ...]:
-        """Covariance [groups, columns, columns] of each part of the columns."""
+        """Covariance [groups, columns, columns] of each part of the columns, with as much trust as the patches earn."""
         self._flush()
         assert self.sums is not None
         means = np.array_split(self.sums / self.count, len(self.squares), axis=1)
         return tuple(
-            square / self.count - mean[:, :, None] * mean[:, None, :]
+            shrunk(square / self.count - mean[:, :, None] * mean[:, None, :], self.count)
             for square, mean in zip(self.squares, means, strict=True)
         )
 
