@@ -22,6 +22,8 @@ CPU_LEVELS = (0.25, 0.5, 0.75, 1.0)
 MEMORY_LEVELS = (0.5, 1.0)
 # One value lasts so long at least: several periods of the load, and of the scheduler.
 LEAST_VALUE_S = 0.25
+# Writing to every free page and giving them back takes seconds, so memory takes part in so many rounds only.
+MEMORY_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ def measure_under_load(
     progress: Callable[[str], None] | None = None,
 ) -> UnderLoad:
     """Sweep loads over rounds, the levels in a new order each round; every level has an idle run right before it.
+
+    Memory pressure takes part in the first three rounds.
 
     The loads end with the call, however it ends. Memory is taken within a margin (`device_tests.contention`), never to
     the point where the machine would run out.
@@ -98,6 +102,8 @@ def measure_under_load(
             say(f"under load: round {number + 1} of {rounds}")
             for index in order.permutation(len(tasks)):
                 what, level = tasks[int(index)]
+                if what == "memory" and number >= MEMORY_ROUNDS:
+                    continue
                 points.append(_one(opened, what, level, number, cores, makers))
     held = format_bytes(memory_bound_bytes())
     notes = [f"load by {', '.join(makers)}; memory pressure 100 % is {held} of the memory that was free"]

@@ -22,6 +22,7 @@ from edge_deploy.cli import (
     inspect,
     list_,
     plan,
+    profile,
     report,
     simulate,
     split,
@@ -50,6 +51,7 @@ app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("benchmark")(benchmark.command)
 app.command("cuts")(cuts.command)
+app.command("profile")(profile.command)
 app.command("plan")(plan.command)
 app.command("split")(split.command)
 app.command("simulate")(simulate.command)

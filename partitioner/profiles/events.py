@@ -9,17 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_deploy.core.benchmark import BenchmarkReport, Provenance, run_seconds
+from edge_deploy.core.cut import tensor_bytes
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.profile import ModelProfile
 
-__all__ = ["Subject", "profile_from_events", "profile_from_report", "tells_layers_apart"]
+__all__ = ["Subject", "io_bytes", "profile_from_events", "profile_from_report", "tells_layers_apart"]
 
 # A call of a session costs so much at most, beside the copies of inputs and outputs (`make bench-models`: 2 to 10 us
 # on an idle desktop, more on a phone); what is missing beyond it is time that nobody accounts for.
-MOST_CALL_S = 100e-6
+MOST_CALL_S = 50e-6
 # Inputs and outputs are copied at no less than this.
-LEAST_COPY_BYTES_PER_S = 500e6
+LEAST_COPY_BYTES_PER_S = 2e9
 # Of the layers with multiply-accumulates, so many must have a time, or the profiler saw a delegate as one node.
 LEAST_SHARE_SEEN = 0.5
 
@@ -43,7 +44,6 @@ def profile_from_events(
     whole_s: Sequence[float],
     subject: Subject,
     *,
-    io_bytes: int,
     notes: Sequence[str] = (),
 ) -> ModelProfile:
     """Seconds by layer; events that bear no layer's name, such as conversions, are overhead.
@@ -54,13 +54,12 @@ def profile_from_events(
     Args:
         event_s: Seconds by name as the runtime's profiler gives them.
         whole_s: Seconds of the whole model, one value for each round.
-        io_bytes: Of all inputs and outputs, which a call copies.
     """
     layers = {layer.name: float(event_s.get(layer.name, 0.0)) for layer in graph.layers}
     others = sum(seconds for name, seconds in event_s.items() if name not in layers)
     whole = float(np.median(np.asarray(whole_s)))
     rest = whole - sum(layers.values()) - others
-    overhead = others + min(max(rest, 0.0), MOST_CALL_S + io_bytes / LEAST_COPY_BYTES_PER_S)
+    overhead = others + min(max(rest, 0.0), MOST_CALL_S + io_bytes(graph) / LEAST_COPY_BYTES_PER_S)
     profile = ModelProfile(
         artifact=subject.artifact,
         sha256=subject.sha256,
@@ -76,6 +75,14 @@ def profile_from_events(
         notes=tuple(notes),
     )
     return profile if profile.adds_up else _with_note(profile, "time under the profiler is not that of a plain run")
+
+
+def io_bytes(graph: LayerGraph) -> int:
+    """Bytes of all inputs and outputs, which a call copies; a dynamic dimension counts once."""
+    made = {tensor.name: tensor for layer in graph.layers for tensor in layer.outputs}
+    tensors = [*graph.inputs, *(made[name] for name in graph.outputs if name in made)]
+    fixed = (dataclasses.replace(tensor, shape=tuple(max(size, 1) for size in tensor.shape)) for tensor in tensors)
+    return sum(tensor_bytes(tensor) for tensor in fixed)
 
 
 def tells_layers_apart(graph: LayerGraph, event_s: Mapping[str, float]) -> bool:
@@ -95,7 +102,6 @@ def profile_from_report(report: BenchmarkReport, graph: LayerGraph) -> ModelProf
         raise BadInput(
             f"benchmark of {report.artifact}: has no seconds per layer; `edge-deploy profile` can time prefixes."
         )
-    io_bytes = sum(_bytes(info.shape) for info in graph.inputs)
     subject = Subject(
         artifact=report.artifact,
         sha256=report.sha256,
@@ -105,11 +111,7 @@ def profile_from_report(report: BenchmarkReport, graph: LayerGraph) -> ModelProf
         threads=report.conditions.threads,
         batch=report.conditions.batch,
     )
-    return profile_from_events(graph, report.layer_s, run_seconds(report).tolist(), subject, io_bytes=io_bytes)
-
-
-def _bytes(shape: tuple[int, ...]) -> int:
-    return 4 * int(np.prod([max(size, 1) for size in shape]))
+    return profile_from_events(graph, report.layer_s, run_seconds(report).tolist(), subject)
 
 
 def _with_note(profile: ModelProfile, why: str) -> ModelProfile:
