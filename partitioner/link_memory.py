@@ -80,17 +80,21 @@ def remember(memory: LinkMemory, rate_bps: np.ndarray, took_s: np.ndarray) -> Li
     count = memory.count.copy()
     np.add.at(count, level, 1 - share)
     np.add.at(count, level + (share > 0), share)
-    fade = np.minimum(1.0, REMEMBERED / np.maximum(count, 1.0))
+    # Only levels that were seen now can have become too many.
+    touched = np.unique(np.concatenate((level, level + (share > 0)))) if len(level) > 1 else level[0] + np.arange(2)
+    fade = np.minimum(1.0, REMEMBERED / np.maximum(count[touched], 1.0))
+    # One matrix product in place of two scattered sums: rows of the levels that were seen, columns of ticks.
+    weight = (touched[:, None] == level) * (1 - share) + (touched[:, None] == level + 1) * share
+    count[touched] *= fade
 
     def added(sums: np.ndarray, values: np.ndarray) -> np.ndarray:
         sums = sums.copy()
-        np.add.at(sums, level, values * (1 - share)[:, None])
-        np.add.at(sums, level + (share > 0), values * share[:, None])
-        return np.asarray(sums * fade[:, None])
+        sums[touched] = (sums[touched] + weight @ values) * fade[:, None]
+        return sums
 
     return replace(
         memory,
-        count=count * fade,
+        count=count,
         took_s=added(memory.took_s, took),
         took_squared=added(memory.took_squared, took * took),
         late=added(memory.late, is_late),
@@ -107,24 +111,22 @@ def recall(memory: LinkMemory, rate_bps: np.ndarray) -> tuple[np.ndarray, np.nda
     level, share = _levels(rate_bps)
     upper = level + (share > 0)
     said = _said(memory, rate_bps)
-    # Per level how much longer than the model says it took, with PRIOR_TICKS transfers that took what it says.
-    count = memory.count[:, None]
-    seen = np.maximum(count, 1e-9)
-    mean_said = memory.model_s / seen
-    stretch = (memory.took_s + PRIOR_TICKS * mean_said + 1e-12) / (memory.model_s + PRIOR_TICKS * mean_said + 1e-12)
-    spread = np.maximum(memory.took_squared / seen - (memory.took_s / seen) ** 2, 0.0)
-    # A dead link: the model says never, so what was seen is taken as it is, and nothing seen as never.
-    looks = np.maximum((count + PRIOR_TICKS) / SAME_LOOK, 1.0)
-    share, keep = share[:, None], (1 - share)[:, None]
-    mean = np.minimum((stretch[level] * keep + stretch[upper] * share) * said, memory.most_s)
-    weight = PRIOR_TICKS / (count + PRIOR_TICKS)
-    varies = (1 - weight) * spread
     prior = (PRIOR_ERROR * said) ** 2
-    at_level = [(varies[k] + weight[k] * prior) / looks[k] for k in (level, upper)]
-    error = np.sqrt(at_level[0] * keep + at_level[1] * share)
-    never = (said >= memory.most_s).astype(float)
-    late_at = [(memory.late[k] + PRIOR_TICKS * never) / (count[k] + PRIOR_TICKS) for k in (level, upper)]
-    return mean, error, late_at[0] * keep + late_at[1] * share
+    never = said >= memory.most_s
+    stretch, variance, late = 0.0, 0.0, 0.0
+    for at, part in ((level, 1 - share), (upper, share)):
+        count, part = memory.count[at][:, None], part[:, None]
+        seen = np.maximum(count, 1e-9)
+        took, squared, model = memory.took_s[at] / seen, memory.took_squared[at] / seen, memory.model_s[at] / seen
+        # How much longer than the model says it took, with PRIOR_TICKS transfers that took what it says.
+        stretch = stretch + part * (count * took + PRIOR_TICKS * model + 1e-12) / (
+            (count + PRIOR_TICKS) * model + 1e-12
+        )
+        doubt = PRIOR_TICKS / (count + PRIOR_TICKS)
+        spread = (1 - doubt) * np.maximum(squared - took * took, 0.0) + doubt * prior
+        variance = variance + part * spread / np.maximum((count + PRIOR_TICKS) / SAME_LOOK, 1.0)
+        late = late + part * (memory.late[at] + PRIOR_TICKS * never) / (count + PRIOR_TICKS)
+    return np.minimum(stretch * said, memory.most_s), np.sqrt(variance), np.asarray(late)
 
 
 def look_back_s(memory: LinkMemory, rates_bps: np.ndarray, tick_s: float, start_s: np.ndarray) -> np.ndarray:

@@ -185,4 +185,4 @@ def _slowdowns(table: CutTable, now: Mapping[str, np.ndarray]) -> tuple[np.ndarr
 
 
 def _towards(factor: float, seen: float) -> float:
-    return float(np.clip(factor + FORGETS * (seen - factor), *FACTORS))
+    return min(max(factor + FORGETS * (seen - factor), FACTORS[0]), FACTORS[1])

@@ -200,7 +200,7 @@ class _Run:
         self.out = np.zeros((len(PARTS) + 1, count))
         self.kernel: Callable[..., None] = kernel_function(can_compile() if compiled is None else compiled)
         self.reported = 0
-        self.open: list[int] = []
+        self.open = np.empty(0, dtype=np.int64)
 
     def switch(self, now_s: float, cut: int, *, first: bool = False) -> None:
         """The edge is busy with going over to `cut`; the first cut is loaded before requests come."""
@@ -226,29 +226,31 @@ class _Run:
 
     def answered(self, now_s: float) -> list[Observation]:
         """Requests whose answer came since the last call and is not in the future."""
-        candidates = self.open + list(range(self.reported, self.known))
+        candidates = np.concatenate((self.open, np.arange(self.reported, self.known)))
         self.reported = self.known
-        seen: list[tuple[float, int]] = []
-        self.open = []
-        for request in candidates:
-            done = self.out[k.DONE, request]
-            if self.how[request] in (k.ON_EDGE, k.BY_CLOUD, k.FELL_BACK) and done <= now_s:
-                seen.append((float(done), request))
-            else:
-                self.open.append(request)
-        return [self._observation(request) for _, request in sorted(seen)]
-
-    def _observation(self, request: int) -> Observation:
-        crossed = self.how[request] == k.BY_CLOUD
-        out = self.out[:, request]
-        return Observation(
-            cut=int(self.cut_of[request]),
-            edge_s=float(out[k.EDGE]),
-            send_s=float(out[k.SEND]) if crossed else None,
-            cloud_s=float(out[k.CLOUD]) if crossed else None,
-            latency_s=float(out[k.DONE] - self.arrival[request]),
-            fell_back=bool(self.how[request] == k.FELL_BACK),
+        how, done = self.how[candidates], self.out[k.DONE, candidates]
+        there = ((how == k.ON_EDGE) | (how == k.BY_CLOUD) | (how == k.FELL_BACK)) & (done <= now_s)
+        self.open = candidates[~there]
+        seen = candidates[there][np.argsort(done[there], kind="stable")]
+        columns = (
+            self.cut_of[seen],
+            self.out[k.EDGE, seen],
+            self.out[k.SEND, seen],
+            self.out[k.CLOUD, seen],
+            self.out[k.DONE, seen] - self.arrival[seen],
+            self.how[seen],
         )
+        return [
+            Observation(
+                cut=cut,
+                edge_s=edge_s,
+                send_s=send_s if how == k.BY_CLOUD else None,
+                cloud_s=cloud_s if how == k.BY_CLOUD else None,
+                latency_s=latency_s,
+                fell_back=how == k.FELL_BACK,
+            )
+            for cut, edge_s, send_s, cloud_s, latency_s, how in zip(*(c.tolist() for c in columns), strict=True)
+        ]
 
     def served(self, name: str, decided: np.ndarray) -> Served:
         """The result."""
