@@ -16,7 +16,7 @@ from edge_deploy.core.profile import ModelProfile, Power, Slowdown
 from partitioner.edge_memory import edge_memory
 from runtimes.codecs import load_codec
 
-__all__ = ["CutTable", "build_cut_table", "check_fits", "weakest"]
+__all__ = ["CutTable", "build_cut_table", "check_fits", "codec_speed", "weakest"]
 
 _WEAKEST_FIRST: tuple[Provenance, ...] = ("estimated", "emulated", "measured")
 _NAMES_SHOWN = 5
@@ -135,8 +135,8 @@ def build_cut_table(
         codec=codec,
         edge_s=on_edge @ edge_layer_s + np.where(on_edge.any(axis=1), edge.overhead_s, 0.0),
         cloud_s=(~on_edge @ cloud_layer_s) / gets_there + np.where(crosses, cloud.overhead_s, 0.0),
-        encode_s=uncoded * coder.encode_s_per_byte,
-        decode_s=uncoded * coder.decode_s_per_byte,
+        encode_s=uncoded * codec_speed(edge, codec)[0],
+        decode_s=uncoded * codec_speed(cloud, codec)[1],
         up_bytes=np.array([coder.encoded_bytes(cut.up) for cut in cuts], dtype=np.int64),
         down_bytes=np.array([cut.down_bytes for cut in cuts], dtype=np.int64),
         edge_bytes=np.array([edge_memory(graph, cut, edge.memory_bytes) for cut in cuts], dtype=np.int64),
@@ -149,6 +149,12 @@ def build_cut_table(
         power=edge.power,
         provenance=weakest(edge.provenance, cloud.provenance),
     )
+
+
+def codec_speed(profile: ModelProfile, codec: str) -> tuple[float, float]:
+    """Seconds of encoding and of decoding a byte: as measured on the device, else the codec's own estimate."""
+    estimate = load_codec(codec)
+    return profile.codec_s_per_byte.get(codec, (estimate.encode_s_per_byte, estimate.decode_s_per_byte))
 
 
 def weakest(*provenances: Provenance) -> Provenance:

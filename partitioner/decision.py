@@ -109,6 +109,7 @@ def decide(prepared: Prepared, now: Conditions) -> PartitionPlan:
         why=_why(prepared, total, column),
         provenance=table.provenance,
         warnings=warnings(table, now),
+        edge_layers=(prepared.cuts[column].edge_layers,),
     )
 
 

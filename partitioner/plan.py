@@ -38,7 +38,11 @@ def plan(problem: Problem, now: Conditions, *, solver: str | None = None) -> Par
         accuracy = problem.constraints.accuracy_drop.get(found.cuts[0])
         said = "was not measured" if accuracy is None else f"was measured to drop by {accuracy:.4g}"
         notes += (f"codec {problem.codec} is lossy; accuracy at this cut {said}.",)
-        notes += (f"codec {problem.codec}: its times are estimates of a desktop core, not of these devices.",)
+    guessed = [
+        profile.device for profile in (problem.edge, problem.cloud) if problem.codec not in profile.codec_s_per_byte
+    ]
+    if guessed and load_codec(problem.codec).encode_s_per_byte:
+        notes += (f"codec {problem.codec}: its times on {' and '.join(guessed)} are estimates from a desktop core.",)
     return dataclasses.replace(found, considered=considered(prepared, now), warnings=notes)
 
 

@@ -199,6 +199,7 @@ def plan_three_tiers(
         cost=_parts(tiers, costs, inner, outer),
         why=f"{ids[0]} then {ids[1]} takes {format_seconds(float(total[inner, outer]))}; "
         f"least {problem.objective.name} of {pairs} nested pairs",
+        edge_layers=(cuts[inner].edge_layers, cuts[outer].edge_layers),
         provenance=weakest(problem.edge.provenance, middle.provenance, problem.cloud.provenance),
     )
     return plan, costs

@@ -199,6 +199,8 @@ def _print(plan: PartitionPlan) -> None:
     print_table(f"considered, best first{f' ({more} more in --json)' if more > 0 else ''}", columns, rows)
     for warning in plan.warnings:
         print(f"note: {warning}")
+    for cut, layers in zip(plan.cuts, plan.edge_layers, strict=True):
+        print(f"layers before {cut}: {len(layers)}" + (f", the last {layers[-1]}" if layers else ""))
 
 
 def _print_parts(plan: PartitionPlan) -> None:

@@ -60,6 +60,7 @@ class PartitionPlan:
 
     Attributes:
         cuts: Ids, one per boundary: one for edge and cloud, two for device, edge and cloud.
+        edge_layers: Of each cut: the layers before it, in order.
         codec: How the boundary is encoded.
         objective: What was minimised, e.g. "latency".
         cost: Of the chosen cut under `conditions`.
@@ -78,3 +79,4 @@ class PartitionPlan:
     provenance: Provenance
     considered: tuple[Considered, ...] = ()
     warnings: tuple[str, ...] = field(default=())
+    edge_layers: tuple[tuple[str, ...], ...] = ()

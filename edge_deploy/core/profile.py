@@ -102,6 +102,8 @@ class ModelProfile:
         overhead_s: Seconds of one call that belong to no layer.
         whole_s: Seconds of the whole model in one call, measured; for an estimate the sum.
         memory_bytes: By layer name: memory that running it needs beyond weights; empty where unknown.
+        codec_s_per_byte: By name of a codec: seconds of encoding and of decoding each byte of an uncoded boundary;
+            codecs that were not measured are left out.
         cpu: Slowdown by CPU load of others; `memory`: by memory pressure.
         load_points: The raw measurements that `cpu` and `memory` were fitted to; empty where none were made.
     """
@@ -123,6 +125,7 @@ class ModelProfile:
     power: Power | None = None
     notes: tuple[str, ...] = ()
     load_points: tuple[LoadPoint, ...] = ()
+    codec_s_per_byte: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         values = [*self.layer_s.values(), self.overhead_s, self.whole_s]

@@ -13,7 +13,7 @@ from edge_deploy.core.conditions import Conditions
 from edge_deploy.core.cut import Cut, make_cut
 from edge_deploy.core.errors import Unsupported
 from partitioner.cost import BITS_PER_BYTE
-from partitioner.cut_table import check_fits
+from partitioner.cut_table import check_fits, codec_speed
 from partitioner.flow_network import Prices, cheapest_edge_layers, flow_network
 from partitioner.legal import reasons_against
 from partitioner.problem import Problem
@@ -60,13 +60,13 @@ def prices(problem: Problem, now: Conditions, *, edge_weight: float = 1.0, cloud
     on_cloud = float(problem.cloud.cpu(now.cloud_load) * problem.cloud.memory(now.cloud_memory))
     edge_second = on_edge * edge_weight * (second + joule * compute)
     cloud_second = on_cloud * cloud_weight * (second + joule * wait)
-    codec = load_codec(problem.codec)
+    encode_s, decode_s = codec_speed(problem.edge, problem.codec)[0], codec_speed(problem.cloud, problem.codec)[1]
     must, must_not = problem.constraints.keep_on_edge, problem.constraints.keep_off_edge
     return Prices(
         edge={name: s * edge_second for name, s in problem.edge.layer_s.items()} | dict.fromkeys(must_not, math.inf),
         cloud={name: s * cloud_second for name, s in problem.cloud.layer_s.items()} | dict.fromkeys(must, math.inf),
         sent=BITS_PER_BYTE / now.uplink_bps * (second + joule * send),
-        uncoded=codec.encode_s_per_byte * edge_second + codec.decode_s_per_byte * cloud_second,
+        uncoded=encode_s * edge_second + decode_s * cloud_second,
         returned=BITS_PER_BYTE / now.downlink_bps * (second + joule * receive),
     )
 

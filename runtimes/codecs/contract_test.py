@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from edge_deploy.core.cut import tensor_bytes
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
+from runtimes.codec_speed import codec_s_per_byte
 from runtimes.codecs import codec_names, load_codec
 
 DTYPES = ["float32", "float16", "float64", "int8", "uint8", "int16", "int32", "int64", "int4", "uint4", "int2", "bool"]
@@ -88,3 +89,9 @@ def test_values_that_have_no_range_are_refused_by_name():
 def test_unknown_codecs_and_options_are_refused(text):
     with pytest.raises(BadInput, match=r"unknown|no options|must be"):
         load_codec(text)
+
+
+@pytest.mark.parametrize("name", codec_names())
+def test_the_speed_of_every_codec_can_be_measured_here(name):
+    encode, decode = codec_s_per_byte(name, elements=1000)
+    assert 0 < encode < 1e-3 and 0 < decode < 1e-3
