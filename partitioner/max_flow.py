@@ -30,20 +30,27 @@ def min_cut(
         The cost, and by node whether it is on the source's side.
     """
     count = len(supply)
+    listed = list(arcs)
+    # Excess that finds no room wanders until it is known to be stuck, so the side that holds less of it sends.
+    turned = sum(max(s - d, 0.0) for s, d in zip(supply, demand, strict=True)) > sum(
+        max(d - s, 0.0) for s, d in zip(supply, demand, strict=True)
+    )
+    sender, receiver = (demand, supply) if turned else (supply, demand)
     head: list[int] = []
     residual: list[float] = []
     leaving: list[list[int]] = [[] for _ in range(count)]
-    listed = list(arcs)
     for tail, to, capacity, back in listed:
+        if turned:
+            capacity, back = back, capacity
         leaving[tail].append(len(head))
         leaving[to].append(len(head) + 1)
         head += (to, tail)
         residual += (capacity, back)
     # What a node can pass from source to sink by itself flows at once.
-    excess = [max(s - d, 0.0) for s, d in zip(supply, demand, strict=True)]
-    sink = [max(d - s, 0.0) for s, d in zip(supply, demand, strict=True)]
+    excess = [max(s - d, 0.0) for s, d in zip(sender, receiver, strict=True)]
+    sink = [max(d - s, 0.0) for s, d in zip(sender, receiver, strict=True)]
     _push(head, residual, leaving, excess, sink)
-    on_source = [label > count for label in _labels(head, residual, leaving, sink)]
+    on_source = [(label > count) != turned for label in _labels(head, residual, leaving, sink)]
     paid = sum(d if here else s for here, s, d in zip(on_source, supply, demand, strict=True))
     paid += sum(forth for tail, to, forth, _ in listed if on_source[tail] and not on_source[to])
     paid += sum(back for tail, to, _, back in listed if on_source[to] and not on_source[tail])
