@@ -141,6 +141,8 @@ def _info(key: Key, name: str) -> TensorInfo:
     value = node.meta["val"]
     shape = tuple(size if isinstance(size, int) else -1 for size in value.shape)
     dtype = str(value.dtype).rpartition(".")[2]
+    if not parameters and is_static_quantize(node):
+        parameters = tuple(node.args[1:])
     if not parameters and dtype in ("int8", "uint8", "int16"):
         parameters = next((user.args[1:] for user in node.users if str(user.target) == _DEQUANTIZE), ())
     elif parameters:
