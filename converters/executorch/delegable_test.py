@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from converters.contracts import Captured, LowerRequest
+from converters.support import entries, lookup
 from edge_deploy.core.quant_spec import spec_for_recipe
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.formats.pte import read_pte
@@ -34,6 +35,9 @@ NAMES = (
     *("hard sigmoid", "division", "split", "pooled sequence", "whole strides", "mean of a sequence"),
     *("mean of a channels-last sequence", "adaptive mean", "maximum of an image"),
     *("maximum of a channels-last image", "maximum of a sequence"),
+)
+SPELLED = tuple(
+    entry for entry in entries("executorch") if entry.recipe == "int8" and entry.reason.startswith("division")
 )
 GONE = ("hardsigmoid", "div", "split", "chunk", "getitem", "pool1d", "amax")
 
@@ -143,8 +147,9 @@ def test_a_sequence_net_and_gates_and_differences_stay_in_one_delegate(recipe, t
         def forward(self, x):
             left, right = functional.max_pool1d(functional.relu(self.stem(x)), 2).chunk(2, 1)
             x = torch.cat([self.left(left) - self.right(right), right / 3], 1)
-            x = x * functional.hardsigmoid(self.gate(x.mean(-1))).unsqueeze(-1)
-            return self.head(x.amax(-1))
+            x = x * functional.hardsigmoid(self.gate(functional.adaptive_avg_pool1d(x, 1).flatten(1))).unsqueeze(-1)
+            (_, two), (three, *_) = x.split([3, 5], 1), x.split(3, 1)
+            return self.head(torch.cat([three.amax(-1), two.amax(-1)], 1))
 
     torch.manual_seed(0)
     module = Net().eval()
@@ -154,6 +159,15 @@ def test_a_sequence_net_and_gates_and_differences_stay_in_one_delegate(recipe, t
     assert snr(reference, run(made, samples, path)) > (100 if recipe == "float32" else 28)
     assert made.warnings == ()
     assert len(read_pte(path).main.delegates) == 1 and not read_pte(path).main.operators
+
+
+def test_the_support_table_calls_them_native():
+    from converters.executorch.delegable import _RULES
+
+    operators = {name.removesuffix(".default") for name in _RULES}
+    assert operators == {entry.operator for entry in SPELLED} | {"aten.mean.dim", "aten.div.Scalar"}
+    assert {entry.status for entry in SPELLED} == {"native"}
+    assert lookup("executorch", "int8", "aten.sub.Tensor").operator == "aten.sub.Tensor"
 
 
 def test_a_layer_with_weights_that_stays_in_float_is_told(tmp_path):

@@ -45,6 +45,7 @@ def test_all_problems_of_a_request_come_at_once_with_close_names(tmp_path):
         ({"batches": (0,)}, "--batch"),
         ({"percentile": 20.0}, "percentile = 20.0"),
         ({"to": []}, "--to: name at least one target"),
+        ({"plain_pte": True}, "--plain-pte: is about INT4 on ExecuTorch"),
     ],
 )
 def test_options_that_cannot_be_are_refused_before_anything_is_read(tmp_path, options, problem):
