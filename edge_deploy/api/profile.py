@@ -25,7 +25,7 @@ from partitioner.profiles.layer_names import under_layer_names
 from partitioner.profiles.prefixes import TimedPrefix, choose_prefixes, profile_from_prefixes
 from partitioner.profiles.slowdown import with_slowdowns
 
-__all__ = ["How", "estimate", "fit", "graph_of", "keep", "profile", "under_load"]
+__all__ = ["How", "estimate", "fit", "graph_of", "place", "profile", "under_load"]
 
 How = Literal["auto", "profiler", "prefixes"]
 MOST_PREFIXES = 16
@@ -202,19 +202,19 @@ def under_load(
     return with_slowdowns(idle, found.points, notes=found.notes)
 
 
-def keep(profile: ModelProfile, artifact: Path, out: Path | None = None) -> Path:
-    """Write a profile to `out`, or into the artifact's folder, and return where it stands.
+def place(artifact: Path, out: Path | None = None, *, estimated: bool = False) -> Path:
+    """Where a profile will stand: `out`, or a file in the artifact's folder. Ask before measuring.
 
     Raises:
-        BadInput: A bare file was profiled and no place is given, or the place's folder is missing.
+        BadInput: A bare file is profiled and no place is given, or the place's folder is missing.
     """
     if out is None and not artifact.is_dir():
+        if not artifact.is_file():
+            raise BadInput(f"{artifact}: no such file or folder.")
         raise BadInput(f"{artifact}: a bare file has no folder for its profile; give --out FILE.")
-    name = ESTIMATED if profile.provenance == "estimated" else PROFILE
-    where = artifact / name if out is None else out
+    where = artifact / (ESTIMATED if estimated else PROFILE) if out is None else out
     if not where.parent.is_dir():
         raise BadInput(f"--out {where}: {where.parent} is no folder; make it first.")
-    write_json(profile, where)
     return where
 
 

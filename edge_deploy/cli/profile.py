@@ -79,6 +79,7 @@ def command(
 
     from edge_deploy.api import profile as api
     from edge_deploy.core.errors import BadInput
+    from edge_deploy.core.serde import write_json
 
     def say(line: str) -> None:
         print(f"- {line}", file=sys.stderr, flush=True)
@@ -89,6 +90,8 @@ def command(
         return
     if len(given) != 1:
         raise BadInput(f"profile: {len(given)} artifacts given: must be one; only --fit takes several profiles.")
+    where = api.place(given[0], out, estimated=estimate_with is not None)
+    cpu, memory = _shares(cpu_levels, "--cpu-levels"), _shares(memory_levels, "--memory-levels")
     if estimate_with is not None:
         if under_load:
             raise BadInput("--under-load: cannot be estimated; leave it out or leave out --estimate-with.")
@@ -110,12 +113,12 @@ def command(
             profile,
             signature=signature,
             device=device,
-            cpu_levels=_shares(cpu_levels, "--cpu-levels"),
-            memory_levels=_shares(memory_levels, "--memory-levels"),
+            cpu_levels=cpu,
+            memory_levels=memory,
             rounds=rounds,
             progress=say,
         )
-    where = api.keep(profile, given[0], out)
+    write_json(profile, where)
     if not profile.adds_up:
         print(f"warning: {profile.notes[-1]}", file=sys.stderr)
     if as_json:
