@@ -38,7 +38,7 @@ class CutTable:
         exit_share: Share of requests that end at an early exit on the edge and never cross.
         crosses: Whether the cloud half is not empty.
         power: Of the edge device; None where unknown.
-        provenance: The weaker of the two profiles'.
+        provenance: The weaker of the two profiles'; an estimate where the codec's times are one.
     """
 
     cuts: tuple[str, ...]
@@ -129,6 +129,9 @@ def build_cut_table(
     gets_there = np.where(exit_share < 1.0, 1.0 - exit_share, 1.0)
     crosses = np.asarray(~on_edge.all(axis=1))
     coder = load_codec(codec)
+    guesses: tuple[Provenance, ...] = tuple(
+        "estimated" for profile in (edge, cloud) if coder.encode_s_per_byte and codec not in profile.codec_s_per_byte
+    )
     uncoded = np.array([float(cut.up_bytes) for cut in cuts])
     return CutTable(
         cuts=tuple(cut.id for cut in cuts),
@@ -147,7 +150,7 @@ def build_cut_table(
         cloud_cpu=cloud.cpu,
         cloud_memory=cloud.memory,
         power=edge.power,
-        provenance=weakest(edge.provenance, cloud.provenance),
+        provenance=weakest(edge.provenance, cloud.provenance, *guesses),
     )
 
 

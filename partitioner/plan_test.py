@@ -213,6 +213,27 @@ def test_a_decision_costs_what_the_cost_function_says_and_is_its_minimum(drawn, 
     assert many.value[0] == pytest.approx(scores.min(), rel=1e-9)
 
 
+def test_limits_are_met_by_cuts_that_are_no_prefixes_where_prefixes_cannot():
+    # Two heads behind one stem: the heavy head is first in the order, the limit only leaves room for the light one.
+    def tensor(name, size):
+        return TensorInfo(name=name, shape=(1, size), dtype="int8")
+
+    layers = (
+        Layer(name="stem", op="op", inputs=("x",), outputs=(tensor("s", 1000),), weight_bytes=100),
+        Layer(name="heavy", op="op", inputs=("s",), outputs=(tensor("h", 10),), weight_bytes=100_000),
+        Layer(name="light", op="op", inputs=("s",), outputs=(tensor("l", 10),), weight_bytes=100),
+    )
+    graph = LayerGraph(inputs=(tensor("x", 5000),), outputs=("h", "l"), layers=layers)
+    edge = profile({"stem": 0.001, "heavy": 0.010, "light": 0.010})
+    cloud = profile({"stem": 0.0005, "heavy": 0.009, "light": 0.020})
+    now = Conditions(uplink_bps=1e6, downlink_bps=1e6, rtt_s=0.0)
+    limits = Constraints(max_edge_bytes=10_000)
+    free = Problem(graph=graph, edge=edge, cloud=cloud)
+    assert plan(free, now).cuts == ("all-edge",)
+    found = plan(Problem(graph=graph, edge=edge, cloud=cloud, constraints=limits), now)
+    assert found.edge_layers == (("stem", "light"),)
+
+
 @pytest.fixture
 def chain():
     def tensor(name, size):
@@ -306,6 +327,7 @@ def test_a_lossy_codec_needs_its_accuracy_measured_where_a_limit_is_set(chain):
         graph=chain.graph, edge=chain.edge, cloud=chain.cloud, codec="requantize:int8", constraints=limits
     )
     assert plan(problem, NOW).cuts == (cut,)
+    assert plan(problem, NOW).provenance == "estimated"
     assert any("lossy" in warning for warning in plan(problem, NOW).warnings)
 
 

@@ -7,14 +7,16 @@ cuts for several weights of the stages are proposed, as in the heavy-load method
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 from edge_deploy.core.conditions import Conditions
-from edge_deploy.core.cut import Cut, make_cut
+from edge_deploy.core.cut import Cut, make_cut, tensor_bytes
 from edge_deploy.core.errors import Unsupported
 from partitioner.cost import BITS_PER_BYTE
 from partitioner.cut_table import check_fits, codec_speed
-from partitioner.flow_network import Prices, cheapest_edge_layers, flow_network
+from partitioner.edge_memory import edge_memory
+from partitioner.flow_network import FlowNetwork, Prices, cheapest_edge_layers, flow_network
 from partitioner.legal import reasons_against
 from partitioner.problem import Problem
 from runtimes.codecs import load_codec
@@ -23,13 +25,15 @@ __all__ = ["prices", "propose"]
 
 # Weights of the edge's and the cloud's stage over the link's.
 _STAGE_WEIGHTS = (0.125, 0.5, 1.0, 2.0, 8.0)
+# Prices tried for each byte where a limit is broken.
+_PENALTIES = 12
 
 
 def propose(problem: Problem, now: Conditions) -> tuple[Cut, ...]:
-    """All-cloud, all-edge and the cheapest down-set; see `partitioner.problem.Solver`.
+    """All-cloud, all-edge, the cheapest down-set, and cheap ones within limits; see `partitioner.problem.Solver`.
 
-    Limits on latency, memory and bytes are not part of the search: a cut that breaks them is proposed all the same, and
-    the planner rules it out.
+    Where the cheapest down-set breaks a limit on edge memory or bytes, each byte gets a price that is raised and
+    lowered (Lagrange), and what is cheapest then is proposed too: good cuts within the limit, not always the best.
 
     Raises:
         BadInput: A profile does not fit the model.
@@ -43,8 +47,10 @@ def propose(problem: Problem, now: Conditions) -> tuple[Cut, ...]:
     found = [(), names]
     if now.uplink_bps > 0 and now.downlink_bps > 0:
         network = flow_network(problem.graph, load_codec(problem.codec))
-        found += [cheapest_edge_layers(network, price) for price in _all_prices(problem, now)]
-    cuts = {cut.id: cut for cut in (make_cut(problem.graph, edge) for edge in found)}
+        for price in _all_prices(problem, now):
+            found.append(cheapest_edge_layers(network, price))
+            found += _within_limits(problem, network, price, found[-1])
+    cuts = {cut.id: cut for cut in (make_cut(problem.graph, edge) for edge in dict.fromkeys(found))}
     return tuple(cut for cut in cuts.values() if not reasons_against(problem.graph, cut))
 
 
@@ -79,3 +85,47 @@ def _all_prices(problem: Problem, now: Conditions) -> list[Prices]:
         for edge in _STAGE_WEIGHTS
         for cloud in _STAGE_WEIGHTS
     ]
+
+
+def _within_limits(
+    problem: Problem, network: FlowNetwork, price: Prices, cheapest: tuple[str, ...]
+) -> list[tuple[str, ...]]:
+    """Down-sets that are cheapest when what a limit is about costs something; none where no limit is broken."""
+    graph, limits = problem.graph, problem.constraints
+    codec = load_codec(problem.codec)
+    held = {
+        layer.name: layer.weight_bytes + sum(tensor_bytes(tensor) for tensor in layer.outputs) for layer in graph.layers
+    }
+
+    def holds(cut: Cut) -> float:
+        return edge_memory(graph, cut, problem.edge.memory_bytes)
+
+    def sends(cut: Cut) -> float:
+        return codec.encoded_bytes(cut.up) + cut.down_bytes
+
+    def dearer_memory(penalty: float) -> Prices:
+        edge = {name: seconds + penalty * held[name] for name, seconds in price.edge.items()}
+        return dataclasses.replace(price, edge=edge)
+
+    def dearer_bytes(penalty: float) -> Prices:
+        return dataclasses.replace(price, sent=price.sent + penalty, returned=price.returned + penalty)
+
+    found: list[tuple[str, ...]] = []
+    for limit, measure, dearer in (
+        (limits.max_edge_bytes, holds, dearer_memory),
+        (limits.max_bytes, sends, dearer_bytes),
+    ):
+        if limit is None or measure(make_cut(graph, cheapest)) <= limit:
+            continue
+        too_low, high_enough, penalty = 0.0, math.inf, price.sent
+        for _ in range(_PENALTIES):
+            found.append(cheapest_edge_layers(network, dearer(penalty)))
+            if measure(make_cut(graph, found[-1])) > limit:
+                too_low = penalty
+            else:
+                high_enough = penalty
+            if math.isinf(high_enough):
+                penalty = 16.0 * too_low
+            else:
+                penalty = math.sqrt(too_low * high_enough) if too_low else high_enough / 16.0
+    return found
