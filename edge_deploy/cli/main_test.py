@@ -25,7 +25,7 @@ def test_help_names_every_command_and_exit_code():
         assert word in out
 
 
-COMMANDS = ("convert", "inspect", "verify", "benchmark", "cuts", "plan", "report", "doctor", "list", "demo")
+COMMANDS = ("convert", "inspect", "verify", "benchmark", "cuts", "plan", "profile", "report", "doctor", "list", "demo")
 
 
 @pytest.mark.parametrize("width", [80, 120])

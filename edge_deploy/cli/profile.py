@@ -66,7 +66,7 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Seconds per layer of an artifact on a device, measured or estimated.
+    """Measure or estimate seconds per layer on a device.
 
     \b
     Examples:
