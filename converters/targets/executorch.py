@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from converters.contracts import Captured, Lowered, LowerRequest
@@ -90,7 +90,7 @@ def _lower_program(request: LowerRequest) -> Lowered:
     facts = read_facts(request.folder / "model.pte")
     outcomes = outcomes_of(choices, facts, float_allowed=spec.fallback_bits == 32)
     outcomes = note_shared(outcomes, shared, request.folder / "model.pte")
-    warnings = _warnings(spec, facts)
+    warnings = _warnings(spec, facts, {outcome.layer for outcome in outcomes})
     if is_dynamic(request) and not spec.is_float:
         outcomes, warnings = tuple(_dynamic(outcome) for outcome in outcomes), ()
     if any(fact.op.startswith("quantized_decomposed::embedding") for fact in facts):
@@ -145,14 +145,14 @@ def _signatures(
 _MOVES = ("Convert", "StaticTranspose", "StaticReshape", "StaticSlice")
 
 
-def _warnings(spec: QuantSpec, facts: Sequence[LayerFacts]) -> tuple[str, ...]:
-    """Operators without weights that compute in float although the recipe is not float."""
+def _warnings(spec: QuantSpec, facts: Sequence[LayerFacts], told: Collection[str]) -> tuple[str, ...]:
+    """Operators that compute in float although the recipe is not float, beside the layers `told` by their outcomes."""
     if spec.is_float:
         return ()
     floating = [
         fact.layer
         for fact in facts
-        if fact.activation_dtype == "float32" and not fact.weight_count and not fact.op.startswith(_MOVES)
+        if fact.activation_dtype == "float32" and fact.layer not in told and not fact.op.startswith(_MOVES)
     ]
     if not floating:
         return ()
