@@ -115,7 +115,10 @@ class SplitRig:
                 self._send = loaded["takes"]
                 port = cloud.ask({"do": "serve"}, timeout_s=LOAD_TIMEOUT_S)["port"]
                 fast = constant_link(uplink_bps=1e9, downlink_bps=1e9, rtt_s=0.0)
-                self._proxy = self._stack.enter_context(ShapedProxy(("127.0.0.1", port), fast))
+                self._proxy = self._stack.enter_context(
+                    # With the cloud, which waits while bytes are on their way, and not with the edge and its load.
+                    ShapedProxy(("127.0.0.1", port), fast, cores=self._cloud_cores)
+                )
         except BaseException:
             self._stack.close()
             raise

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+import os
 import selectors
 import socket
 import threading
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -40,13 +41,23 @@ class ShapedProxy:
         link: What to follow, from the moment of starting.
         host: Address to listen on; keep the loopback unless other machines shall connect.
         port: 0 takes a free one.
+        cores: Keep the proxy's thread on these; empty for wherever the system puts it.
 
     Raises:
         DeviceError: The address cannot be listened on.
     """
 
-    def __init__(self, target: tuple[str, int], link: ShapedLink, *, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self,
+        target: tuple[str, int],
+        link: ShapedLink,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        cores: Sequence[int] = (),
+    ) -> None:
         self._target, self._link, self._listen = target, link, (host, port)
+        self._cores = tuple(cores)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failure: OSError | None = None
         self._ready = threading.Event()
@@ -101,6 +112,8 @@ class ShapedProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(START_TIMEOUT_S)
 
     def _serve(self) -> None:
+        if self._cores and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, set(self._cores))
         # select wakes up within microseconds of its timeout, epoll as asyncio calls it only within a millisecond.
         loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
         try:
