@@ -43,6 +43,9 @@ def plan(problem: Problem, now: Conditions, *, solver: str | None = None) -> Par
     ]
     if guessed and load_codec(problem.codec).encode_s_per_byte:
         notes += (f"codec {problem.codec}: its times on {' and '.join(guessed)} are estimates from a desktop core.",)
+    layers = found.edge_layers[0]
+    if layers != tuple(layer.name for layer in problem.graph.layers[: len(layers)]):
+        notes += (f"{found.cuts[0]} is no prefix of the layers: split it by --edge-layers {','.join(layers)}.",)
     return dataclasses.replace(found, considered=considered(prepared, now), warnings=notes)
 
 

@@ -232,6 +232,7 @@ def test_limits_are_met_by_cuts_that_are_no_prefixes_where_prefixes_cannot():
     assert plan(free, now).cuts == ("all-edge",)
     found = plan(Problem(graph=graph, edge=edge, cloud=cloud, constraints=limits), now)
     assert found.edge_layers == (("stem", "light"),)
+    assert any("split it by --edge-layers stem,light" in warning for warning in found.warnings)
 
 
 @pytest.fixture

@@ -51,7 +51,8 @@ def _map(problem: Problem, plan: PartitionPlan) -> CutMap:
         tuple(look_up(table, uplink_bps=rate, edge_load=load, rtt_s=now.rtt_s) or "" for rate in uplinks)
         for load in loads
     )
-    return CutMap(uplink_bps=uplinks, edge_load=loads, cuts=cuts, here=(now.uplink_bps, now.edge_load))
+    note = "" if len(problem.edge.cpu.at) > 1 else "No slowdown by load was measured, so it changes nothing."
+    return CutMap(uplink_bps=uplinks, edge_load=loads, cuts=cuts, here=(now.uplink_bps, now.edge_load), note=note)
 
 
 def _along(problem: Problem, plan: PartitionPlan) -> AlongLayers:

@@ -176,7 +176,18 @@ def _three_tiers(
 
 def _print(plan: PartitionPlan) -> None:
     print(f"{plan.why}; {plan.provenance}")
-    rows = []
+    if plan.considered:
+        _print_considered(plan)
+    else:
+        _print_parts(plan)
+    for warning in plan.warnings:
+        print(f"note: {warning}")
+    for cut, layers in zip(plan.cuts, plan.edge_layers, strict=True):
+        print(f"layers before {cut}: {len(layers)}" + (f", the last {layers[-1]}" if layers else ""))
+
+
+def _print_considered(plan: PartitionPlan) -> None:
+    rows: list[tuple[str, ...]] = []
     for item in plan.considered[:SHOWN]:
         cost = item.cost
         crossing = cost.uplink_s + cost.encode_s + cost.rtt_s + cost.downlink_s
@@ -187,20 +198,14 @@ def _print(plan: PartitionPlan) -> None:
                 _milliseconds(cost.queue_s + cost.cloud_s),
                 human_bytes(cost.up_bytes),
                 human_bytes(cost.edge_bytes),
-                "" if cost.energy_j is None else f"{cost.energy_j * 1e3:.3g}",
+                *(() if cost.energy_j is None else (f"{cost.energy_j * 1e3:.3g}",)),
                 item.refused or "yes",
             )
         )
-    if not rows:
-        _print_parts(plan)
-        return
-    columns = ("cut", "total ms", "edge ms", "link ms", "cloud ms", "bytes up", "edge memory", "mJ", "allowed")
+    energy = () if plan.cost.energy_j is None else ("mJ",)
+    columns = ("cut", "total ms", "edge ms", "link ms", "cloud ms", "bytes up", "edge memory", *energy, "allowed")
     more = len(plan.considered) - SHOWN
     print_table(f"considered, best first{f' ({more} more in --json)' if more > 0 else ''}", columns, rows)
-    for warning in plan.warnings:
-        print(f"note: {warning}")
-    for cut, layers in zip(plan.cuts, plan.edge_layers, strict=True):
-        print(f"layers before {cut}: {len(layers)}" + (f", the last {layers[-1]}" if layers else ""))
 
 
 def _print_parts(plan: PartitionPlan) -> None:

@@ -12,7 +12,7 @@ from edge_deploy.report.markup import Markup, element, join
 
 __all__ = ["CutMap", "cut_map"]
 
-WIDTH, HEIGHT = 620.0, 300.0
+WIDTH, HEIGHT = 920.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 12.0, 46.0
 # Told apart by people with any colour vision (Okabe and Ito), then again in paler tints.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a6100", "#7a4fa3")
@@ -28,12 +28,14 @@ class CutMap:
         edge_load: Increasing.
         cuts: By load and uplink: id of the best cut; "" where none is feasible.
         here: The conditions of the plan: uplink and load.
+        note: What a reader should know of the map.
     """
 
     uplink_bps: tuple[float, ...]
     edge_load: tuple[float, ...]
     cuts: tuple[tuple[str, ...], ...]
     here: tuple[float, float]
+    note: str = ""
 
 
 def cut_map(found: CutMap) -> Markup:
@@ -68,6 +70,7 @@ def _cells(found: CutMap, x: Scale, y: Scale, colour: dict[str, str]) -> list[Ma
                 "width": edges_x[column + length] - edges_x[column],
                 "height": edges_y[row] - edges_y[row + 1],
                 "fill": colour[cut],
+                "shape-rendering": "crispEdges",
             }
             drawn.append(element("rect", element("title", cut or "no feasible cut"), attributes=shape))
             column += length

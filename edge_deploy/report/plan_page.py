@@ -30,7 +30,11 @@ def plan_page(plan: PartitionPlan, title: str, lead: str, found: CutMap, along: 
         element("p", stated, css="muted"),
         (element("p", f"Note: {warning}", css="fair") for warning in plan.warnings),
         element("h2", "Best cut over uplink and load"),
-        element("figure", cut_map(found), _caption("The ring is this plan; everything else is as stated above.")),
+        element(
+            "figure",
+            cut_map(found),
+            _caption(f"The ring is this plan; everything else is as stated above. {found.note}".strip()),
+        ),
         element("h2", "Along the layers"),
         element("figure", sizes, _caption("Bytes that cross at each position; grey where no cut can be made.")),
         element("figure", times, _caption("Time of each layer: wide bars on the idle edge, narrow ones in the cloud.")),
