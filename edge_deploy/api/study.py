@@ -10,10 +10,11 @@ from edge_deploy.core.errors import BadInput
 from edge_deploy.core.publish import published_folder
 from edge_deploy.core.serde import write_json
 from partitioner.study.findings import Findings, analyse
+from partitioner.study.model_error import ErrorSummary, Pair
 from partitioner.study.scission import INPUT_BYTES, Answer, answers, read_blocks, read_links
 from partitioner.study.sweep_table import read_sweeps
 
-__all__ = ["Study", "study_measured_sweep", "study_scission", "write_study"]
+__all__ = ["PAGE", "STUDY", "Study", "study_measured_sweep", "study_scission", "write_study"]
 
 STUDY, PAGE = "study.json", "report.html"
 
@@ -25,12 +26,16 @@ class Study:
     Attributes:
         provenance: "measured" or "modelled".
         notes: What the reader should know about the data.
+        model_error: Of a modelled sweep against measured pairs: over all, then by model; empty where none were run.
+        pairs: Those pairs.
     """
 
     source: str
     provenance: str
     findings: tuple[Findings, ...]
     notes: tuple[str, ...] = ()
+    model_error: tuple[ErrorSummary, ...] = ()
+    pairs: tuple[Pair, ...] = ()
 
 
 def study_measured_sweep(path: Path, *, seed: int = 0, progress: Callable[[str], None] = lambda stage: None) -> Study:

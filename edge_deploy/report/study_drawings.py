@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edge_deploy.core.units import format_seconds
 from edge_deploy.report.axes import scale_for
 from edge_deploy.report.markup import Markup, element
 
-__all__ = ["STUDY_STYLE", "Bar", "bars", "best_cut_map", "colour_of", "stacked_shares"]
+__all__ = ["STUDY_STYLE", "Bar", "bars", "best_cut_map", "colour_of", "modelled_over_measured", "stacked_shares"]
 
 FACTOR_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e0a800", "#56b4e9", "#8a5a00", "#7a7a7a")
 STUDY_STYLE = """
@@ -19,6 +20,7 @@ svg.shares, svg.bars, svg.map { width: 100%; height: auto; display: block; overf
 .b-plain { fill: var(--float32); } .b-good { fill: var(--good); } .b-oracle { fill: var(--int8); }
 .interval { stroke: var(--ink); stroke-width: 1.4; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(21rem, 1fr)); gap: 1rem; margin: .75rem 0; }
+.pair { fill: var(--int8); fill-opacity: .45; }
 .verdict { font-weight: 600; margin: .5rem 0; }
 """
 # Dark blue, blue-green, green, yellow: readable without colours too, since it gets lighter all the way (viridis).
@@ -103,6 +105,28 @@ def bars(rows: Sequence[Bar], title: str) -> Markup:
         drawn.append(_text(reach + 6, y + 14, row.text, "tick", "start"))
     drawn.append(_line(zero, 0, zero, tall - gap, "axis"))
     return element("svg", element("title", title), drawn, attributes=_box(tall, title), css="bars")
+
+
+def modelled_over_measured(points: Sequence[tuple[float, float]]) -> Markup:
+    """A dot for each pair (measured, modelled) and the line on which both agree; logarithmic."""
+    tall = 300.0
+    values = [value for point in points for value in point if value > 0]
+    low, high = min(values), max(values)
+    spread = [low, max(high, low * 10)]
+    x = scale_for(spread, start=52.0, end=WIDTH - 10, may_be_logarithmic=True, margin=0.03)
+    y = scale_for(spread, start=tall - 40, end=10.0, may_be_logarithmic=True, margin=0.03)
+    drawn = []
+    for tick in x.ticks:
+        drawn += [_line(x(tick), 10, x(tick), tall - 40, "grid"), _line(52, y(tick), WIDTH - 10, y(tick), "grid")]
+        drawn += [
+            _text(x(tick), tall - 25, format_seconds(tick), "tick", "middle"),
+            _text(46, y(tick) + 4, format_seconds(tick), "tick", "end"),
+        ]
+    drawn.append(_line(x(spread[0]), y(spread[0]), x(spread[1]), y(spread[1]), "reference"))
+    drawn += [element("circle", attributes={"cx": x(a), "cy": y(b), "r": 2.2}, css="pair") for a, b in points]
+    drawn.append(_text((52 + WIDTH) / 2, tall - 6, "measured", "axis-title", "middle"))
+    title = "modelled over measured seconds"
+    return element("svg", element("title", title), drawn, attributes=_box(tall, title), css="map")
 
 
 def best_cut_map(

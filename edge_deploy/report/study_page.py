@@ -4,26 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from edge_deploy.core.units import format_seconds
 from edge_deploy.report.document import document
 from edge_deploy.report.markup import Markup, element
-from edge_deploy.report.study_drawings import STUDY_STYLE, Bar, bars, best_cut_map, stacked_shares
+from edge_deploy.report.study_drawings import (
+    STUDY_STYLE,
+    Bar,
+    bars,
+    best_cut_map,
+    modelled_over_measured,
+    stacked_shares,
+)
 from edge_deploy.report.tables import Column, table
 from partitioner.study.findings import Findings
 from partitioner.study.held_out import Captured
+from partitioner.study.model_error import ErrorSummary, Pair
 
-__all__ = ["key_table", "study_page", "study_section"]
-
-# Beyond this many conditions a map of cells is no picture any more; the caller shows slices instead.
-MOST_CELLS = 4000
+__all__ = ["error_section", "key_table", "study_page", "study_section"]
 
 
-def study_page(findings: Sequence[Findings], *, source: str, provenance: str, notes: Sequence[str] = ()) -> str:
+def study_page(
+    findings: Sequence[Findings],
+    *,
+    source: str,
+    provenance: str,
+    notes: Sequence[str] = (),
+    errors: Sequence[ErrorSummary] = (),
+    pairs: Sequence[Pair] = (),
+) -> str:
     """The whole HTML text.
 
     Args:
         source: Where the sweeps came from.
         provenance: "measured" or "modelled", as it is said beside every figure.
+        errors: Of the model against the measured `pairs`.
     """
     points = sum(each.values for each in findings)
     lead = f"{len(findings)} models, {points:,} {provenance} values, from {source}."
@@ -40,11 +56,36 @@ def study_page(findings: Sequence[Findings], *, source: str, provenance: str, no
         "Study of partitioning",
         lead,
         overview,
+        error_section(errors, pairs) if errors else "",
         (study_section(each, provenance) for each in findings),
         style=STUDY_STYLE,
     )
 
 
+def error_section(errors: Sequence[ErrorSummary], pairs: Sequence[Pair]) -> Markup:
+    """How far the model is off, as a table and a picture."""
+    columns: list[Column[ErrorSummary]] = [
+        Column(title="model", cell=lambda each: each.net),
+        Column(title="pairs", cell=lambda each: str(each.pairs), numeric=True),
+        Column(title="median error", cell=lambda each: f"{each.median:.1%}", numeric=True),
+        Column(title="95th percentile", cell=lambda each: f"{each.p95:.1%}", numeric=True),
+        Column(title="bias", cell=lambda each: f"{each.bias:+.1%}", numeric=True),
+        Column(title="rank correlation", cell=lambda each: f"{each.rank:.3f}", numeric=True),
+    ]
+    points = [(float(np.median(pair.measured_s)), pair.modelled_s) for pair in pairs]
+    return element(
+        "section",
+        element("h2", "How far the model is off"),
+        element("p", PAIRS, css="muted"),
+        table(columns, list(errors)),
+        element("div", _figure("Modelled over measured", "seconds", modelled_over_measured(points)), css="figures"),
+    )
+
+
+PAIRS = (
+    "Random pairs of a cut and a condition were really run: both halves on this host, an edge half, a shaped link in "
+    "user space, a cloud half. The error is that of the modelled total against the median of the requests measured."
+)
 READING = (
     "Static is the best single cut among those measured under all conditions. The oracle takes the best measured cut "
     "of each condition, chosen and scored on the same noisy sample, so nobody reaches it. Held-out: the policy was "
@@ -64,11 +105,13 @@ def study_section(found: Findings, provenance: str) -> Markup:
     if found.chosen is not None:
         figures.append(_figure("Mean time of a request", provenance, _means(found)))
         figures.append(_figure("Captured of the gap from static to oracle", "held-out, 95 %", _captured(found)))
-    if found.conditions <= MOST_CELLS and len(found.factors) > 1:
+    if found.variance:
         total = found.variance[-1].shares
-        order = sorted(found.factors, key=lambda name: -total[name])
+        varying = [name for at, name in enumerate(found.factors) if len({row[at] for row in found.levels}) > 1]
+        order = sorted(varying, key=lambda name: -total[name])
         drawn = best_cut_map(found.factors, found.levels, found.best_cuts, found.cut_names, where, order)
-        moved = f"another one than without stress in {found.moved} of {found.conditions}"
+        moved = f"another one than without stress in {found.moved:,} of {found.conditions:,}"
+        moved += "" if len(found.levels) == found.conditions else "; drawn: the other factors without stress"
         figures.append(_figure("Best cut of each condition", moved, drawn))
     return element(
         "section",

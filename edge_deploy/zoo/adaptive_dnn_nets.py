@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_deploy.core.cut import Cut, make_cut
 from edge_deploy.core.errors import BadInput
-from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.require import require
 
-__all__ = ["NETS", "PUBLISHED_CUTS", "build_net", "published_cuts"]
+__all__ = ["NETS", "PUBLISHED_CUTS", "build_net"]
 
-# By name: the class of keras.applications; empty where it is a chain of our own.
+# By name: the class of keras.applications; empty where it is a chain of layers of our own.
 NETS = {
     "lenet": "",
     "alexnet": "",
@@ -47,34 +45,12 @@ def build_net(name: str, *, seed: int = 0) -> Any:
     """
     if name not in NETS:
         raise BadInput(f"net {name}: unknown; known: {', '.join(NETS)}.")
-    require("tensorflow", extra="export-tflite")
     keras = require("keras", extra="export-tflite")
     keras.utils.set_random_seed(seed)
     if NETS[name]:
         image = keras.Input(batch_shape=(1, 224, 224, 3), name="image")
         return getattr(keras.applications, NETS[name])(weights=None, input_tensor=image)
     return _lenet(keras) if name == "lenet" else _alexnet(keras)
-
-
-def published_cuts(graph: LayerGraph, name: str) -> tuple[Cut, ...]:
-    """Where the study cuts: behind each layer but the last at which no branch is open.
-
-    That is Scission's counter: exactly one connection, not just one tensor, leads from the layers before to the layers
-    behind. The layers of Keras's own nets begin with the input, so that a cut behind it, all-cloud, is among theirs;
-    the two chains have no such layer. MobileNet has 90 such cuts here and 92 in the study, ResNet50 24 and 23: Keras's
-    own graphs have changed since.
-    """
-    first = 1 if not NETS[name] else 0
-    names = [layer.name for layer in graph.layers]
-    position = {name: at for at, name in enumerate(names)}
-    # Connections by where they begin and end; a connection is open between the two.
-    opened = [0] * (len(names) + 1)
-    for layer in graph.layers:
-        for source in layer.inputs:
-            start = position.get(source, -1) + 1
-            for place in range(start, position[layer.name] + 1):
-                opened[place] += 1
-    return tuple(make_cut(graph, names[:length]) for length in range(first, len(names)) if opened[length] == 1)
 
 
 def _lenet(keras: Any) -> Any:

@@ -1,12 +1,11 @@
-"""Run a Keras graph layer by layer: its `LayerGraph`, the seconds of each layer, and halves as functions of arrays.
+"""Run a Keras graph layer by layer: the seconds of each layer, and halves as functions of arrays.
 
-TensorFlow computes each layer in the calling thread, on one thread, so that times of layers add up to the time of a
-half and a half stays on the cores its thread is kept on.
+Whatever Keras computes with; measurements are made with PyTorch under it, which computes in the calling thread where it
+has one thread: then times of layers add up to that of a half, and a half stays on the cores its thread is kept on.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -18,62 +17,27 @@ from edge_deploy.core.cut import Cut
 from edge_deploy.core.errors import Unsupported
 from edge_deploy.core.layer_graph import Layer, LayerGraph
 from edge_deploy.core.require import require
-from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["halves_of", "layer_graph", "one_thread", "random_image", "time_layers"]
+__all__ = ["halves_of", "one_thread", "random_image", "time_layers"]
 
 DIFFERENT_IN_TRAINING = ("BatchNormalization", "Dropout")
 
 
-def one_thread() -> None:
-    """Let TensorFlow compute on the calling thread alone; only before it has computed anything in this process.
+def one_thread() -> str:
+    """Let Keras compute on the calling thread alone, and name what it computes with.
 
     Raises:
-        Unsupported: TensorFlow has started its threads already.
-        MissingExtra: It is not installed.
+        Unsupported: Keras was started with another backend than PyTorch, whose threads would not stay on a core.
+        MissingExtra: Keras or PyTorch is not installed.
     """
-    tf = require("tensorflow", extra="export-tflite")
-    threading = tf.config.threading
-    if threading.get_intra_op_parallelism_threads() == 1 and threading.get_inter_op_parallelism_threads() == 1:
-        return
-    try:
-        threading.set_intra_op_parallelism_threads(1)
-        threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError as error:
-        raise Unsupported(f"TensorFlow has started its threads in this process already ({error}).") from error
-
-
-def layer_graph(model: Any) -> LayerGraph:
-    """The layers of a functional Keras model in its own order; tensors bear the names of the layers that make them.
-
-    Raises:
-        Unsupported: A layer is used twice or has several outputs.
-    """
-    layers, inputs = [], []
-    names = {}
-    for layer in model.layers:
-        outputs = layer.output
-        if isinstance(outputs, (list, tuple)):
-            raise Unsupported(f"layer {layer.name}: has {len(outputs)} outputs; only layers with one are run alone.")
-        names[id(outputs)] = layer.name
-        info = _info(layer.name, outputs.shape)
-        if type(layer).__name__ == "InputLayer":
-            inputs.append(info)
-            continue
-        sources = layer.input if isinstance(layer.input, (list, tuple)) else [layer.input]
-        layers.append(
-            Layer(
-                name=layer.name,
-                op=type(layer).__name__,
-                inputs=tuple(names[id(source)] for source in sources),
-                outputs=(info,),
-                weight_bytes=4 * int(layer.count_params()),
-                macs=_macs(layer, outputs.shape),
-            )
-        )
-    return LayerGraph(
-        inputs=tuple(inputs), outputs=tuple(names[id(output)] for output in model.outputs), layers=tuple(layers)
-    )
+    keras = require("keras", extra="export-tflite")
+    backend = keras.backend.backend()
+    if backend != "torch":
+        raise Unsupported(f"Keras computes with {backend}: layers are timed with KERAS_BACKEND=torch.")
+    torch = require("torch", extra="export-tflite")
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    return f"Keras {keras.__version__} on PyTorch {torch.__version__}, layer by layer, one thread"
 
 
 def halves_of(model: Any, graph: LayerGraph, cut: Cut) -> tuple[Callable[..., Any] | None, Callable[..., Any] | None]:
@@ -124,7 +88,7 @@ def _runner(
         tensors = {name: _tensor(array) for name, array in inputs.items()}
         for layer in layers:
             _call(model, layer, tensors)
-        return {name: np.asarray(tensors[name]) for name in outputs}
+        return {name: _array(tensors[name]) for name in outputs}
 
     return run
 
@@ -136,19 +100,8 @@ def _call(model: Any, layer: Layer, tensors: dict[str, Any]) -> None:
 
 
 def _tensor(array: np.ndarray) -> Any:
-    return require("tensorflow", extra="export-tflite").constant(array)
+    return require("keras", extra="export-tflite").ops.convert_to_tensor(array)
 
 
-def _info(name: str, shape: Sequence[int | None]) -> TensorInfo:
-    return TensorInfo(name=name, shape=tuple(-1 if size is None else int(size) for size in shape), dtype="float32")
-
-
-def _macs(layer: Any, shape: Sequence[int | None]) -> int:
-    """Multiply-accumulates of convolutions and dense layers; 0 for others."""
-    kernel = getattr(layer, "kernel", None)
-    kind = type(layer).__name__
-    if kernel is None or kind not in ("Conv2D", "Dense", "DepthwiseConv2D"):
-        return 0
-    weights = math.prod(int(size) for size in kernel.shape)
-    pixels = math.prod(int(size or 1) for size in shape[1:-1])
-    return weights * pixels
+def _array(tensor: Any) -> np.ndarray:
+    return np.asarray(require("keras", extra="export-tflite").ops.convert_to_numpy(tensor))

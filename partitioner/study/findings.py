@@ -14,6 +14,7 @@ from partitioner.study.variance import VarianceShares, variance_shares
 __all__ = ["Findings", "analyse", "unstressed"]
 
 # More of these is better; of everything else (stress, load, delay) less is.
+MOST_CELLS = 4000
 RATES = ("network", "bandwidth", "mbit", "bps", "rate", "uplink", "throughput")
 
 
@@ -33,7 +34,10 @@ class Findings:
         chosen: The policy that is itself chosen on other conditions; None where there is no static cut.
         best_key: The key that captures most; partly luck, since it is the best of many.
         resolved: The 95 % interval of `chosen` lies above 0: some of the oracle's gain survives held-out scoring.
-        best_cuts: The best cut's place of each condition, in the order of `levels`.
+        levels: Conditions that are drawn: all, or of a large sweep those that differ from the calm one in the three
+            factors that matter most.
+        best_cuts: The best cut's place of each of `levels`.
+        noisy: Whether the values are measured; modelled ones have no intervals.
     """
 
     name: str
@@ -58,12 +62,19 @@ class Findings:
     cut_names: tuple[str, ...]
     levels: tuple[tuple[float, ...], ...]
     best_cuts: tuple[int, ...]
+    noisy: bool = True
 
     @property
     def verdict(self) -> str:
         """One sentence for people."""
         if self.chosen is None or self.best_key is None:
             return f"{self.name}: no cut was measured under all conditions, so there is no static cut to compare with."
+        if not self.noisy:
+            return (
+                f"{self.name}: a cut that follows the conditions gains {self.oracle_gain:.1%} over the best static "
+                f"one, in the model; knowing {' + '.join(self.best_key.key)} ({self.best_key.policy}) gives "
+                f"{self.best_key.gain:.1%}."
+            )
         interval = f"95 % {self.chosen.low:+.0%} to {self.chosen.high:+.0%}"
         if not self.resolved:
             return (
@@ -78,8 +89,12 @@ class Findings:
         )
 
 
-def analyse(sweep: Sweep, *, seed: int = 0) -> Findings:
+def analyse(sweep: Sweep, *, seed: int = 0, noisy: bool = True) -> Findings:
     """The findings of one sweep.
+
+    Args:
+        seed: Of the resampling behind the intervals.
+        noisy: Whether the values are measured; False for modelled ones.
 
     Raises:
         BadInput: The condition without any stress was not measured.
@@ -89,7 +104,9 @@ def analyse(sweep: Sweep, *, seed: int = 0) -> Findings:
     at = static_cut(sweep)
     oracle = oracle_seconds(sweep)
     static_s = float(sweep.total_s[:, at].mean()) if at >= 0 else float("nan")
-    captured = captured_by_key(sweep, seed=seed)
+    captured = captured_by_key(sweep, seed=seed, noisy=noisy)
+    variance = variance_shares(sweep)
+    drawn = _drawn(sweep, calm, variance)
     informed = [each for each in captured if each.key]
     chosen = next((each for each in captured if each.policy == "chosen"), None)
     top = max(informed, key=lambda each: each.share) if informed else None
@@ -108,15 +125,25 @@ def analyse(sweep: Sweep, *, seed: int = 0) -> Findings:
         oracle_s=float(oracle.mean()),
         unstressed_cut_s=float(np.nanmean(sweep.total_s[:, best[calm]])),
         oracle_gain=1 - float(oracle.mean()) / static_s if at >= 0 else float("nan"),
-        variance=variance_shares(sweep),
+        variance=variance,
         captured=captured,
-        chosen=chosen,
+        chosen=chosen if noisy else top,
         best_key=top,
         resolved=chosen is not None and chosen.low > 0,
         cut_names=sweep.cuts,
-        levels=tuple(tuple(map(float, row)) for row in sweep.levels),
-        best_cuts=tuple(int(each) for each in best),
+        levels=tuple(tuple(map(float, row)) for row in sweep.levels[drawn]),
+        best_cuts=tuple(int(each) for each in best[drawn]),
+        noisy=noisy,
     )
+
+
+def _drawn(sweep: Sweep, calm: int, variance: tuple[VarianceShares, ...]) -> np.ndarray:
+    """Conditions to keep for a map."""
+    if len(sweep.levels) <= MOST_CELLS or not variance:
+        return np.arange(len(sweep.levels))
+    shares = variance[-1].shares
+    minor = sorted(range(len(sweep.factors)), key=lambda at: -shares[sweep.factors[at]])[3:]
+    return np.flatnonzero((sweep.levels[:, minor] == sweep.levels[calm, minor]).all(axis=1))
 
 
 def unstressed(sweep: Sweep) -> int:

@@ -58,17 +58,22 @@ def oracle_seconds(sweep: Sweep) -> np.ndarray:
     return np.asarray(np.nanmin(sweep.total_s, axis=1))
 
 
-def captured_by_key(sweep: Sweep, *, seed: int = 0) -> tuple[Captured, ...]:
+def captured_by_key(sweep: Sweep, *, seed: int = 0, noisy: bool = True) -> tuple[Captured, ...]:
     """Look-ups by every combination of factors, and the main-effects model, each scored held-out.
 
     Empty where no cut was measured under all conditions, since then there is no static cut to compare with.
+
+    Args:
+        seed: Of the resampling and of the folds.
+        noisy: Whether values are measured. A modelled sweep has no noise to be fooled by, so that its policies need no
+            interval and no further folds to be chosen by.
     """
     best = static_cut(sweep)
     if best < 0 or len(sweep.levels) < 3:
         return ()
     static = sweep.total_s[:, best]
     oracle = oracle_seconds(sweep)
-    weights = _resamples(len(static), seed)
+    weights = _resamples(len(static), seed) if noisy else np.full((1, len(static)), 1 / len(static))
     found = []
     for key in _keys(len(sweep.factors)):
         names = tuple(sweep.factors[at] for at in key)
@@ -76,6 +81,8 @@ def captured_by_key(sweep: Sweep, *, seed: int = 0) -> tuple[Captured, ...]:
         found.append(_captured("look-up", names, held, same, static, oracle, weights))
     held, same = (_main_effects(sweep, static, leave_out=leave_out) for leave_out in (True, False))
     found.append(_captured("model", sweep.factors, held, same, static, oracle, weights))
+    if not noisy:
+        return tuple(found)
     most = max(found, key=lambda each: each.same_sample_share).same_sample_share
     chosen = _captured("chosen", (), _nested(sweep, static, seed=seed), static, static, oracle, weights)
     return (*found, replace(chosen, same_sample_share=most))
@@ -132,10 +139,10 @@ def _main_effects(sweep: Sweep, static: np.ndarray, *, leave_out: bool) -> np.nd
     if len(everywhere) == 0 or len(static) <= design.shape[1]:
         return static.copy()
     logs = np.log(sweep.total_s[:, everywhere])
-    hat = design @ np.linalg.pinv(design)
-    predicted = hat @ logs
+    solved = np.linalg.pinv(design)
+    predicted = design @ (solved @ logs)
     if leave_out:
-        leverage = np.clip(np.diag(hat)[:, None], 0.0, 1 - 1e-9)
+        leverage = np.clip((design * solved.T).sum(axis=1)[:, None], 0.0, 1 - 1e-9)
         predicted = (predicted - leverage * logs) / (1 - leverage)
     choice = everywhere[np.argmin(predicted, axis=1)]
     return np.asarray(sweep.total_s[np.arange(len(static)), choice])
