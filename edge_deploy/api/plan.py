@@ -105,6 +105,7 @@ def read_problem(request: PlanRequest) -> Problem:
         raise BadInput(f"profiles: edge has batch {edge.batch}, cloud {cloud.batch}; profile both with the same batch.")
     model = model_to_cut(request.artifact, batch=edge.batch)
     problems = [text for profile in (edge, cloud) if (text := _of_another_file(profile, model))]
+    problems += _of_another_batch(edge, model)
     if problems:
         raise BadInput(*problems)
     return Problem(
@@ -134,6 +135,17 @@ def _of_another_file(profile: ModelProfile, model: ModelToCut) -> str:
         f"profile of {profile.artifact} on {profile.device}: was made of a model file with sha256 "
         f"{profile.sha256[:12]}, {model.name} has {model.sha256[:12]}; profile this one (`edge-deploy profile`)."
     )
+
+
+def _of_another_batch(profile: ModelProfile, model: ModelToCut) -> list[str]:
+    """Times of one batch size do not fit the bytes of another."""
+    first = model.graph.inputs[0].shape if model.graph.inputs else ()
+    if not first or first[0] == profile.batch:
+        return []
+    return [
+        f"profile of {profile.artifact} on {profile.device}: was made with batch {profile.batch}, the layers of "
+        f"{model.name} are those of batch {first[0]}; profile its first signature."
+    ]
 
 
 def _doubts(problem: Problem) -> tuple[str, ...]:

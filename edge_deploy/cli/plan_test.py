@@ -164,6 +164,9 @@ def test_profiles_that_do_not_fit_are_refused(net, tmp_path):
         "1ms",
     )
     assert code == 3 and "was made of a model file with sha256 bbbbbbbbbbbb, net has aaaaaaaaaaaa" in err
+    write_profile(tmp_path / "eight.json", 1.0, batch=8)
+    words = ["--edge", tmp_path / "eight.json", "--cloud", net / "cloud.json", "--uplink", "1Mbit", "--rtt", "1ms"]
+    assert "edge has batch 8, cloud 1" in run("plan", net, *words)[2]
     write_profile(tmp_path / "strange.json", 1.0, layer_s={"stem": 0.1, "tail": 0.2})
     code, _, err = run(
         "plan",
