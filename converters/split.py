@@ -13,6 +13,7 @@ from converters.splitting.choose import cut_by_id, prefix_cuts
 from converters.splitting.contracts import Parent, WrittenCut
 from converters.splitting.describe import half_artifact, whole_artifact
 from converters.splitting.parent import open_parent
+from converters.verify import check_outcomes
 from edge_deploy.core import registry
 from edge_deploy.core.artifact import MANIFEST, Artifact, Comparison, FileEntry, Verification
 from edge_deploy.core.cut import ALL_CLOUD, ALL_EDGE, Cut, make_cut
@@ -136,7 +137,8 @@ def split(
     Raises:
         Unsupported: A half cannot be had.
         ToolchainError: Lowering or running a half failed.
-        VerificationFailed: Head then tail differ from the whole although only integers cross; nothing is kept.
+        VerificationFailed: A layer has other weights than in the whole, or head then tail differ from it although
+            only integers cross; nothing is kept.
     """
     inner = [cut for cut in cuts if cut.id not in (ALL_EDGE, ALL_CLOUD)]
     with published_folder(out, force=force) as partial:
@@ -152,6 +154,7 @@ def split(
             for half in each.halves:
                 folder = partial / each.cut.id / half.side
                 artifact = half_artifact(parent, each, half)
+                check_outcomes(artifact.outcomes, half.facts)  # 4-bit weights stayed 4-bit, and so on
                 extra = _feature_files(parent, folder) if half.side == "head" else ()
                 write_json(replace(artifact, files=(*artifact.files, *extra)), folder / MANIFEST)
         for cut in cuts:

@@ -120,7 +120,8 @@ def dlrm(tmp_path_factory):
         from converters.lower import lower
 
         folder = tmp_path_factory.mktemp("dlrm")
-        model, arrays = _dlrm(batches)
+        # Every cut of a program is two lowerings: one layer less on either side of the interaction.
+        model, arrays = _dlrm(batches, deep=target == "tflite")
         save(model, arrays, folder / "recommender")
         rng = np.random.default_rng(3)
         np.savez(
@@ -147,7 +148,7 @@ def dlrm(tmp_path_factory):
     return make
 
 
-def _dlrm(batches):
+def _dlrm(batches, *, deep):
     rng = np.random.default_rng(1)
     arrays, size = {}, batches[0] if len(batches) == 1 else -1
     rows, dim = (200, 7, 20), 8
@@ -179,8 +180,12 @@ def _dlrm(batches):
         ),
         lookups=tuple(Lookup(table=place, input="ids", column=place) for place in range(3)),
         interaction=Interaction(kind="dot", top_inputs=("bottom", "pairs"), vectors=(-1, 0, 1, 2), pairs=pairs),
-        bottom=(dense("bottom.0", 5, 16, "relu"), dense("bottom.1", 16, dim, "relu")),
-        top=(dense("top.0", dim + len(pairs), 16, "relu"), dense("top.1", 16, 1, "none")),
+        bottom=(dense("bottom.0", 5, 16, "relu"), dense("bottom.1", 16, dim, "relu"))
+        if deep
+        else (dense("bottom.0", 5, dim, "relu"),),
+        top=(dense("top.0", dim + len(pairs), 16, "relu"), dense("top.1", 16, 1, "none"))
+        if deep
+        else (dense("top.0", dim + len(pairs), 1, "none"),),
         dense_input="dense",
         output_activation="sigmoid",
     )

@@ -86,7 +86,7 @@ def test_every_cut_of_a_dlrm_is_bit_identical(dlrm, tmp_path):
     assert len(inner) >= 10
     assert all(each.bit_identical for each in inner)
     names = {layer.name for layer in parent.artifact.graph.layers}
-    assert {"bottom.0", "bottom.1", "top.0", "top.1"} <= names
+    assert {"bottom.0", "top.0"} <= names
     for each in inner:
         outcomes = [read_artifact(half).outcomes for half in (each.head, each.tail)]
         assert sorted(outcome.layer for half in outcomes for outcome in half) == sorted(
@@ -97,7 +97,7 @@ def test_every_cut_of_a_dlrm_is_bit_identical(dlrm, tmp_path):
 @pytest.mark.parametrize(("recipe", "batches"), [("int4", (1,)), ("int8", (1, 4))])
 def test_packed_tables_and_several_batch_sizes_are_cut_too(recipe, batches, dlrm, tmp_path):
     parent = open_parent(dlrm("executorch", recipe, "phone", batches))
-    cuts = choose_cuts(parent, every=True)[0][2:-1:6]
+    cuts = choose_cuts(parent, every=True)[0][3:-1:7]
     made = split(parent, cuts, tmp_path / "out").cuts
     assert len(made) >= 2 and all(each.bit_identical for each in made)
     assert {len(each.comparisons) for each in made} == {len(batches)}
