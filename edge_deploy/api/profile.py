@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from device_tests.benchmark import read_subject
+from device_tests.contention import usable_cores
 from device_tests.profile import LayerTimes, measure_layers, measure_prefixes
 from device_tests.profile_under_load import CPU_LEVELS, MEMORY_LEVELS, measure_under_load
 from edge_deploy.core.artifact import MANIFEST
@@ -75,7 +76,7 @@ def profile(
         if tells_layers_apart(graph, named):
             notes = (*_notes(times), *_spread(times))
             found = profile_from_events(graph, named, times.whole_s, _subject(times), notes=notes)
-            if found.adds_up or how == "profiler":
+            if found.adds_up or how == "profiler" or _busy(times):
                 return found
             try:
                 timed = _by_prefixes(path, graph, most_prefixes, min_seconds, seed, say, options)
@@ -157,7 +158,13 @@ def _notes(times: LayerTimes) -> tuple[str, ...]:
     low, high = min(times.whole_s), max(times.whole_s)
     spread = f"whole: median of {len(times.whole_s)} rounds, from {low * 1e3:.4g} to {high * 1e3:.4g} ms"
     loads = ", ".join(f"{value:g}" for value in times.load_average)
-    return (*times.notes, spread, *((f"load average before and after: {loads}",) if loads else ()))
+    doubt = "; others were at work: measure again on an idle machine" if _busy(times) else ""
+    return (*times.notes, spread, *((f"load average before and after: {loads}{doubt}",) if loads else ()))
+
+
+def _busy(times: LayerTimes) -> bool:
+    """Others had the machine: then calls are interrupted, and what does not add up does not with prefixes either."""
+    return max(times.load_average, default=0.0) > len(usable_cores())
 
 
 def _spread(times: LayerTimes) -> tuple[str, ...]:

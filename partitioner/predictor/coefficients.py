@@ -22,6 +22,8 @@ LEAST_LAYERS = 8
 # Errors count in relation to the measured time, of layers below this share of their model's mean in relation to that:
 # a layer that hardly counts must not bend the line.
 FLOOR_SHARE = 0.2
+# Profilers count whole microseconds: what they say of shorter layers is rounding.
+RESOLUTION_S = 2e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +105,7 @@ def fit_profiles(measured: Sequence[tuple[LayerGraph, ModelProfile]]) -> Coeffic
             continue
         mean_s = sum(profile.layer_s.values()) / max(len(graph.layers), 1)
         samples += [
-            Sample(works=(work,), seconds=profile.layer_s[layer.name], floor_s=FLOOR_SHARE * mean_s)
+            Sample(works=(work,), seconds=profile.layer_s[layer.name], floor_s=max(FLOOR_SHARE * mean_s, RESOLUTION_S))
             for layer, work in zip(graph.layers, graph_work(graph), strict=True)
         ]
     if problems:
@@ -236,6 +238,8 @@ def _overhead(measured: Sequence[tuple[LayerGraph, ModelProfile]]) -> tuple[floa
 
 
 def _of(classes: Mapping[str, tuple[float, ...]], work: Work) -> tuple[float, ...]:
-    """The class's own coefficients, those of the same class in the other type of number, or the pooled ones."""
-    other = work.kind if work.name != work.kind else f"{work.kind}-float"
-    return classes.get(work.name) or classes.get(other) or classes[ANY]
+    """The class's own coefficients, those of the same class in another type of number, or the pooled ones."""
+    for name in (work.name, work.kind, f"{work.kind}-float", f"{work.kind}-uint8"):
+        if name in classes:
+            return classes[name]
+    return classes[ANY]

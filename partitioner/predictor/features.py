@@ -16,10 +16,11 @@ from edge_deploy.core.tensor import TensorInfo
 __all__ = ["CLASSES", "FEATURES", "Work", "feature_row", "graph_work", "layer_class"]
 
 # All are per million, and the first is 1, so that coefficients are seconds each.
-FEATURES = ("call", "macs", "bytes", "weight_bytes", "gathered", "idle_lanes")
+FEATURES = ("call", "macs", "bytes", "weight_bytes", "gathered", "idle_outputs", "idle_inputs")
 CLASSES = ("conv", "depthwise", "dense", "pool", "elementwise", "lookup", "move", "other")
-# Vector registers hold so many 8-bit channels; kernels compute whole registers.
-LANES = 16
+# Kernels compute whole vector registers: so many output channels side by side, so many input channels at once.
+OUTPUT_LANES = 16
+INPUT_LANES = 8
 _BY_NAME = (
     ("depthwise", ("depthwise",)),
     ("conv", ("conv",)),
@@ -44,34 +45,48 @@ class Work:
     """What one layer does.
 
     Attributes:
-        name: Of its class: one of `CLASSES`, with "-float" behind where it computes in floating point.
+        name: One of `CLASSES`, with "-float" or "-uint8" behind where it does not compute in int8: what kernels of one
+            type of number take says nothing of another.
         macs: Multiply-accumulates; `moved_bytes`: read and written; `weight_bytes`: read beside them.
-        out_channels: How many values are computed from the same inputs; 1 where that has no meaning.
+        out_channels: How many values are computed from the same inputs; 0 where that has no meaning.
+        in_channels: How many of its inputs lie side by side; 0 where that has no meaning.
     """
 
     name: str
     macs: float
     moved_bytes: float
     weight_bytes: float
-    out_channels: int = 1
+    out_channels: int = 0
+    in_channels: int = 0
 
     @property
     def kind(self) -> str:
         """The class without the type of number."""
-        return self.name.removesuffix("-float")
+        return self.name.partition("-")[0]
 
 
 def feature_row(work: Work) -> np.ndarray:
     """The features of one layer, shape (len(FEATURES),).
 
-    `gathered` counts the inputs that a convolution collects for each place of its output, once for all channels;
-    `idle_lanes` the multiply-accumulates that registers compute beyond the last channel. Together they stand for how
-    well the layer runs in parallel (compare the features of Tuna, arXiv 2104.14641, and of Neurosurgeon's regressions).
+    `gathered` counts the inputs that a convolution collects for each place of its output, once for all channels; the
+    idle lanes are multiply-accumulates that registers compute beyond the last output and input channel. Together they
+    stand for how well the layer runs in parallel (compare the features of Tuna, arXiv 2104.14641, and of
+    Neurosurgeon's regressions).
     """
-    channels = max(work.out_channels, 1)
-    waste = math.ceil(channels / LANES) * LANES / channels - 1
-    amounts = (work.macs, work.moved_bytes, work.weight_bytes, work.macs / channels, work.macs * waste)
+    amounts = (
+        work.macs,
+        work.moved_bytes,
+        work.weight_bytes,
+        work.macs / max(work.out_channels, 1),
+        work.macs * _idle(work.out_channels, OUTPUT_LANES),
+        work.macs * _idle(work.in_channels, INPUT_LANES),
+    )
     return np.array([1.0, *(amount / 1e6 for amount in amounts)])
+
+
+def _idle(channels: int, lanes: int) -> float:
+    """Idle lanes for each one used."""
+    return math.ceil(channels / lanes) * lanes / channels - 1 if channels else 0.0
 
 
 def graph_work(graph: LayerGraph) -> tuple[Work, ...]:
@@ -82,14 +97,15 @@ def graph_work(graph: LayerGraph) -> tuple[Work, ...]:
     for layer in graph.layers:
         read = [tensors[name] for name in layer.inputs]
         kind = layer_class(layer, read)
-        is_float = bool(layer.outputs) and layer.outputs[0].dtype.startswith("float")
+        has_channels = kind in ("conv", "dense") and bool(read)
         found.append(
             Work(
-                name=kind + ("-float" if is_float else ""),
+                name=kind + _number(layer),
                 macs=layer.macs,
                 moved_bytes=_bytes(read) + _bytes(layer.outputs),
                 weight_bytes=layer.weight_bytes,
-                out_channels=_channels(layer.outputs[0], layer.op) if kind in ("conv", "dense") else 1,
+                out_channels=_channels(layer.outputs[0], layer.op) if has_channels else 0,
+                in_channels=_channels(read[0], layer.op) if has_channels else 0,
             )
         )
     return tuple(found)
@@ -106,6 +122,12 @@ def layer_class(layer: Layer, read: Iterable[TensorInfo]) -> str:
         if each % max(1, _channels(first, layer.op)):
             return "depthwise"
     return kind
+
+
+def _number(layer: Layer) -> str:
+    """What stands behind the class."""
+    dtype = layer.outputs[0].dtype if layer.outputs else "int8"
+    return "-float" if dtype.startswith("float") else "-uint8" if dtype == "uint8" else ""
 
 
 def _channels(tensor: TensorInfo, op: str) -> int:
