@@ -1,7 +1,15 @@
+import numpy as np
 import pytest
 
+from edge_deploy.core.conditions import Conditions
+from edge_deploy.core.cut import make_cut
 from edge_deploy.core.errors import BadInput, NoFeasiblePlan
-from partitioner.study.scission import answers, read_blocks, read_links
+from edge_deploy.core.layer_graph import Layer, LayerGraph
+from edge_deploy.core.profile import ModelProfile
+from edge_deploy.core.tensor import TensorInfo
+from partitioner.problem import Problem
+from partitioner.study.scission import INPUT_BYTES, answers, read_blocks, read_links
+from partitioner.three_tiers import Links, pair_costs, three_tiers
 
 BLOCKS = """system,dnn,input_layer,output_layer,seconds,output_bytes
 device-pi,net,0,1,1.0,1000
@@ -86,3 +94,41 @@ def test_bad_links_are_refused(tmp_path, old, new):
     (tmp_path / "links.csv").write_text(LINKS.replace(old, new, 1))
     with pytest.raises(BadInput, match="ping"):
         read_links(tmp_path / "links.csv")
+
+
+def test_the_planner_s_three_tiers_give_the_same_times(data):
+    folder = data / "tables/scission_qub"
+    table, links = read_blocks(folder / "layers.csv")["vgg19"], read_links(folder / "network_stats.csv")
+    names = [f"block {last:02d}" for last in table.last]
+    graph = LayerGraph(
+        inputs=(TensorInfo(name="image", shape=(INPUT_BYTES,), dtype="int8"),),
+        outputs=(names[-1],),
+        layers=tuple(
+            Layer(
+                name=name, op="BLOCK", inputs=(before,), outputs=(TensorInfo(name=name, shape=(size,), dtype="int8"),)
+            )
+            for name, before, size in zip(names, ["image", *names], table.bytes, strict=False)
+        ),
+    )
+
+    def profile(machine):
+        seconds = dict(zip(names, table.seconds[machine], strict=True))
+        return ModelProfile(
+            artifact="vgg19", sha256="", device=machine, kernels="", provenance="measured", source="published table",
+            layer_s=seconds, overhead_s=0.0, whole_s=sum(seconds.values()),
+        )  # fmt: skip
+
+    def conditions(one, other):
+        link = links[one, other]
+        return Conditions(uplink_bps=link.bits_per_s, downlink_bps=1e18, rtt_s=link.ping_s)
+
+    trio = ("raspi4", "vm2Core", "6700k(GPU)")
+    device, edge, cloud = trio
+    cuts = [make_cut(graph, names[:count]) for count in range(len(names) + 1)]
+    tiers = three_tiers(Problem(graph=graph, edge=profile(device), cloud=profile(cloud)), cuts, profile(edge))
+    near, far, direct = conditions(device, edge), conditions(edge, cloud), conditions(device, cloud)
+    theirs = pair_costs(tiers, Links(near=near, far=far, direct=direct)).total_s
+    ours = [each.total_s for each in answers(table, links, top=10**6) if set(each.machines.values()) <= set(trio)]
+    np.testing.assert_allclose(sorted(ours), np.sort(theirs[np.isfinite(theirs)]), rtol=1e-9)
+    published = next(place for place, last in enumerate(table.last) if last == 6) + 1
+    assert theirs[published, published + 5] == pytest.approx(9.0106, abs=5e-5)
