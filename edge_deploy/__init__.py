@@ -8,6 +8,7 @@ The journeys, loaded when they are first used:
     benchmark         measure artifacts on this machine
     list_cuts         where an artifact can be cut between edge and cloud, and what crosses there
     plan_partition    the best cut for two profiles and the state of the link
+    codec_loss        what a lossy codec costs at a cut that was split
     open_session      run an artifact or a model file
     read_artifact     the manifest of an artifact as a value
     split             halves for the edge and the cloud
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from converters.contracts import CaptureRequest
     from edge_deploy.api.benchmark import benchmark_and_keep as benchmark
+    from edge_deploy.api.codec_loss import codec_loss
     from edge_deploy.api.convert import Conversion, convert
     from edge_deploy.api.cuts import list_cuts
     from edge_deploy.api.inspect import inspect
@@ -52,6 +54,7 @@ __all__ = [
     "QuantSpec",
     "TensorInfo",
     "benchmark",
+    "codec_loss",
     "convert",
     "diagnose",
     "inspect",
@@ -77,6 +80,7 @@ _HOMES = {
     "QuantSpec": "edge_deploy.core.quant_spec:QuantSpec",
     "TensorInfo": "edge_deploy.core.tensor:TensorInfo",
     "benchmark": "edge_deploy.api.benchmark:benchmark_and_keep",
+    "codec_loss": "edge_deploy.api.codec_loss:codec_loss",
     "convert": "edge_deploy.api.convert:convert",
     "diagnose": "edge_deploy.doctor:diagnose",
     "inspect": "edge_deploy.api.inspect:inspect",
