@@ -53,9 +53,15 @@ class Setting:
             raise BadInput(*problems)
 
     def switch_s(self, table: CutTable) -> np.ndarray:
-        """Seconds for which the edge is busy when it goes over to each cut; shape (C,)."""
+        """Seconds for which the edge is busy when it goes over to each cut; shape (C,).
+
+        Raises:
+            BadInput: A cut that is to be kept warm is not in the table.
+        """
         if self.warm is None:
             return np.full(len(table.cuts), self.warm_s)
+        for cut in self.warm:
+            table.index(cut)
         return np.array([self.warm_s if cut in self.warm else self.cold_s for cut in table.cuts])
 
     def switch_penalty_s(self, table: CutTable) -> np.ndarray:

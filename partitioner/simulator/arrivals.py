@@ -41,6 +41,8 @@ def read_arrivals(path: Path | str) -> np.ndarray:
     path = Path(path)
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read ({error.strerror}); arrivals: poisson, periodic, or a file.") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{path}: not a text file; arrivals are one number of seconds a line.") from error
     times: list[float] = []

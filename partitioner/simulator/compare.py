@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -93,7 +94,7 @@ def compare(
 
     Args:
         policies: One of them called "static".
-        rounds: Traces, each with the moments at which requests come.
+        rounds: Traces, each with the moments at which requests come; a trace may come again with other requests.
         keep: Called with the number of the trace and each result, e.g. to write it down.
 
     Raises:
@@ -104,23 +105,26 @@ def compare(
         raise BadInput(f"compare: policies {', '.join(names)}: need static once, others at most once, and a trace.")
     adapts = {policy.name: not isinstance(policy, Fixed) for policy in policies}
     latencies: dict[str, list[np.ndarray]] = {name: [] for name in (*names, *BOUNDS)}
-    sums: dict[str, list[np.ndarray]] = {name: [] for name in latencies}
-    counts: list[np.ndarray] = []
+    sums: dict[str, dict[int, np.ndarray]] = {name: {} for name in latencies}
+    counts: dict[int, np.ndarray] = {}
     tallies = {name: np.zeros(3, dtype=np.int64) for name in latencies}
     seconds = 0.0
     for number, (trace, arrival_s) in enumerate(rounds):
         block = (arrival_s / BLOCK_S).astype(np.int64)
-        counts.append(np.bincount(block))
+        # A trace that is simulated again with other requests adds to its blocks: its conditions are not new.
+        place, size = id(trace), math.ceil(trace.end_s / BLOCK_S) + 1
+        counts[place] = counts.get(place, 0) + np.bincount(block, minlength=size)
         seconds += float(arrival_s[-1])
         for served in _all_of(policies, trace, arrival_s, world, seed):
             latency = np.where(np.isfinite(served.latency_s), served.latency_s, LOST_S)
             latencies[served.name].append(latency)
-            sums[served.name].append(np.bincount(block, weights=latency))
+            mine = sums[served.name]
+            mine[place] = mine.get(place, 0) + np.bincount(block, weights=latency, minlength=size)
             tallies[served.name] += (served.switches, served.fallbacks, served.lost)
             if keep is not None:
                 keep(number, served)
-    per_block = {name: np.concatenate(values) for name, values in sums.items()}
-    weight = np.concatenate(counts)
+    per_block = {name: np.concatenate(list(values.values())) for name, values in sums.items()}
+    weight = np.concatenate(list(counts.values()))
     used = weight > 0
     means = _resampled_means({name: values[used] for name, values in per_block.items()}, weight[used], seed)
     scores = tuple(
