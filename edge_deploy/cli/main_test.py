@@ -25,7 +25,20 @@ def test_help_names_every_command_and_exit_code():
         assert word in out
 
 
-COMMANDS = ("convert", "inspect", "verify", "benchmark", "cuts", "plan", "profile", "report", "doctor", "list", "demo")
+COMMANDS = (
+    "convert",
+    "inspect",
+    "verify",
+    "benchmark",
+    "cuts",
+    "plan",
+    "profile",
+    "split",
+    "report",
+    "doctor",
+    "list",
+    "demo",
+)
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -105,6 +118,8 @@ def test_list_tells_what_there_is_as_json():
     assert code == 0
     assert known["targets"] == ["executorch", "tflite"]
     assert known["precisions"] == ["float32", "int8", "int4"]
+    assert known["solvers"] == ["enumerate", "min-cut"]
+    assert {"raw", "requantize:int8", "requantize:int4"} <= set(known["codecs"])
     assert "host" in known["devices"]
     assert {"ic01", "mnist_evaluate"} <= set(known["datasets"])
 

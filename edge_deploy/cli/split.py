@@ -43,13 +43,14 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace DIR if it holds only what we wrote.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Split an artifact into runnable halves for the edge and the cloud.
+    """Split an artifact into halves for edge and cloud.
 
     Writes DIR/ID/head and DIR/ID/tail for every cut: artifacts of their own, compared with the whole.
 
     \b
     Example:
-      edge-deploy split build/resnet8/tflite_int8 --cut 004-1b2c3d --out build/resnet8-halves
+      edge-deploy split build/resnet8/tflite-int8 --cut 004-1b2c3d
+        --out build/halves
     """
     from edge_deploy.api.split import split
 
