@@ -60,7 +60,7 @@ def assign(names: list[str]) -> dict[str, Column]:
 
 
 def asked_columns(asked: dict[str, str], names: list[str], *, where: str) -> dict[str, Column]:
-    """The columns that the user named, e.g. {"uplink": "UL_bitrate:kbit/s"}.
+    """The columns that the user named, e.g. {"uplink": "UL_bitrate:kbit/s"}; those with an empty name are left out.
 
     Raises:
         BadInput: No such field, column or unit.
@@ -72,6 +72,8 @@ def asked_columns(asked: dict[str, str], names: list[str], *, where: str) -> dic
             field = field_named(key, where=where, also=(TIME, "rate"))
         except BadInput as error:
             problems += error.problems
+            continue
+        if not text.strip():
             continue
         # A name may itself hold a colon; the whole text is tried first.
         name, unit = (text, "") if text in names else text.rpartition(":")[::2]
@@ -137,7 +139,7 @@ def _understood(name: str) -> Column | None:
     )
     side = "cloud" if own & _CLOUD else "edge"
     rate = _unit_in(name, "rate")
-    if own & {"loss", "lost"} or squeezed.endswith("loss"):
+    if own & {"loss", "lost", "drop", "dropped"} or squeezed.endswith("loss"):
         return Column(name=name, field="loss", factor=_unit_in(name, "share"))
     if own & {"queue", "queueing"} and side == "cloud":
         return Column(name=name, field="cloud_queue_s", factor=_unit_in(name, "time"))
@@ -151,7 +153,7 @@ def _understood(name: str) -> Column | None:
     if own & {"uplink", "upload", "downlink", "download"} and len(own) == 1:
         direction = "uplink_bps" if own & _UP else "downlink_bps"
         return Column(name=name, field=direction, factor=None)
-    if own & {"cpu", "load"} and not own & {"avg1", "avg5", "temperature", "temp", "freq", "frequency"}:
+    if own & {"cpu", "load"} and not own & {"avg1", "avg5", "temperature", "temp", "freq", "frequency", "mhz", "ghz"}:
         return Column(name=name, field=f"{side}_load", factor=_unit_in(name, "share"))
     if own & {"mem", "memory", "ram"} and not own & {"mb", "gb", "kb", "bytes", "mib", "gib", "gps"}:
         return Column(name=name, field=f"{side}_memory", factor=_unit_in(name, "share"))

@@ -42,7 +42,8 @@ def read_trace(
             shorter of them.
         format: A module of `partitioner.traces.formats`; default: found from the content.
         member: Which file of an archive, instead of "::".
-        columns: By field (uplink, downlink, rtt, loss, edge_load, ..., time): column of a CSV, "NAME" or "NAME:UNIT".
+        columns: By field (uplink, downlink, rtt, loss, edge_load, time, ...): column of a CSV, "NAME" or "NAME:UNIT";
+            an empty name leaves the field out.
         interval_s: Seconds between rows of a CSV without a column of time.
         step_s: Width of the bins in which packets of a Mahimahi file are counted.
         repair: Mend bad rows and list that in `Trace.repairs`, instead of refusing the file.

@@ -103,6 +103,16 @@ def test_a_column_without_unit_is_refused_until_the_unit_is_said(tmp_path):
     np.testing.assert_allclose(trace.time_s, [0, 1])
 
 
+def test_a_column_that_is_not_wanted_is_left_out(tmp_path):
+    text = "t,uplink_mbps,pop_ping_drop_rate,ping\n0,1,0.5,30\n1,1,0.25,30\n"
+    path = write(tmp_path, "dish.csv", text)
+    assert "or leave it out: --column loss=" in problems_of(path)
+    trace = read_trace(path, columns={"loss": "", "rtt": "ping:ms"})
+    assert trace.filled["loss"] == "constant 0"
+    trace = read_trace(path, columns={"loss": "pop_ping_drop_rate:fraction", "rtt": "ping:ms"})
+    np.testing.assert_allclose(trace.values["loss"], [0.5, 0.25])
+
+
 def test_unknown_columns_fields_and_units_are_all_named_at_once(tmp_path):
     path = write(tmp_path, "a.csv", LOG)
     message = problems_of(path, columns={"uplnk": "x", "rtt": "Pong", "edge_load": "CPU %:MHz"})

@@ -25,7 +25,7 @@ class Options:
     Attributes:
         name: The file's name, for messages and as the trace's source.
         columns: By field of `CONDITION_FIELDS` or "time": the column's name, with its unit after a colon where the
-            name does not tell it, e.g. "UL_bitrate:kbit/s".
+            name does not tell it, e.g. "UL_bitrate:kbit/s"; an empty name leaves the field out.
         interval_s: Seconds between rows, for files without a column of time; None where there is one.
         step_s: Width of the bins in which packets of a Mahimahi file are counted.
         repair: Mend bad rows, and list what was mended, instead of refusing the file.

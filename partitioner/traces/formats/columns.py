@@ -11,7 +11,7 @@ import numpy as np
 
 from edge_deploy.core.errors import BadInput
 from partitioner.traces.column_names import TIME, Column, asked_columns, assign
-from partitioner.traces.recorded import Options, Recorded, RowProblems
+from partitioner.traces.recorded import Options, Recorded, RowProblems, field_named
 
 __all__ = ["matches", "read"]
 
@@ -101,7 +101,8 @@ def _delimiter(line: str) -> str:
 
 def _columns(names: list[str], options: Options) -> dict[str, Column]:
     asked = asked_columns(dict(options.columns), names, where=options.name)
-    found = {field: column for field, column in assign(names).items() if field not in asked}
+    unwanted = {field_named(key, where=options.name, also=(TIME, "rate")) for key in options.columns}
+    found = {field: column for field, column in assign(names).items() if field not in unwanted}
     taken = {column.name for column in asked.values()}
     columns = {**{field: column for field, column in found.items() if column.name not in taken}, **asked}
     if "rate" in columns and {"uplink_bps", "downlink_bps"} & set(columns):
@@ -116,7 +117,7 @@ def _columns(names: list[str], options: Options) -> dict[str, Column]:
         )
     problems = [
         f"{options.name}: column {columns[field].name}: its unit is unknown; say it: "
-        f"--column {field}={columns[field].name}:{_example_unit(field)}."
+        f"--column {field}={columns[field].name}:{_example_unit(field)}, or leave it out: --column {field}=."
         for field in told
         if columns[field].factor is None
     ]
