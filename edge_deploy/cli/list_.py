@@ -15,6 +15,8 @@ FOLDERS = {
     "targets": "converters.targets",
     "runtimes": "runtimes.backends",
     "transports": "device_tests.transports",
+    "solvers": "partitioner.solvers",
+    "policies": "partitioner.policies",
 }
 
 
@@ -26,16 +28,18 @@ def command(
 ) -> None:
     """List the names that options take.
 
-    Targets for --to, runtimes for --backend, devices for --device, data sets for --calibrate and --eval (they are read
-    from the folder that the environment variable EDGE_DEPLOY_DATA names).
+    Targets for --to, runtimes for --backend, devices for --device, codecs for --codec, policies for --policy, data sets
+    for --calibrate and --eval (they are read from the folder that the environment variable EDGE_DEPLOY_DATA names).
     """
     from converters.support import entries, targets
     from device_tests.device_list import device_names
     from edge_deploy.core import registry
     from edge_deploy.core.quant_spec import RECIPES
     from edge_deploy.zoo.description import built_in_names
+    from runtimes.codecs import codec_names
 
     known = {kind: list(registry.names(package)) for kind, package in FOLDERS.items()}
+    known["codecs"] = list(codec_names())
     known["precisions"] = list(RECIPES)
     known["devices"] = list(device_names())
     known["datasets"] = list(built_in_names())
