@@ -11,7 +11,9 @@ The journeys, loaded when they are first used:
     codec_loss        what a lossy codec costs at a cut that was split
     open_session      run an artifact or a model file
     read_artifact     the manifest of an artifact as a value
+    read_trace        a trace of link and load out of a file; generate_trace makes one from a seed
     split             halves for the edge and the cloud
+    study_measured_sweep   what a measured sweep of conditions and cuts shows; study_sweep models our own
     write_report      one HTML page about a folder of artifacts
     diagnose          look at this installation
 """
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
     from edge_deploy.api.request import ConvertRequest, plan
     from edge_deploy.api.split import split
+    from edge_deploy.api.study import study_measured_sweep
+    from edge_deploy.api.sweep import sweep as study_sweep
     from edge_deploy.api.verify import verify
     from edge_deploy.core.artifact import Artifact
     from edge_deploy.core.conditions import Conditions
@@ -39,6 +43,8 @@ if TYPE_CHECKING:
     from edge_deploy.core.tensor import TensorInfo
     from edge_deploy.doctor import diagnose
     from edge_deploy.report import write_report
+    from partitioner.traces.generate import generate as generate_trace
+    from partitioner.traces.read import read_trace
     from runtimes.folder import read_artifact
     from runtimes.session import open_session
 
@@ -57,12 +63,16 @@ __all__ = [
     "codec_loss",
     "convert",
     "diagnose",
+    "generate_trace",
     "inspect",
     "list_cuts",
     "open_session",
     "plan",
     "plan_partition",
     "read_artifact",
+    "read_trace",
+    "study_measured_sweep",
+    "study_sweep",
     "tabulate_plans",
     "split",
     "verify",
@@ -83,12 +93,16 @@ _HOMES = {
     "codec_loss": "edge_deploy.api.codec_loss:codec_loss",
     "convert": "edge_deploy.api.convert:convert",
     "diagnose": "edge_deploy.doctor:diagnose",
+    "generate_trace": "partitioner.traces.generate:generate",
     "inspect": "edge_deploy.api.inspect:inspect",
     "list_cuts": "edge_deploy.api.cuts:list_cuts",
     "open_session": "runtimes.session:open_session",
     "plan": "edge_deploy.api.request:plan",
     "plan_partition": "edge_deploy.api.plan:plan_partition",
     "read_artifact": "runtimes.folder:read_artifact",
+    "read_trace": "partitioner.traces.read:read_trace",
+    "study_measured_sweep": "edge_deploy.api.study:study_measured_sweep",
+    "study_sweep": "edge_deploy.api.sweep:sweep",
     "tabulate_plans": "edge_deploy.api.plan:tabulate_plans",
     "split": "edge_deploy.api.split:split",
     "verify": "edge_deploy.api.verify:verify",

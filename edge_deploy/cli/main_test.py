@@ -34,6 +34,7 @@ COMMANDS = (
     "plan",
     "profile",
     "split",
+    "study",
     "report",
     "doctor",
     "list",

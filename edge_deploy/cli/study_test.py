@@ -57,6 +57,9 @@ def test_scission_s_published_answers_come_from_the_command_line(data):
         (["adaptive-dnn", "bad.csv"], 3, "no column of the cut"),
         (["scission", "nowhere"], 3, "cannot be read"),
         (["scission", "bad.csv", "--must", "device"], 3, "must be TIER=LAYER"),
+        (["sweep", "--out", "out", "--net", "lennet"], 3, "must be some of lenet"),
+        (["sweep", "--out", "out", "--measure", "-1"], 3, "measure at least 0"),
+        (["sweep"], 2, "--out"),
         (["adaptive-dnn"], 2, "PATH"),
         (["adaptive_dnn", "x"], 2, "adaptive-dnn"),
     ],
@@ -67,3 +70,13 @@ def test_bad_input_ends_with_its_code_and_no_traceback(tmp_path, words, code, me
     assert (found, out) == (code, "")
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("command", ["adaptive-dnn", "scission", "sweep"])
+def test_help_fits_the_terminal(monkeypatch, command, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    code, out, _ = run("study", command, "--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= width
+    assert "list[" not in out
