@@ -190,9 +190,15 @@ def _print(found: Simulation) -> None:
     )
     title = f"{found.artifact} between {found.edge} and {found.cloud}, simulated; static cut {found.static_cut}"
     print_table(title, columns, rows)
+    made_up: dict[tuple[str, str], list[str]] = {}
     for used in found.scored_on:
         for name, how in used.filled.items():
-            print(f"note: {used.source}: {name} is made up: {how}.")
+            made_up.setdefault((name, how), []).append(used.source)
+    for (name, how), sources in made_up.items():
+        if how not in ("constant 0", "constant 0 s"):
+            whose = sources[0] if len(sources) == 1 else f"{len(sources)} traces"
+            print(f"note: {whose}: {name} is made up: {how}.")
+    for used in found.scored_on:
         for mended in used.repairs:
             print(f"note: {used.source}: mended: {mended}")
     for note in found.notes:
