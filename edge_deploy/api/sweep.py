@@ -285,6 +285,7 @@ def _lines(log: Path) -> dict[int, dict[str, Any]]:
 
 
 def _write(study: Study, out: Path) -> None:
+    from edge_deploy.report.document import write_page
     from edge_deploy.report.study_page import study_page
 
     write_json(study, out / STUDY)
@@ -296,6 +297,4 @@ def _write(study: Study, out: Path) -> None:
         errors=study.model_error,
         pairs=study.pairs,
     )
-    partial = out / f".{PAGE}.partial"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(out / PAGE)
+    write_page(text, out / PAGE)

@@ -19,13 +19,14 @@ svg.shares, svg.bars, svg.map { width: 100%; height: auto; display: block; overf
 .in-bar { fill: #fff !important; font-size: 10px !important; }
 .b-plain { fill: var(--float32); } .b-good { fill: var(--good); } .b-oracle { fill: var(--int8); }
 .interval { stroke: var(--ink); stroke-width: 1.4; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(21rem, 1fr)); gap: 1rem; margin: .75rem 0; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(26rem, 1fr)); gap: 1rem; margin: .75rem 0; }
 .pair { fill: var(--int8); fill-opacity: .45; }
 .verdict { font-weight: 600; margin: .5rem 0; }
 """
 # Dark blue, blue-green, green, yellow: readable without colours too, since it gets lighter all the way (viridis).
 _RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (253, 231, 37))
 WIDTH = 460.0
+LETTER_WIDTH = 5.6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +86,7 @@ def stacked_shares(
 
 def bars(rows: Sequence[Bar], title: str) -> Markup:
     """Horizontal bars from zero, with whiskers."""
-    left, high, gap = 150.0, 20.0, 8.0
+    left, high, gap = 172.0, 20.0, 8.0
     values = [value for row in rows for value in (row.value, *(row.interval or ()))]
     scale = scale_for([0.0, *values], start=left, end=WIDTH - 78, may_be_logarithmic=False, margin=0.02)
     zero = scale(0.0)
@@ -163,10 +164,10 @@ def best_cut_map(
         y = top + at * skip * tall + tall / 2 + 4
         drawn.append(_text(left - 6, y, " / ".join(f"{value:g}" for value in row_levels), "tick", "end"))
     base = top + len(rows) * tall
-    spread = max(1, math.ceil(len(columns) / 9))
-    for at, column_levels in enumerate(columns[::spread]):
-        x = left + (at * spread + min(spread, len(columns) - at * spread) / 2) * wide
-        drawn.append(_text(x, base + 13, "/".join(f"{value:g}" for value in column_levels), "tick", "middle"))
+    texts = [" / ".join(f"{value:g}" for value in column) for column in columns]
+    spread = max(1, math.ceil(LETTER_WIDTH * (max(map(len, texts)) + 2) / wide))
+    for at in range(0, len(columns), spread):
+        drawn.append(_text(left + (at + 0.5) * wide, base + 13, texts[at], "tick", "middle"))
     across_title = " / ".join(_plain_factor(factors[at]) for at in across)
     drawn.append(_text((left + WIDTH) / 2, base + 28, across_title, "axis-title", "middle"))
     picture = element("svg", element("title", title), drawn, attributes=_box(base + 32, title), css="map")

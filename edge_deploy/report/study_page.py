@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from edge_deploy.core.toolchain import versions
 from edge_deploy.core.units import format_seconds
 from edge_deploy.report.document import document
 from edge_deploy.report.markup import Markup, element
@@ -42,7 +43,8 @@ def study_page(
         errors: Of the model against the measured `pairs`.
     """
     points = sum(each.values for each in findings)
-    lead = f"{len(findings)} models, {points:,} {provenance} values, from {source}."
+    version = versions("edge-deploy").get("edge-deploy", "from a checkout")
+    lead = f"{len(findings)} models, {points:,} {provenance} values, from {source}. Written by edge-deploy {version}."
     said = [element("li", note) for note in notes]
     overview = element(
         "section",
@@ -53,8 +55,9 @@ def study_page(
         element("ul", said) if said else "",
     )
     return document(
-        "Study of partitioning",
-        lead,
+        "Study of partitioning - edge-deploy",
+        element("h1", "Study of partitioning"),
+        element("p", lead, css="lead"),
         overview,
         error_section(errors, pairs) if errors else "",
         (study_section(each, provenance) for each in findings),

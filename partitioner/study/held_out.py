@@ -13,6 +13,7 @@ from partitioner.study.sweep_table import Sweep
 __all__ = ["Captured", "captured_by_key", "oracle_seconds", "static_cut"]
 
 RESAMPLES = 2000
+MOST_WEIGHTS = 20_000_000
 FOLDS = 9
 # Keys of all subsets of the factors up to this many factors; beyond it of single factors, pairs and all of them.
 MOST_FACTORS = 6
@@ -202,7 +203,9 @@ def _apply_main_effects(sweep: Sweep, train: np.ndarray, test: np.ndarray, stati
 
 def _resamples(count: int, seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
-    return rng.multinomial(count, np.full(count, 1 / count), size=RESAMPLES).astype(np.float64)
+    # Fewer for large sweeps, whose intervals are narrow anyway: the weights must fit in memory.
+    size = min(RESAMPLES, max(200, MOST_WEIGHTS // count))
+    return rng.multinomial(count, np.full(count, 1 / count), size=size).astype(np.float64)
 
 
 def _captured(
