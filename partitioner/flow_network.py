@@ -116,18 +116,17 @@ def flow_network(graph: LayerGraph, codec: Codec) -> FlowNetwork:
 
 def cheapest_edge_layers(network: FlowNetwork, prices: Prices) -> tuple[str, ...]:
     """The layers on the edge at the lowest sum of prices, over all down-sets."""
+    costs = [travel.sent * prices.sent + travel.uncoded * prices.uncoded for travel in network.travels]
+    back = [size * prices.returned for size in network.returned]
+    there = [prices.cloud[name] for name in network.layers]
+    here = [prices.edge[name] for name in network.layers]
     # More than everything together that is paid: what is forbidden is never part of a cut that can be avoided.
-    limit = 1.0 + sum(price for price in (*prices.edge.values(), *prices.cloud.values()) if math.isfinite(price))
-    limit += sum(t.sent * prices.sent + t.uncoded * prices.uncoded for t in network.travels if math.isfinite(t.sent))
-    limit = 2.0 * (limit + sum(size for size in network.returned if math.isfinite(size)) * prices.returned)
-    supply = [
-        min(prices.cloud[name] + back * prices.returned, limit)
-        for name, back in zip(network.layers, network.returned, strict=True)
-    ]
-    demand = [min(prices.edge[name], limit) for name in network.layers]
+    limit = 2.0 + 2.0 * sum(price for price in (*costs, *back, *there, *here) if price < math.inf)
+    supply = [min(price + returned, limit) for price, returned in zip(there, back, strict=True)]
+    demand = [min(price, limit) for price in here]
     arcs: list[tuple[int, int, float, float]] = []
-    for travel in network.travels:
-        pays = min(travel.sent * prices.sent + travel.uncoded * prices.uncoded, limit)
+    for travel, cost in zip(network.travels, costs, strict=True):
+        pays = min(cost, limit)
         if len(travel.readers) == 1:
             (reader,) = travel.readers
             if travel.maker is None:

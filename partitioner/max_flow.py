@@ -61,14 +61,14 @@ def _labels(head: list[int], residual: list[float], leaving: list[list[int]], si
     """Steps from each node to the sink along arcs with residual capacity; one more than nodes where out of reach."""
     far = len(sink) + 1
     label = [1 if room > 0.0 else far for room in sink]
-    queue = deque(node for node, steps in enumerate(label) if steps == 1)
-    while queue:
-        node = queue.popleft()
+    reached = [node for node, steps in enumerate(label) if steps == 1]
+    for node in reached:  # grows while it is walked: breadth first
         steps = label[node] + 1
         for arc in leaving[node]:
-            if residual[arc ^ 1] > 0.0 and label[head[arc]] == far:
-                label[head[arc]] = steps
-                queue.append(head[arc])
+            tail = head[arc]
+            if label[tail] == far and residual[arc ^ 1] > 0.0:
+                label[tail] = steps
+                reached.append(tail)
     return label
 
 
