@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -18,6 +19,7 @@ __all__ = ["available_memory_bytes", "cpu_load", "memory_bound_bytes", "memory_l
 # Never taken, whatever share is asked for: what the measured model and everybody else need to go on.
 MARGIN_BYTES = 1 << 30
 MARGIN_SHARE = 0.10
+START_TIMEOUT_S = 10.0
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -125,6 +127,9 @@ def _children(commands: Sequence[Sequence[str]], *, ready: bool) -> Iterator[lis
                     start_new_session=True,
                 )
             )
+        if not ready:
+            for process in started:
+                _wait_for_worker(process)
         yield [_first_line(process) for process in started] if ready else []
     finally:
         for process in started:
@@ -138,6 +143,19 @@ def _first_line(process: subprocess.Popen[str]) -> str:
     if not line.startswith("ready"):
         raise DeviceError(f"load generator: ended with exit code {process.wait()} before its load was there.")
     return line.removeprefix("ready").strip()
+
+
+def _wait_for_worker(process: subprocess.Popen[str]) -> None:
+    """Until it has forked the process that works, as far as the system tells."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline:
+        if _text(children) != "":  # None where the system does not tell
+            return
+        time.sleep(0.01)
+    raise DeviceError(
+        f"load generator: stress-ng started no load within {START_TIMEOUT_S:g} s; exit code {process.poll()}."
+    )
 
 
 def _end(process: subprocess.Popen[str]) -> None:
