@@ -223,7 +223,8 @@ def check_outcomes(outcomes: tuple[LayerOutcome, ...], facts: tuple[LayerFacts, 
     Raises:
         VerificationFailed: A layer with weights is missing from the file, or has another width than claimed.
     """
-    known = {fact.layer: fact for fact in facts}
+    # A move at a border, such as a transposition, may bear the name of the layer beside it.
+    known = {fact.layer: fact for fact in sorted(facts, key=lambda fact: fact.weight_count > 0)}
     claimed = {outcome.layer for outcome in outcomes}
     unnamed: dict[str, int] = {}
     for each in facts:

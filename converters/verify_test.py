@@ -71,3 +71,12 @@ def test_a_float_file_that_differs_by_more_than_rounding_is_refused():
     other = compare_arrays({"y": want}, {"y": want * np.float32(1.2)}, kernels="k", threads=2, signature="s")
     with pytest.raises(VerificationFailed, match=r"k, 2 threads, signature s: SNR 14\.0 dB"):
         check_float([same, other])
+
+
+def test_a_move_that_bears_a_layers_name_does_not_hide_the_layers_weights():
+    layer = LayerFacts(layer="conv", op="Conv2d", weight_dtype="int8", weight_bits=8, weight_count=9, weight_bytes=9)
+    move = LayerFacts(layer="conv", op="StaticTranspose")
+    claimed = LayerOutcome(layer="conv", op="conv2d", asked="int8", got="int8", weight_bits=8, weight_bytes=9)
+    check_outcomes((claimed,), (layer, move))
+    with pytest.raises(VerificationFailed, match="the file has 4"):
+        check_outcomes((claimed,), (replace(layer, weight_bits=4), move))
