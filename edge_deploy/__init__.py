@@ -2,12 +2,13 @@
 
 The journeys, loaded when they are first used:
 
-    plan, convert     a trained model becomes verified artifacts
+    convert_request, convert   a trained model becomes verified artifacts
     verify            check a written artifact again, against its source where a CaptureRequest names it
     inspect           what any .tflite or .pte file contains
     benchmark         measure artifacts on this machine
     list_cuts         where an artifact can be cut between edge and cloud, and what crosses there
     plan_partition    the best cut for two profiles and the state of the link
+    profile           seconds per layer of an artifact on a device; profile_under_load, estimate_profile, fit_predictor
     codec_loss        what a lossy codec costs at a cut that was split
     open_session      run an artifact or a model file
     read_artifact     the manifest of an artifact as a value
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from edge_deploy.api.cuts import list_cuts
     from edge_deploy.api.inspect import inspect
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
-    from edge_deploy.api.request import ConvertRequest, plan
+    from edge_deploy.api.request import ConvertRequest, convert_request
     from edge_deploy.api.split import split
     from edge_deploy.api.study import study_measured_sweep
     from edge_deploy.api.sweep import sweep as study_sweep
@@ -63,12 +64,16 @@ __all__ = [
     "codec_loss",
     "convert",
     "diagnose",
+    "estimate_profile",
+    "fit_predictor",
     "generate_trace",
     "inspect",
     "list_cuts",
     "open_session",
-    "plan",
+    "convert_request",
     "plan_partition",
+    "profile",
+    "profile_under_load",
     "read_artifact",
     "read_trace",
     "study_measured_sweep",
@@ -85,6 +90,10 @@ _HOMES = {
     "Conditions": "edge_deploy.core.conditions:Conditions",
     "Conversion": "edge_deploy.api.convert:Conversion",
     "ConvertRequest": "edge_deploy.api.request:ConvertRequest",
+    "estimate_profile": "edge_deploy.api.profile:estimate",
+    "fit_predictor": "edge_deploy.api.profile:fit",
+    "profile": "edge_deploy.api.profile:profile",
+    "profile_under_load": "edge_deploy.api.profile:under_load",
     "EdgeDeployError": "edge_deploy.core.errors:EdgeDeployError",
     "PlanRequest": "edge_deploy.api.plan:PlanRequest",
     "QuantSpec": "edge_deploy.core.quant_spec:QuantSpec",
@@ -97,7 +106,7 @@ _HOMES = {
     "inspect": "edge_deploy.api.inspect:inspect",
     "list_cuts": "edge_deploy.api.cuts:list_cuts",
     "open_session": "runtimes.session:open_session",
-    "plan": "edge_deploy.api.request:plan",
+    "convert_request": "edge_deploy.api.request:convert_request",
     "plan_partition": "edge_deploy.api.plan:plan_partition",
     "read_artifact": "runtimes.folder:read_artifact",
     "read_trace": "partitioner.traces.read:read_trace",

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import Layer, LayerGraph
+from edge_deploy.core.profile import LoadPoint
 from edge_deploy.core.tensor import TensorInfo
 from partitioner.profiles.events import Subject, profile_from_events, tells_layers_apart
 from partitioner.profiles.isotonic import isotonic_means
 from partitioner.profiles.layer_names import under_layer_names
 from partitioner.profiles.prefixes import TimedPrefix, choose_prefixes, profile_from_prefixes
+from partitioner.profiles.slowdown import fit_slowdown, with_slowdowns
 
 SUBJECT = Subject(artifact="net", sha256="", device="host", kernels="none")
 
@@ -134,3 +136,31 @@ def test_isotonic_means_grow_keep_the_sum_and_are_nearest(values: list[float]) -
     distance = ((fitted - values) ** 2).sum()
     for other in (np.sort(values), np.full(len(values), np.mean(values))):
         assert distance <= ((other - np.array(values)) ** 2).sum() + 1e-6
+
+
+def load_points(what: str, factors: dict[float, list[float]]) -> list[LoadPoint]:
+    return [
+        LoadPoint(what=what, at=at, round=number, seconds=2.0 * factor, idle_s=2.0)  # type: ignore[arg-type]
+        for at, each in factors.items()
+        for number, factor in enumerate(each)
+    ]
+
+
+def test_a_slowdown_is_the_median_of_its_rounds_grows_and_is_one_when_idle() -> None:
+    points = load_points("cpu", {1.0: [2.0, 2.2, 9.0], 0.25: [0.9, 0.8, 1.0], 0.5: [1.6], 0.75: [1.4]})
+    curve = fit_slowdown(points, "cpu")
+    assert curve.at == (0.0, 0.25, 0.5, 0.75, 1.0)
+    assert curve.factor == pytest.approx((1.0, 1.0, 1.5, 1.5, 2.2))
+    assert fit_slowdown(points, "memory").at == (0.0,)
+    assert not fit_slowdown(points[:3], "cpu").covers(1.01)
+
+
+def test_a_profile_under_load_keeps_its_points_and_says_where_busy_cores_differ() -> None:
+    idle = profile_from_events(chain(["CONV_2D"]), {"l0": 1e-3}, [1e-3], SUBJECT)
+    points = load_points("cpu", {0.5: [1.5], 1.0: [2.0]}) + load_points("cores", {0.5: [1.05]})
+    loaded = with_slowdowns(idle, points, notes=("load by hand",))
+    assert loaded.cpu(0.75) == pytest.approx(1.75)
+    assert loaded.load_points == tuple(points)
+    assert loaded.layer_s == idle.layer_s
+    assert any("50% of the cores fully busy slow down 1.05-fold" in note for note in loaded.notes)
+    assert "load by hand" in loaded.notes
