@@ -2,7 +2,7 @@
 
 The journeys, loaded when they are first used:
 
-    convert_request, convert   a trained model becomes verified artifacts
+    convert           a trained model becomes verified artifacts; a `convert_request` says which
     verify            check a written artifact again, against its source where a CaptureRequest names it
     inspect           what any .tflite or .pte file contains
     benchmark         measure artifacts on this machine

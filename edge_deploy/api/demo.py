@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edge_deploy.api.benchmark import artifact_folders, benchmark_and_keep
 from edge_deploy.api.convert import convert, refuse_foreign_folder
-from edge_deploy.api.request import plan
+from edge_deploy.api.request import convert_request
 from edge_deploy.core.artifact import Artifact
 from edge_deploy.core.benchmark import BenchmarkReport
 from edge_deploy.core.publish import published_folder
@@ -65,7 +65,7 @@ def _convert_cnn(scratch: Path, out: Path, progress: Callable[[str], None]) -> t
     torch.save(network.state_dict(), scratch / "digits.pt")
     write_npz(training, scratch / "calibrate.npz")
     write_npz(test, scratch / "eval.npz")
-    request = plan(
+    request = convert_request(
         "edge_deploy.zoo.small_cnn:small_cnn",
         to=TARGETS,
         precision=PRECISIONS,
@@ -84,7 +84,7 @@ def _convert_dlrm(scratch: Path, out: Path, progress: Callable[[str], None]) -> 
     from edge_deploy.zoo.click_models import train_click_model
 
     trained = train_click_model("criteo_generated", scratch)
-    request = plan(
+    request = convert_request(
         trained.source,
         to=TARGETS,
         precision=PRECISIONS,

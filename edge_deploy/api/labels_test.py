@@ -1,7 +1,7 @@
 import pytest
 
 from edge_deploy.api.labels import check_labels
-from edge_deploy.api.request import plan
+from edge_deploy.api.request import convert_request
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 
@@ -26,4 +26,6 @@ def test_another_number_of_names_is_refused_with_both_numbers(count, shape):
 def test_an_empty_file_of_names_is_refused(tmp_path):
     (tmp_path / "names.txt").write_text("\n\n")
     with pytest.raises(BadInput, match=r"names\.txt: is empty"):
-        plan("net.h5", to=["tflite"], precision=["int8"], out=tmp_path / "out", labels=tmp_path / "names.txt")
+        convert_request(
+            "net.h5", to=["tflite"], precision=["int8"], out=tmp_path / "out", labels=tmp_path / "names.txt"
+        )

@@ -40,7 +40,7 @@ def artifact(tmp_path_factory):
     images = np.random.default_rng(3).random((8, 1, 8, 8), dtype=np.float32)
     np.savez(folder / "images.npz", x=images)
     edge_deploy.convert(
-        edge_deploy.plan(
+        edge_deploy.convert_request(
             "edge_deploy.zoo.small_cnn:small_cnn",
             to=["tflite"],
             precision=["int8"],

@@ -65,7 +65,7 @@ def request(digits, out, **changes):
         "out": out,
         **changes,
     }
-    return edge_deploy.plan("edge_deploy.zoo.small_cnn:small_cnn", **options)
+    return edge_deploy.convert_request("edge_deploy.zoo.small_cnn:small_cnn", **options)
 
 
 @pytest.fixture(scope="module")

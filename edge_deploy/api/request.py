@@ -13,7 +13,7 @@ from edge_deploy.core.quant_spec import QuantSpec, spec_for_recipe
 from edge_deploy.core.tensor import DType, TensorInfo
 from edge_deploy.zoo.description import find_description
 
-__all__ = ["ConvertRequest", "folder_name", "one_source", "parse_input", "parse_shape", "plan"]
+__all__ = ["ConvertRequest", "folder_name", "one_source", "parse_input", "parse_shape", "convert_request"]
 
 FALLBACK_BITS = {"int8": 8, "float32": 32}
 CHOICES = {
@@ -84,7 +84,7 @@ def folder_name(target: str, spec: QuantSpec) -> str:
     return f"{target}-{spec.recipe}" + ("-mcu" if spec.for_device == "mcu" else "")
 
 
-def plan(
+def convert_request(
     source: str,
     *,
     to: Sequence[str],

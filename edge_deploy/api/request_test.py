@@ -1,6 +1,6 @@
 import pytest
 
-from edge_deploy.api.request import folder_name, one_source, parse_input, parse_shape, plan
+from edge_deploy.api.request import convert_request, folder_name, one_source, parse_input, parse_shape
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import spec_for_recipe
 from edge_deploy.zoo.description import find_description
@@ -26,7 +26,7 @@ def test_a_wrong_shape_says_what_would_be_right(text):
 
 def test_all_problems_of_a_request_come_at_once_with_close_names(tmp_path):
     with pytest.raises(BadInput) as error:
-        plan("net.h5", to=["tflit"], precision=["int9"], inputs=["x"], out=tmp_path / "out")
+        convert_request("net.h5", to=["tflit"], precision=["int9"], inputs=["x"], out=tmp_path / "out")
     text = str(error.value)
     assert "did you mean tflite?" in text
     assert "--precision int9: must be one of float32, int8, int4" in text
@@ -50,11 +50,11 @@ def test_all_problems_of_a_request_come_at_once_with_close_names(tmp_path):
 )
 def test_options_that_cannot_be_are_refused_before_anything_is_read(tmp_path, options, problem):
     with pytest.raises(BadInput, match=problem):
-        plan("net.h5", **{"to": ["tflite"], "precision": ["int8"], "out": tmp_path / "out", **options})
+        convert_request("net.h5", **{"to": ["tflite"], "precision": ["int8"], "out": tmp_path / "out", **options})
 
 
 def test_repeated_targets_and_precisions_give_each_pair_once(tmp_path):
-    request = plan("n.h5", to=["tflite", "tflite"], precision=["int8", "int4", "int8"], out=tmp_path / "out")
+    request = convert_request("n.h5", to=["tflite", "tflite"], precision=["int8", "int4", "int8"], out=tmp_path / "out")
     names = [folder_name(target, spec) for target, spec in request.pairs]
     assert names == ["tflite-int8", "tflite-int4"]
     assert folder_name("tflite", spec_for_recipe("int8", for_device="mcu")) == "tflite-int8-mcu"
@@ -69,6 +69,8 @@ def test_exactly_one_model_is_named():
 
 
 def test_a_data_set_that_comes_with_the_tool_is_named(tmp_path):
-    planned = plan("net.h5", to=["tflite"], precision=["int8"], out=tmp_path / "out", calibrate="cifar10_train4k")
+    planned = convert_request(
+        "net.h5", to=["tflite"], precision=["int8"], out=tmp_path / "out", calibrate="cifar10_train4k"
+    )
     assert planned.calibrate == find_description("cifar10_train4k")
     assert planned.calibrate.is_file()

@@ -20,7 +20,7 @@ from converters.contracts import Captured, CaptureRequest
 from converters.samples import spool
 from converters.verify import compare_arrays
 from edge_deploy.api.convert import convert
-from edge_deploy.api.request import parse_input, plan
+from edge_deploy.api.request import convert_request, parse_input
 from edge_deploy.bench.rows import kept, markdown, revision
 from edge_deploy.core.artifact import Artifact
 from edge_deploy.core.child import run_in_child
@@ -104,7 +104,7 @@ def capture_net(net: Net, work: Path) -> Captured:
 
 def net_row(net: Net, formats: tuple[str, ...] = FORMATS) -> dict[str, Any]:
     """Convert one net to these formats at every precision, and with their stock converters on the same calibration."""
-    request = plan(
+    request = convert_request(
         net.source,
         to=list(formats),
         precision=["float32", "int8", "int4"],
@@ -225,7 +225,7 @@ def click_row(name: str, data: Path) -> dict[str, Any]:
 
     folder = HOME / f"{name}-trained"
     trained = train_click_model(name, folder, data=data)
-    request = plan(
+    request = convert_request(
         trained.source,
         to=["tflite", "executorch"],
         precision=["float32", "int8", "int4"],

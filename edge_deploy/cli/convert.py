@@ -139,9 +139,9 @@ def command(
         --calibrate train.npz --eval test.npz --out build/resnet8
     """
     from edge_deploy.api.convert import convert
-    from edge_deploy.api.request import one_source, plan
+    from edge_deploy.api.request import convert_request, one_source
 
-    request = plan(
+    request = convert_request(
         one_source(model, source),
         to=to,
         precision=precision,
