@@ -13,6 +13,7 @@ The journeys, loaded when they are first used:
     open_session      run an artifact or a model file
     read_artifact     the manifest of an artifact as a value
     read_trace        a trace of link and load out of a file; generate_trace makes one from a seed
+    simulate          policies that move the cut along traces, against the static cut and oracles
     split             halves for the edge and the cloud
     study_measured_sweep   what a measured sweep of conditions and cuts shows; study_sweep models our own
     write_report      one HTML page about a folder of artifacts
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from edge_deploy.api.inspect import inspect
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
     from edge_deploy.api.request import ConvertRequest, convert_request
+    from edge_deploy.api.simulate import simulate_policies as simulate
+    from edge_deploy.api.simulation_request import SimulateRequest
     from edge_deploy.api.split import split
     from edge_deploy.api.study import study_measured_sweep
     from edge_deploy.api.sweep import sweep as study_sweep
@@ -59,6 +62,7 @@ __all__ = [
     "EdgeDeployError",
     "PlanRequest",
     "QuantSpec",
+    "SimulateRequest",
     "TensorInfo",
     "benchmark",
     "codec_loss",
@@ -76,6 +80,7 @@ __all__ = [
     "profile_under_load",
     "read_artifact",
     "read_trace",
+    "simulate",
     "study_measured_sweep",
     "study_sweep",
     "tabulate_plans",
@@ -97,6 +102,7 @@ _HOMES = {
     "EdgeDeployError": "edge_deploy.core.errors:EdgeDeployError",
     "PlanRequest": "edge_deploy.api.plan:PlanRequest",
     "QuantSpec": "edge_deploy.core.quant_spec:QuantSpec",
+    "SimulateRequest": "edge_deploy.api.simulation_request:SimulateRequest",
     "TensorInfo": "edge_deploy.core.tensor:TensorInfo",
     "benchmark": "edge_deploy.api.benchmark:benchmark_and_keep",
     "codec_loss": "edge_deploy.api.codec_loss:codec_loss",
@@ -110,6 +116,7 @@ _HOMES = {
     "plan_partition": "edge_deploy.api.plan:plan_partition",
     "read_artifact": "runtimes.folder:read_artifact",
     "read_trace": "partitioner.traces.read:read_trace",
+    "simulate": "edge_deploy.api.simulate:simulate_policies",
     "study_measured_sweep": "edge_deploy.api.study:study_measured_sweep",
     "study_sweep": "edge_deploy.api.sweep:sweep",
     "tabulate_plans": "edge_deploy.api.plan:tabulate_plans",
