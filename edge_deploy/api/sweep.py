@@ -165,7 +165,8 @@ def _profiled(out: Path, name: str, seed: int, rounds: int, progress: Callable[[
         provenance="measured",
         source=f"each layer timed alone, median of {rounds} passes",
         layer_s=layer_s,
-        overhead_s=max(0.0, whole_s - sum(layer_s.values())),
+        # A pass is nothing but its layers: what a busy machine adds to it belongs to no call.
+        overhead_s=0.0,
         whole_s=whole_s,
     )
     swept = SweptNet(name=name, seed=seed, graph=graph, profile=profile)
@@ -231,20 +232,27 @@ def _measured(
         for net in swept
     }
     modelled = {name: cost(table, rows).total_s for name, table in tables.items()}
-    # More than enough, so that those that would take too long can be passed over.
-    drawn = draw_pairs({name: len(mine) for name, mine in cuts.items()}, len(real), count=4 * count, seed=seed)
-    short = [(net, cut, row) for net, cut, row in drawn if modelled[net][row, cut] <= LONGEST_PAIR_S][:count]
+    # More than enough, so that those that would take too long can be passed over. A pair keeps the number it was drawn
+    # with, whatever else is passed over.
+    places = {name: len(mine) for name, mine in cuts.items()}
+    most = sum(places.values()) * len(real)
+    drawn = draw_pairs(places, len(real), count=min(4 * count, most), seed=seed)
+    short = [
+        (number, net, cut, row)
+        for number, (net, cut, row) in enumerate(drawn)
+        if modelled[net][row, cut] <= LONGEST_PAIR_S
+    ][:count]
     wanted: list[dict[str, Any]] = [
         {"net": net, "number": number, "cut": cut, "conditions": {k: float(v[row]) for k, v in rows.items()}}
-        for number, (net, cut, row) in enumerate(short)
+        for number, net, cut, row in short
     ]
     found: list[Pair] = []
     for net in swept:
-        log = out / "pairs" / f"{net.name}-{count}-of-{len(real)}-seed{seed}-x{repeats}.jsonl"
+        log = out / "pairs" / f"{net.name}-seed{seed}-x{repeats}.jsonl"
         log.parent.mkdir(parents=True, exist_ok=True)
         mine = sorted((each for each in wanted if each["net"] == net.name), key=lambda each: each["cut"])
         known = _lines(log)
-        missing = [each for each in mine if each["number"] not in known]
+        missing = [each for each in mine if not _is_same(each, known.get(each["number"]))]
         if missing:
             progress(f"measure {len(missing)} pairs of {net.name}")
             run_in_child(
@@ -272,6 +280,11 @@ def _pair(wanted: Mapping[str, Any], table: CutTable, line: Mapping[str, Any]) -
     )
 
 
+def _is_same(wanted: Mapping[str, Any], line: Mapping[str, Any] | None) -> bool:
+    """Another grid or another list of nets numbers its pairs otherwise."""
+    return line is not None and all(line.get(key) == wanted[key] for key in ("cut", "conditions"))
+
+
 def _lines(log: Path) -> dict[int, dict[str, Any]]:
     """Measured pairs by number; a line that a killed run left unfinished is measured again."""
     found = {}
@@ -280,7 +293,8 @@ def _lines(log: Path) -> dict[int, dict[str, Any]]:
             each = json.loads(line)
         except ValueError:
             continue
-        found[each["number"]] = each
+        if isinstance(each, dict) and "number" in each:
+            found[each["number"]] = each
     return found
 
 

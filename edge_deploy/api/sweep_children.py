@@ -88,6 +88,8 @@ def measure_pairs(name: str, *, seed: int, pairs: list[dict[str, Any]], log: str
     image = random_image(graph, seed=seed)
     done = 0
     with Path(log).open("a", encoding="utf-8") as file:
+        # A run that was killed may have left half a line, which must not swallow the next one.
+        file.write("\n")
         for place in dict.fromkeys(pair["cut"] for pair in pairs):
             head, tail = halves_of(model, graph, cuts[place])
             # Warm, so that the first request over a slow link need not be thrown away.
@@ -111,6 +113,8 @@ def measure_pairs(name: str, *, seed: int, pairs: list[dict[str, Any]], log: str
                     )
                     line = {
                         "number": pair["number"],
+                        "cut": place,
+                        "conditions": given,
                         "measured_s": list(found.total_s),
                         "parts_s": {part: statistics.median(getattr(found, part)) for part in WIRE_PARTS},
                     }

@@ -57,9 +57,9 @@ def test_a_sweep_that_is_there_is_found_and_nothing_is_run_again(swept):
 def test_only_the_pairs_that_are_missing_are_run_again(swept):
     out, study, _ = swept
     (log,) = (out / "pairs").glob("*.jsonl")
-    lines = log.read_text().splitlines()
+    lines = [line for line in log.read_text().splitlines() if line]
     # As if it had been killed while it wrote the last line.
-    log.write_text("\n".join([*lines[:-1], lines[-1][:20]]) + "\n")
+    log.write_text("\n".join([*lines[:-1], lines[-1][:20]]))
     stages = []
     repeated = sweep(out, nets=["lenet"], grid=GRID, measure=6, rounds=3, progress=stages.append)
     assert any("measure 1 pairs" in stage for stage in stages)

@@ -62,6 +62,8 @@ class ErrorSummary:
 def draw_pairs(cuts: dict[str, int], conditions: int, *, count: int, seed: int) -> list[tuple[str, int, int]]:
     """Random pairs of a cut (any model's, each alike) and a condition: model, place of the cut, place of the condition.
 
+    A larger draw begins with the smaller one of the same seed, so that pairs that were measured are of use in it.
+
     Raises:
         BadInput: More are wanted than there are.
     """
@@ -69,7 +71,7 @@ def draw_pairs(cuts: dict[str, int], conditions: int, *, count: int, seed: int) 
     if count > len(every) * conditions:
         raise BadInput(f"pairs: {count} wanted of {len(every) * conditions}.")
     rng = np.random.default_rng(seed)
-    chosen = rng.choice(len(every) * conditions, size=count, replace=False)
+    chosen = rng.permutation(len(every) * conditions)[:count]
     return [(*every[place // conditions], int(place % conditions)) for place in chosen.tolist()]
 
 

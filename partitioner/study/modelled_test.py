@@ -127,6 +127,7 @@ def test_errors_are_relative_to_the_median_measured():
 def test_pairs_are_drawn_once_each_and_the_same_for_a_seed():
     one = draw_pairs({"a": 3, "b": 2}, 10, count=20, seed=1)
     assert one == draw_pairs({"a": 3, "b": 2}, 10, count=20, seed=1)
+    assert one[:7] == draw_pairs({"a": 3, "b": 2}, 10, count=7, seed=1)
     assert len(set(one)) == 20
     assert {net for net, _, _ in one} == {"a", "b"}
     with pytest.raises(BadInput, match="51 wanted of 50"):
