@@ -136,6 +136,15 @@ def test_other_names_units_and_repeats_are_read(tmp_path):
     assert sweep.total_s[0, 0] == pytest.approx(0.012)
 
 
+def test_a_column_of_models_parts_a_file(tmp_path):
+    lines = GOOD.splitlines()
+    text = "\n".join([f"model,{lines[0]}", *(f"{net},{line}" for net in ("one", "two") for line in lines[1:])])
+    (tmp_path / "nets.csv").write_text(text)
+    one, two = read_sweeps(tmp_path / "nets.csv")
+    assert (one.name, two.name, one.factors) == ("one", "two", ("net_mbit", "load"))
+    np.testing.assert_array_equal(one.total_s, two.total_s)
+
+
 def test_files_as_they_were_published_are_read(tmp_path):
     folder = tmp_path / "outputs_tiny"
     folder.mkdir()

@@ -17,6 +17,7 @@ from partitioner.traces.container import read_text
 
 __all__ = ["Sweep", "make_sweep", "read_sweeps"]
 
+MODEL_NAMES = ("model", "dnn", "net", "cnn")
 CUT_NAMES = ("cut", "cut_layer", "cut_point", "cut_id", "split", "split_point", "layer", "partition")
 TIMES = {"total": "total", "end_to_end": "total", "latency": "total", "edge": "edge", "device": "edge",
          "cloud": "cloud", "server": "cloud"}  # fmt: skip
@@ -67,7 +68,8 @@ def read_sweeps(path: Path) -> tuple[Sweep, ...]:
     """The sweeps in a file or folder: one a CSV file (also compressed), or one a folder of weights_<5 digits>.txt.
 
     A CSV has a column of the cut (`cut_layer`), columns of seconds (`total_s`, and `edge_s` and `cloud_s` where known;
-    `_ms` and `_us` too), and one column for each factor of the condition; a column `condition` is only a label.
+    `_ms` and `_us` too), and one column for each factor of the condition; a column `condition` is only a label,
+    and one named `model`, `dnn`, `net` or `cnn` parts the file into one sweep a model.
 
     Raises:
         BadInput: Nothing there, a column is missing, or a row is bad; names file and line.
@@ -75,10 +77,10 @@ def read_sweeps(path: Path) -> tuple[Sweep, ...]:
     if not path.exists():
         raise BadInput(f"{path}: no such file or folder.")
     if path.is_file():
-        return (_read_raw((path,), path.parent.name),) if RAW_NAME.search(path.name) else (_read_csv(path),)
+        return (_read_raw((path,), path.parent.name),) if RAW_NAME.search(path.name) else _read_csv(path)
     raw_folders = sorted({file.parent for file in path.rglob("weights_*.txt") if RAW_NAME.search(file.name)})
     tables = sorted(file for file in path.rglob("*") if re.search(r"\.csv(\.(xz|gz|bz2))?\Z", file.name))
-    found = [_read_csv(file) for file in tables]
+    found = [sweep for file in tables for sweep in _read_csv(file)]
     found += [_read_raw(tuple(sorted(folder.glob("weights_*.txt"))), folder.name) for folder in raw_folders]
     if not found:
         raise BadInput(f"{path}: holds no sweep: a CSV with the columns cut_layer, total_s and one for each factor.")
@@ -119,11 +121,12 @@ def _natural(cut: str) -> tuple[float, str]:
     return (float(cut), "") if re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", cut) else (math.inf, cut)
 
 
-def _read_csv(path: Path) -> Sweep:
+def _read_csv(path: Path) -> tuple[Sweep, ...]:
     lines = read_text(path)[0].splitlines()
     header = [name.strip() for name in next(csv.reader(lines[:1]))]
     cut_at, times, factors = _columns(header, path)
-    rows: dict[tuple[float, ...], dict[str, list[tuple[float, ...]]]] = {}
+    model_at = next((header.index(name) for name in MODEL_NAMES if name in header), None)
+    by_model: dict[str, dict[tuple[float, ...], dict[str, list[tuple[float, ...]]]]] = {}
     problems: list[str] = []
     for number, cells in enumerate(csv.reader(io.StringIO("\n".join(lines[1:]))), start=2):
         if not cells:
@@ -139,13 +142,15 @@ def _read_csv(path: Path) -> Sweep:
             for part in ("total", "edge", "cloud")
         )
         condition = tuple(float(cells[at]) for at in factors)
+        rows = by_model.setdefault("" if model_at is None else cells[model_at].strip(), {})
         rows.setdefault(condition, {}).setdefault(cells[cut_at].strip(), []).append(seconds)
     if problems:
         more = len(problems) - SHOWN_PROBLEMS
         raise BadInput(*problems[:SHOWN_PROBLEMS], *([f"{path}: and {more} more."] if more > 0 else []))
-    if not rows:
+    if not by_model:
         raise BadInput(f"{path}: holds no rows.")
-    return make_sweep(re.sub(r"\.csv(\.\w+)?\Z", "", path.name), [header[at] for at in factors], rows)
+    name = re.sub(r"\.csv(\.\w+)?\Z", "", path.name)
+    return tuple(make_sweep(model or name, [header[at] for at in factors], rows) for model, rows in by_model.items())
 
 
 def _columns(header: list[str], path: Path) -> tuple[int, dict[str, tuple[int, float]], list[int]]:
@@ -162,7 +167,7 @@ def _columns(header: list[str], path: Path) -> tuple[int, dict[str, tuple[int, f
         problems.append(f"{path}: no column of the cut ({', '.join(CUT_NAMES[:4])}) among {', '.join(header)}.")
     if "total" not in times:
         problems.append(f"{path}: no column of the total time (total_s or total_ms) among {', '.join(header)}.")
-    factors = [at for at, name in enumerate(header) if name != "condition" and at != cut_at
+    factors = [at for at, name in enumerate(header) if name not in ("condition", *MODEL_NAMES) and at != cut_at
                and at not in [place for place, _ in times.values()]]  # fmt: skip
     if not factors and not problems:
         problems.append(f"{path}: no column of a factor beside the cut and the times.")
