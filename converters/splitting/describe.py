@@ -64,14 +64,17 @@ def _shared_out(
     """Outcomes of either half: by layer name, and for tables that are stored as one under another name, in order, to
     the half that still has bytes of their width which no claim names.
     """
-    facts = [half.facts if half is not None else () for half in (written.head, written.tail)]
+    halves = (written.head, written.tail)
+    facts = [half.facts if half is not None else () for half in halves]
+    names = [{layer.name for layer in half.graph.layers} if half is not None else set() for half in halves]
     claimed = {outcome.layer for outcome in outcomes}
     free = [_unclaimed(each, claimed) for each in facts]
     mine: tuple[list[LayerOutcome], list[LayerOutcome]] = ([], [])
     for outcome in outcomes:
         width = outcome.got.partition(" ")[0].rstrip(",")
         for place in (0, 1):
-            if any(fact.layer == outcome.layer for fact in facts[place]):
+            # Not by the file's operators: a move at a border may bear the name of a layer of the other half.
+            if outcome.layer in names[place]:
                 mine[place].append(outcome)
                 break
         else:
