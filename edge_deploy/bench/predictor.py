@@ -8,6 +8,7 @@ network left out. Profiles and network structures are kept in build/bench-predic
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -46,7 +47,9 @@ CLOUD_FACTORS = (4.0, 16.0)
 WIRE_SHARES = (0.1, 0.3, 1.0, 3.0)
 RTT_SHARES = (0.0, 0.1)
 # Beside the links of Scission's own tables: bits per second, seconds.
-MORE_LINKS = ((5e6, 0.05), (50e6, 0.02), (200e6, 0.01))
+MORE_LINKS = tuple((rate, 0.02) for rate in (0.25e6, 0.5e6, 1e6, 2e6, 5e6, 10e6, 50e6, 200e6))
+# Scission's compressed image, and an image as the networks take it, in float32: then more tensors inside are smaller.
+INPUTS = (INPUT_BYTES, 224 * 224 * 3 * 4)
 Kept = Callable[[str, Callable[[], Any]], Any]
 
 
@@ -247,8 +250,9 @@ def _network_regret(
     found: dict[str, list[tuple[float, bool]]] = {}
     for name, (table, _) in nets.items():
         (device,) = (system for system, tier in table.tier.items() if tier == "device")
-        sent = np.array([INPUT_BYTES, *table.bytes], dtype=np.float64)
-        for server in (system for system in table.seconds if system != device):
+        servers = [system for system in table.seconds if system != device]
+        for server, input_bytes in itertools.product(servers, INPUTS):
+            sent = np.array([input_bytes, *table.bytes], dtype=np.float64)
             pairs = [
                 (each[device, server].bits_per_s, each[device, server].ping_s)
                 for each in links
