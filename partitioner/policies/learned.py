@@ -4,7 +4,7 @@ Three things are learned. How long transfers really take after a measured rate (
 traces, then from every measurement. How far edge, uplink and cloud are off the model: one factor each, the moving
 average of observed over expected seconds of answered requests, as SPINN's scale factors (Laskaridis et al., MobiCom
 2020). And how sure that is: another cut than the static one is chosen only when its expected latency is lower by more
-than two standard errors of the difference, so that rare conditions do not invite bets.
+than the standard error of the difference, so that rare conditions do not invite bets.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Learned(Policy):
     """
 
     link: LinkMemory
-    sure: float = 2.0
+    sure: float = 1.0
     margin: float = 0.03
     cool_down_s: float = 0.0
     horizon_s: float = 10.0
