@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ MEMORY_SHARES = (0.4, 0.8)
 # Long enough to be timed under load, short enough to be timed often.
 SLOWDOWN_NET = "alexnet"
 HOST = "this host"
+# A load average from which on what is timed shares its core with others.
+BUSY = 1.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,7 @@ def sweep(
             f"nets) under {len(grid):,} conditions; {ran.executed} stretches computed now, {ran.found} found.",
             f"Layer times were measured on this host ({swept[0].profile.kernels}); the cloud is this host, the edge is "
             f"taken to be {edge_slower:g} times slower.",
+            *dict.fromkeys(f"{net.name}: {note}." for net in swept for note in net.profile.notes),
             f"Measured pairs: no memory pressure, no queue in the cloud, at most {LONGEST_PAIR_S:g} s by the model.",
             "Modelled values have no noise, so an informed policy would reach the oracle; what a look-up captures says "
             "how much of the gain hangs on which factor.",
@@ -148,6 +152,7 @@ def _profiled(out: Path, name: str, seed: int, rounds: int, progress: Callable[[
         if kept.seed == seed:
             return kept
     progress(f"profile {name}")
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     found = run_in_child(
         f"{CHILDREN}:profile_net",
         {"name": name, "seed": seed, "rounds": rounds},
@@ -168,11 +173,16 @@ def _profiled(out: Path, name: str, seed: int, rounds: int, progress: Callable[[
         # A pass is nothing but its layers: what a busy machine adds to it belongs to no call.
         overhead_s=0.0,
         whole_s=whole_s,
+        notes=(_busy(load),) if load > BUSY else (),
     )
     swept = SweptNet(name=name, seed=seed, graph=graph, profile=profile)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(swept, path)
     return swept
+
+
+def _busy(load: float) -> str:
+    return f"the host was busy (load average {load:.1f}): its times are too long, and those of another day differ"
 
 
 def _slowdown(out: Path, seed: int, progress: Callable[[str], None]) -> tuple[LoadPoint, ...]:

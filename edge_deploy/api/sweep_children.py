@@ -60,8 +60,7 @@ def measure_slowdown(
         with _kept_on(core):
             mean_s()
             for number in range(rounds):
-                # Filling gigabytes takes a while and hardly changes what is timed: once is enough.
-                for what, shares in (("cpu", cpu_shares), ("memory", memory_shares if number == 0 else [])):
+                for what, shares in (("cpu", cpu_shares), ("memory", memory_shares)):
                     for share in shares:
                         idle_s = mean_s()
                         held = (lambda s=share: cpu_load(s, cores=core)) if what == "cpu" else (lambda s=share: memory_load(s))  # noqa: E501  # fmt: skip

@@ -11,6 +11,7 @@ from edge_deploy.cli.output import AsJson, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
     from edge_deploy.api.study import Study
+    from partitioner.study.findings import Findings
 
 __all__ = ["app"]
 
@@ -172,7 +173,7 @@ def print_study(study: Study) -> None:
             f"{each.oracle_s:.4g}",
             f"{each.oracle_gain:.1%}",
             f"{each.chosen.gain:+.1%}" if each.chosen else "-",
-            f"{each.chosen.share:+.0%} ({each.chosen.low:+.0%} to {each.chosen.high:+.0%})" if each.chosen else "-",
+            _of_the_gap(each),
         )
         for each in findings
     ]
@@ -211,6 +212,13 @@ def print_study(study: Study) -> None:
         print_table("the model against pairs that were really run", heads, errors)
     for each in findings:
         print(each.verdict)
+
+
+def _of_the_gap(found: Findings) -> str:
+    if found.chosen is None:
+        return "-"
+    interval = f" ({found.chosen.low:+.0%} to {found.chosen.high:+.0%})" if found.noisy else ""
+    return f"{found.chosen.share:+.0%}{interval}"
 
 
 def _print_keys(study: Study) -> None:

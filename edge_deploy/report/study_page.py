@@ -107,7 +107,7 @@ def study_section(found: Findings, provenance: str) -> Markup:
     ]
     if found.chosen is not None:
         figures.append(_figure("Mean time of a request", provenance, _means(found)))
-        figures.append(_figure("Captured of the gap from static to oracle", "held-out, 95 %", _captured(found)))
+        figures.append(_figure("Captured of the gap from static to oracle", "held-out", _captured(found)))
     if found.variance:
         total = found.variance[-1].shares
         varying = [name for at, name in enumerate(found.factors) if len({row[at] for row in found.levels}) > 1]
@@ -151,7 +151,7 @@ def _captured(found: Findings) -> Markup:
             value=max(each.share, -1.0),
             text=f"{each.share:+.0%}",
             css="b-good" if each.low > 0 else "b-plain",
-            interval=(max(each.low, -1.0), each.high),
+            interval=(max(each.low, -1.0), each.high) if found.noisy else None,
         )
         for each in (*chosen, *ranked)
     ]
@@ -192,14 +192,19 @@ def _overview(findings: Sequence[Findings]) -> Markup:
         ),
         Column(
             title="of the gap (95 %)",
-            cell=lambda each: (
-                f"{each.chosen.share:+.0%} ({each.chosen.low:+.0%} to {each.chosen.high:+.0%})" if each.chosen else None
-            ),
+            cell=_of_the_gap,
             numeric=True,
             group="gain",
         ),
     ]
     return table(columns, list(findings))
+
+
+def _of_the_gap(found: Findings) -> str | None:
+    if found.chosen is None:
+        return None
+    interval = f" ({found.chosen.low:+.0%} to {found.chosen.high:+.0%})" if found.noisy else ""
+    return f"{found.chosen.share:+.0%}{interval}"
 
 
 def key_table(captured: Sequence[Captured]) -> Markup:
