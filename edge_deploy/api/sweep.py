@@ -135,6 +135,7 @@ def sweep(
             f"taken to be {edge_slower:g} times slower.",
             *dict.fromkeys(f"{net.name}: {note}." for net in swept for note in net.profile.notes),
             f"Measured pairs: no memory pressure, no queue in the cloud, at most {LONGEST_PAIR_S:g} s by the model.",
+            "Transfer includes the round trip and the wait in the cloud's queue.",
             "Modelled values have no noise, so an informed policy would reach the oracle; what a look-up captures says "
             "how much of the gain hangs on which factor.",
         ),

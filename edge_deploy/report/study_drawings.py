@@ -154,7 +154,7 @@ def best_cut_map(
     for condition, cut in zip(levels, best, strict=True):
         row = rows.index(tuple(condition[at] for at in down))
         column = columns.index(tuple(condition[at] for at in across))
-        said = ", ".join(f"{_plain_factor(name)} {value:g}" for name, value in zip(factors, condition, strict=True))
+        said = ", ".join(f"{_plain_factor(name)} {_level(name, v)}" for name, v in zip(factors, condition, strict=True))
         share = cut / max(len(names) - 1, 1)
         box = {"x": left + column * wide, "y": top + row * tall, "width": wide - 0.6, "height": tall - 0.6}
         hover = element("title", f"{said}: cut {names[cut]}")
@@ -162,9 +162,9 @@ def best_cut_map(
     skip = max(1, math.ceil(len(rows) / 14))
     for at, row_levels in enumerate(rows[::skip]):
         y = top + at * skip * tall + tall / 2 + 4
-        drawn.append(_text(left - 6, y, " / ".join(f"{value:g}" for value in row_levels), "tick", "end"))
+        drawn.append(_text(left - 6, y, _levels(factors, down, row_levels), "tick", "end"))
     base = top + len(rows) * tall
-    texts = [" / ".join(f"{value:g}" for value in column) for column in columns]
+    texts = [_levels(factors, across, column) for column in columns]
     spread = max(1, math.ceil(LETTER_WIDTH * (max(map(len, texts)) + 2) / wide))
     for at in range(0, len(columns), spread):
         drawn.append(_text(left + (at + 0.5) * wide, base + 13, texts[at], "tick", "middle"))
@@ -183,7 +183,21 @@ def _factor_colour(factors: Sequence[str], name: str) -> str:
 
 
 def _plain_factor(name: str) -> str:
-    return name.replace("_stress_pct", "").replace("_mbit_s", " Mbit/s").replace("_", " ")
+    for ending, plain in (("_stress_pct", ""), ("_mbit_s", " Mbit/s"), ("_bps", " Mbit/s"), ("_s", " ms")):
+        if name.endswith(ending):
+            name = name.removesuffix(ending) + plain
+            break
+    return name.replace("_", " ")
+
+
+def _level(name: str, value: float) -> str:
+    """In the unit that `_plain_factor` names."""
+    factor = 1e-6 if name.endswith("_bps") else 1e3 if name.endswith("_s") and not name.endswith("_mbit_s") else 1.0
+    return f"{value * factor:.3g}"
+
+
+def _levels(factors: Sequence[str], places: Sequence[int], values: Sequence[float]) -> str:
+    return " / ".join(_level(factors[at], value) for at, value in zip(places, values, strict=True))
 
 
 def _key(colour: str, text: str) -> Markup:

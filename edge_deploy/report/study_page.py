@@ -163,9 +163,10 @@ def _short(each: Captured, factors: Sequence[str]) -> str:
         return "model of main effects"
     if len(each.key) == len(factors) - 1:
         return "all but " + next(iter(set(factors) - set(each.key))).removesuffix("_stress_pct").replace("_", " ")
-    return " + ".join(name.removesuffix("_stress_pct").removesuffix("_mbit_s").replace("_", " ") for name in each.key)[
-        :28
-    ]
+    return " + ".join(
+        name.removesuffix("_stress_pct").removesuffix("_mbit_s").removesuffix("_bps").replace("_", " ")
+        for name in each.key
+    )[:28]
 
 
 def _overview(findings: Sequence[Findings]) -> Markup:
