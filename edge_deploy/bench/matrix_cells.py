@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ GENERATED = {
 _LOADED = Slowdown(at=(0.0, 1.0), factor=(1.0, 2.0))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Split:
     """Traces of one class: to learn from, and to score."""
 
@@ -94,6 +95,8 @@ def cut_table(tables: Path, model: str, edge: str, cloud: str) -> CutTable:
     )
 
 
+# Reading hundreds of files from archives takes longer than simulating on them.
+@lru_cache(maxsize=2 * len(CLASSES))
 def traces_of_class(data: Path, name: str, *, dev: bool) -> Split:
     """The traces of a class; every second one is scored, the others train.
 
