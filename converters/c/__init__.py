@@ -1,0 +1,1 @@
+"""Full-integer TFLite graphs as self-contained C99 projects: read, plan the arena, write the calls."""

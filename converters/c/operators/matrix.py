@@ -1,0 +1,177 @@
+"""Convolutions and dense layers: rows of weights with a bias and a scale each."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from converters.c.fixed_point import Scale, quantize_multiplier
+from converters.c.graph import Node, Tensor
+from converters.c.operators.refusal import refuse
+from converters.c.operators.windows import Window, activation_range, read_before_written, window_of
+from converters.c.step import Constant, Overlap, Step, buffer
+
+__all__ = ["BUILDERS", "pack_rows"]
+
+PLAIN_SUM = 1 << 30
+GROUP = 8
+
+
+def _is_packed(tensor: Tensor) -> bool:
+    return tensor.dtype == "int4"
+
+
+def pack_rows(rows: np.ndarray) -> np.ndarray:
+    """4-bit weights [rows, depth] as runtime/rows.h wants them: groups of eight in four bytes, the rest in pairs."""
+    count, depth = rows.shape
+    whole = depth // GROUP * GROUP
+    groups = rows[:, :whole].reshape(count, -1, 2, GROUP // 2)
+    body = ((groups[:, :, 0] & 15) | (groups[:, :, 1] << 4)).astype(np.int8).reshape(count, -1)
+    return np.concatenate([body, pack_pairs(rows[:, whole:])], axis=1)
+
+
+def pack_pairs(rows: np.ndarray) -> np.ndarray:
+    """4-bit weights [rows, depth], two a byte, low half first; a last single one has a zero beside it."""
+    even = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2)))
+    packed: np.ndarray = ((even[:, 0::2] & 15) | (even[:, 1::2] << 4)).astype(np.int8)
+    return packed
+
+
+def _check(node: Node) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    x, weights = node.inputs[0], node.inputs[1]
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    assert x is not None and weights is not None
+    out = node.outputs[0]
+    if x.dtype != "int8" or out.dtype != "int8":
+        raise refuse(
+            node, f"takes {x.dtype} and gives {out.dtype}; only INT8 layers are written", "quantize it to INT8"
+        )
+    if weights.values is None:
+        raise refuse(node, "its weights are computed, not stored", "keep them constant")
+    if weights.dtype not in ("int8", "int4"):
+        raise refuse(node, f"has {weights.dtype} weights; INT8 and INT4 are written", "quantize its weights to INT8")
+    if np.any(weights.zero_point):
+        raise refuse(node, "has weights with a zero point; symmetric ones are written", "quantize them symmetrically")
+    if bias is not None and (bias.values is None or bias.dtype != "int32"):
+        raise refuse(node, f"has a {bias.dtype} bias; a stored int32 one is written", "store the bias as int32")
+    return x, weights, bias, out
+
+
+def _matrix(
+    node: Node, rows: np.ndarray, scales: list[Scale], *, pairs: bool = False
+) -> tuple[str, tuple[Constant, ...]]:
+    """The C initializer of an ed_matrix, and its arrays.
+
+    Args:
+        rows: [rows, depth] weights as integers.
+        pairs: 4-bit weights are packed in pairs throughout.
+    """
+    x, weights, bias, out = _check(node)
+    low, high = activation_range(node, out)
+    values = rows.astype(np.int64)
+    added = (
+        np.zeros(len(rows), np.int64)
+        if bias is None or bias.values is None
+        else bias.values.reshape(-1).astype(np.int64)
+    )
+    folded = (added - x.zero * values.sum(axis=1) + (1 << 31)) % (1 << 32) - (1 << 31)
+    largest = np.abs(folded) + 128 * np.abs(values).sum(axis=1)
+    plain = all(scale.right_shift >= 1 for scale in scales) and bool(largest.max() < PLAIN_SUM)
+    packed = _is_packed(weights)
+    stored = (pack_pairs(rows) if pairs else pack_rows(rows)) if packed else rows.astype(np.int8)
+    constants = (
+        Constant(name="weights", values=stored, weights_of=node.layer, packed=packed),
+        Constant(name="bias", values=folded.astype(np.int32)),
+        Constant(name="multiplier", values=np.array([scale.multiplier for scale in scales], np.int32)),
+        Constant(name="shift", values=np.array([scale.right_shift for scale in scales], np.int8)),
+    )
+    sizes = (len(rows), rows.shape[1], stored.shape[1], 4 if packed else 8, int(plain), out.zero, low, high)
+    text = f"{{<c:weights>, <c:bias>, <c:multiplier>, <c:shift>, {', '.join(map(str, sizes))}}}"
+    return text, constants
+
+
+def _channel_scales(x: Tensor, weights: Tensor, out: Tensor, channels: int) -> list[Scale]:
+    """As TensorFlow Lite computes the factors of convolutions: in double precision."""
+    scale = np.broadcast_to(weights.scale, (channels,)).astype(np.float64)
+    factors = np.float64(x.scale[0]) * scale / np.float64(out.scale[0])
+    return [quantize_multiplier(float(factor)) for factor in factors]
+
+
+def _scratch(depth: int, *, staged: bool) -> int:
+    """Two patches in bytes where they are gathered, and two widened to 16 bits for the cores that want them so."""
+    return (-(-2 * depth // 4) * 4 if staged else 0) + 4 * depth
+
+
+def convolution(node: Node) -> Step:
+    """CONV_2D."""
+    x, weights, _, out = _check(node)
+    channels, kernel_h, kernel_w, depth = weights.shape
+    if depth != x.shape[3]:
+        raise refuse(node, f"has {x.shape[3] // depth} groups", "write it as one convolution for each group")
+    window = window_of(node, x, out, (kernel_h, kernel_w))
+    assert weights.values is not None
+    rows = weights.values.reshape(channels, -1)
+    text, constants = _matrix(node, rows, _channel_scales(x, weights, out, channels))
+    staged = kernel_h * kernel_w > 1 or window.pad_top + window.pad_left > 0
+    return Step(
+        node=node,
+        call=f"ed_conv2d(&<p0>, {buffer(x)}, {buffer(out)}, <s>);",
+        constants=constants,
+        structures=(("ed_conv", f"{{{text}, {window.initializer}}}"),),
+        scratch_bytes=_scratch(rows.shape[1], staged=staged),
+        overlaps={x.index: Overlap(gap=read_before_written(window, x, out))},
+    )
+
+
+def depthwise(node: Node) -> Step:
+    """DEPTHWISE_CONV_2D: a kernel for each channel, one after another."""
+    x, weights, _, out = _check(node)
+    _, kernel_h, kernel_w, channels = weights.shape
+    if channels % x.shape[3]:
+        raise refuse(node, f"gives {channels} channels from {x.shape[3]}", "must be a multiple")
+    window = window_of(node, x, out, (kernel_h, kernel_w))
+    assert weights.values is not None
+    rows = weights.values.reshape(-1, channels).T
+    text, constants = _matrix(node, rows, _channel_scales(x, weights, out, channels), pairs=True)
+    multiplier = channels // x.shape[3]
+    in_place = multiplier == 1 and out.shape[0] == 1 and out.size <= x.size
+    return Step(
+        node=node,
+        call=f"ed_depthwise2d(&<p0>, {buffer(x)}, {buffer(out)}, <s>);",
+        constants=constants,
+        structures=(("ed_depthwise", f"{{{text}, {window.initializer}, {multiplier}}}"),),
+        scratch_bytes=_plane_bytes(window),
+        overlaps={x.index: Overlap(gap=0, multiple=channels)} if in_place else {},
+    )
+
+
+def _plane_bytes(window: Window) -> int:
+    high = (window.out_h - 1) * window.stride_h + (window.kernel_h - 1) * window.dilation_h + 1
+    wide = ((window.out_w - 1) * window.stride_w + (window.kernel_w - 1) * window.dilation_w + 2) // 2 * 2
+    kernel = window.kernel_h * ((window.kernel_w + 1) // 2 * 2)
+    return 2 * (kernel + high * wide + 2)
+
+
+def dense(node: Node) -> Step:
+    """FULLY_CONNECTED."""
+    x, weights, _, out = _check(node)
+    rows_count, depth = weights.shape
+    if node.option("weightsFormat", 0):
+        raise refuse(node, "has shuffled weights", "store them in the default format")
+    assert weights.values is not None
+    if len(weights.scale) > 1:
+        scales = _channel_scales(x, weights, out, rows_count)
+    else:
+        # One scale for all rows: TensorFlow Lite multiplies it with the input's in single precision.
+        product = np.float64(x.scale[0] * weights.scale[0])
+        scales = [quantize_multiplier(float(product / np.float64(out.scale[0])))] * rows_count
+    text, constants = _matrix(node, weights.values, scales)
+    return Step(
+        node=node,
+        call=f"ed_dense(&<p0>, {x.size // depth}, {buffer(x)}, {buffer(out)}, <s>);",
+        constants=constants,
+        structures=(("ed_matrix", text),),
+        scratch_bytes=_scratch(depth, staged=False),
+    )
+
+
+BUILDERS = {"CONV_2D": convolution, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": dense}

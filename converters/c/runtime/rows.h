@@ -1,0 +1,36 @@
+/* The inner loop behind one interface: rows_portable.c, rows_dsp.c or rows_mve.c provides it, whichever the compiler's
+ * target has.
+ *
+ * Rows of 8 bits are stored one after another. Rows of 4 bits are stored in groups of eight weights in four bytes: byte i
+ * holds weight i in its low half and weight i + 4 in its high half, so that two masks give two words of four weights each;
+ * the last depth % 8 weights follow in pairs, low half first. */
+#ifndef ROWS_H
+#define ROWS_H
+
+#include "kernels.h"
+
+#if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
+#define ED_ROWS_MVE 1
+#elif defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP
+#define ED_ROWS_DSP 1
+#else
+#define ED_ROWS_PORTABLE 1
+#endif
+
+/* All rows against one patch or two of `matrix->depth` values.
+ *
+ * second: NULL where there is one patch. scratch: ED_SCRATCH bytes for each value of a patch. */
+void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second, void *scratch, int8_t *out_first,
+             int8_t *out_second);
+
+/* out[0], out[step], ...: a kernel over a plane of 16-bit values, for one channel. */
+typedef struct {
+  const int16_t *kernel; /* [kernel_h][pitch of the kernel], zeros behind each row up to an even number */
+  int32_t kernel_h, kernel_w, kernel_pitch, plane_pitch, dilation_h, dilation_w, stride_w, count, step;
+  int32_t bias, multiplier, right_shift;
+  int8_t plain, zero, low, high;
+} ed_plane_row;
+
+void ed_plane(const ed_plane_row *row, const int16_t *plane, int8_t *out);
+
+#endif

@@ -1,0 +1,123 @@
+/* Rows and planes for cores with Helium (Cortex-M55, M85): sixteen products an instruction. */
+#include "rows.h"
+
+#ifdef ED_ROWS_MVE
+
+#include <arm_mve.h>
+#include <stddef.h>
+
+#include "arithmetic.h"
+
+/* Four sums as outputs, with the roundings of ed_scaled: VQRDMULH rounds halves upwards, VRSHL is corrected to round
+ * them away from zero. */
+static inline int32x4_t finish(int32x4_t sums, int32x4_t multiplier, int32x4_t right_shift, int32_t zero, int32_t low,
+                               int32_t high) {
+  const int32x4_t left = vmaxq_s32(vnegq_s32(right_shift), vdupq_n_s32(0));
+  const int32x4_t right = vminq_s32(vnegq_s32(right_shift), vdupq_n_s32(0));
+  int32x4_t value = vqrdmulhq_s32(vshlq_s32(sums, left), multiplier);
+  value = vaddq_s32(value, vshrq_n_s32(vandq_s32(value, right), 31));
+  value = vaddq_n_s32(vrshlq_s32(value, right), zero);
+  return vminq_s32(vmaxq_s32(value, vdupq_n_s32(low)), vdupq_n_s32(high));
+}
+
+static inline int8_t finish_one(const ed_matrix *matrix, int32_t row, int32_t sum) {
+  const int32_t value = ed_scaled(sum, matrix->multiplier[row], matrix->right_shift[row]) + matrix->zero;
+  return (int8_t)ed_clamp(value, matrix->low, matrix->high);
+}
+
+static int32_t dot8(const int8_t *weights, const int8_t *patch, int32_t depth) {
+  int32_t sum = 0;
+  for (; depth > 0; depth -= 16, weights += 16, patch += 16) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)depth);
+    sum = vmladavaq_s8(sum, vldrbq_z_s8(weights, lanes), vldrbq_z_s8(patch, lanes));
+  }
+  return sum;
+}
+
+/* Groups of eight weights: their low halves belong to the even words of the patch, their high halves to the odd ones. */
+static int32_t dot4(const int8_t *weights, const int8_t *patch, int32_t depth) {
+  int32_t sum = 0;
+  for (; depth >= 32; depth -= 32, weights += 16, patch += 32) {
+    const uint32x4_t places = vmulq_n_u32(vidupq_n_u32(0, 1), 8);
+    const int8x16_t values_low = vreinterpretq_s8_u32(vldrwq_gather_offset_u32((const uint32_t *)patch, places));
+    const int8x16_t values_high = vreinterpretq_s8_u32(vldrwq_gather_offset_u32((const uint32_t *)(patch + 4), places));
+    const int8x16_t packed = vldrbq_s8(weights);
+    sum = vmladavaq_s8(sum, vshrq_n_s8(vshlq_n_s8(packed, 4), 4), values_low);
+    sum = vmladavaq_s8(sum, vshrq_n_s8(packed, 4), values_high);
+  }
+  for (; depth >= 8; depth -= 8, weights += 4, patch += 8) {
+    for (int32_t k = 0; k < 4; ++k) {
+      sum += ed_nibble(weights + k, 0) * patch[k] + (weights[k] >> 4) * patch[k + 4];
+    }
+  }
+  for (int32_t k = 0; k < depth; ++k) sum += ed_nibble(weights, k) * patch[k];
+  return sum;
+}
+
+static void four_rows(const ed_matrix *matrix, int32_t row, const int8_t *patch, int8_t *out) {
+  const int8_t *a = matrix->weights + row * matrix->stride;
+  const int8_t *b = a + matrix->stride, *c = b + matrix->stride, *d = c + matrix->stride;
+  int32_t sum_a = 0, sum_b = 0, sum_c = 0, sum_d = 0, depth = matrix->depth;
+  for (; depth >= 16; depth -= 16, a += 16, b += 16, c += 16, d += 16, patch += 16) {
+    const int8x16_t values = vldrbq_s8(patch);
+    sum_a = vmladavaq_s8(sum_a, vldrbq_s8(a), values);
+    sum_b = vmladavaq_s8(sum_b, vldrbq_s8(b), values);
+    sum_c = vmladavaq_s8(sum_c, vldrbq_s8(c), values);
+    sum_d = vmladavaq_s8(sum_d, vldrbq_s8(d), values);
+  }
+  if (depth > 0) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)depth);
+    const int8x16_t values = vldrbq_z_s8(patch, lanes);
+    sum_a = vmladavaq_s8(sum_a, vldrbq_z_s8(a, lanes), values);
+    sum_b = vmladavaq_s8(sum_b, vldrbq_z_s8(b, lanes), values);
+    sum_c = vmladavaq_s8(sum_c, vldrbq_z_s8(c, lanes), values);
+    sum_d = vmladavaq_s8(sum_d, vldrbq_z_s8(d, lanes), values);
+  }
+  int32x4_t sums = {sum_a, sum_b, sum_c, sum_d};
+  sums = vaddq_s32(sums, vldrwq_s32(matrix->bias + row));
+  sums = finish(sums, vldrwq_s32(matrix->multiplier + row), vldrbq_s32(matrix->right_shift + row), matrix->zero,
+                matrix->low, matrix->high);
+  vstrbq_s32(out + row, sums);
+}
+
+static void rows(const ed_matrix *matrix, const int8_t *patch, int8_t *out) {
+  int32_t row = 0;
+  if (matrix->bits == 8) {
+    for (; row + 3 < matrix->rows; row += 4) four_rows(matrix, row, patch, out);
+  }
+  for (; row < matrix->rows; ++row) {
+    const int8_t *weights = matrix->weights + row * matrix->stride;
+    const int32_t sum = matrix->bits == 8 ? dot8(weights, patch, matrix->depth) : dot4(weights, patch, matrix->depth);
+    out[row] = finish_one(matrix, row, matrix->bias[row] + sum);
+  }
+}
+
+void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second, void *scratch, int8_t *out_first,
+             int8_t *out_second) {
+  (void)scratch;
+  rows(matrix, first, out_first);
+  if (second != NULL) rows(matrix, second, out_second);
+}
+
+void ed_plane(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
+  const uint32x4_t four = vidupq_n_u32(0, 1);
+  const uint32x4_t places = vmulq_n_u32(four, (uint32_t)row->stride_w);
+  const uint32x4_t targets = vmulq_n_u32(four, (uint32_t)row->step);
+  for (int32_t x = 0; x < row->count; x += 4, plane += 4 * row->stride_w, out += 4 * row->step) {
+    const mve_pred16_t lanes = vctp32q((uint32_t)(row->count - x));
+    int32x4_t sums = vdupq_n_s32(row->bias);
+    for (int32_t ky = 0; ky < row->kernel_h; ++ky) {
+      const int16_t *values = plane + ky * row->dilation_h * row->plane_pitch;
+      const int16_t *kernel = row->kernel + ky * row->kernel_pitch;
+      for (int32_t kx = 0; kx < row->kernel_w; ++kx, values += row->dilation_w) {
+        const int32x4_t four_values = row->stride_w == 1 ? vldrhq_z_s32(values, lanes)
+                                                         : vldrhq_gather_shifted_offset_z_s32(values, places, lanes);
+        sums = vmlaq_n_s32(sums, four_values, kernel[kx]);
+      }
+    }
+    sums = finish(sums, vdupq_n_s32(row->multiplier), vdupq_n_s32(row->right_shift), row->zero, row->low, row->high);
+    vstrbq_scatter_offset_p_s32(out, targets, sums, lanes);
+  }
+}
+
+#endif
