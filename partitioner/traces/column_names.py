@@ -157,6 +157,6 @@ def _understood(name: str) -> Column | None:
         return Column(name=name, field=f"{side}_load", factor=_unit_in(name, "share"))
     if own & {"mem", "memory", "ram"} and not own & {"mb", "gb", "kb", "bytes", "mib", "gib", "gps"}:
         return Column(name=name, field=f"{side}_memory", factor=_unit_in(name, "share"))
-    if own & _TIME_WORDS or squeezed in _TIME_WORDS or own <= {"seconds", "secs", "sec"}:
+    if own & _TIME_WORDS or squeezed in _TIME_WORDS or (own and own <= {"seconds", "secs", "sec"}):
         return Column(name=name, field=TIME, factor=_unit_in(name, "time"))
     return None

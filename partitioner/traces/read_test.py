@@ -103,6 +103,19 @@ def test_a_column_without_unit_is_refused_until_the_unit_is_said(tmp_path):
     np.testing.assert_allclose(trace.time_s, [0, 1])
 
 
+def test_a_rate_without_direction_stands_for_both_and_says_so(tmp_path):
+    trace = read_trace(write(tmp_path, "a.csv", "t,Throughput (Mbps)\n0,5\n1,6\n"))
+    assert "names no direction" in trace.filled["uplink_bps"]
+    assert "one rate" in trace.filled["downlink_bps"]
+    np.testing.assert_array_equal(trace.values["uplink_bps"], trace.values["downlink_bps"])
+
+
+def test_a_column_without_a_name_is_no_time(tmp_path):
+    path = write(tmp_path, "index.csv", ",uplink_mbps\n0,1\n1,2\n")
+    assert "no column of time" in problems_of(path)
+    assert len(read_trace(path, interval_s=1).time_s) == 2
+
+
 def test_a_column_that_is_not_wanted_is_left_out(tmp_path):
     text = "t,uplink_mbps,pop_ping_drop_rate,ping\n0,1,0.5,30\n1,1,0.25,30\n"
     path = write(tmp_path, "dish.csv", text)

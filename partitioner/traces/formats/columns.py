@@ -236,15 +236,18 @@ def _both_directions(
     values: dict[str, np.ndarray], columns: dict[str, Column], options: Options
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     values = {field: np.minimum(array, 1.0) if field in _SHARES else array for field, array in values.items()}
+    derived: dict[str, str] = {}
     rate = values.pop("rate", None)
     if rate is not None:
         told = "downlink_bps" if options.direction == "down" else "uplink_bps"
         values[told] = rate
+        if not options.direction:
+            derived[told] = f"{columns['rate'].name}, which names no direction"
     for one, other in (("uplink_bps", "downlink_bps"), ("downlink_bps", "uplink_bps")):
         if one in values and other not in values:
             values[other] = values[one]
-            return values, {other: f"as {one.removesuffix('_bps')} (the file has one rate)"}
-    return values, {}
+            return values, {**derived, other: f"as {one.removesuffix('_bps')} (the file has one rate)"}
+    return values, derived
 
 
 def _is_number(text: str) -> bool:
