@@ -15,6 +15,9 @@ FOLDERS = {
     "targets": "converters.targets",
     "runtimes": "runtimes.backends",
     "transports": "device_tests.transports",
+    "traces": "partitioner.traces.formats",
+    "generators": "partitioner.traces.generators",
+    "engines": "partitioner.engine.engines",
     "solvers": "partitioner.solvers",
     "policies": "partitioner.policies",
 }
