@@ -19,8 +19,8 @@ __all__ = ["capture", "choose_source", "run_float"]
 
 SOURCES = "converters.sources"
 READABLE = (
-    "edge-deploy reads Keras .keras and .h5, SavedModels, float .tflite, torch.export .pt2, and PyTorch as --source "
-    "package.module:factory"
+    "edge-deploy reads Keras .keras and .h5, SavedModels, ONNX, float .tflite, torch.export .pt2, and PyTorch as "
+    "--source package.module:factory"
 )
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 

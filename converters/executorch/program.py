@@ -43,13 +43,23 @@ def load_graph(captured: Captured) -> torch.fx.GraphModule:
         from converters.importers.tflite_graph import import_module
 
         assert captured.float_tflite is not None
-        module = import_module(captured.float_tflite)
+        channels_first = any(info.layout == "NCHW" for info in captured.inputs) and _has_images_last(captured)
+        module = import_module(captured.float_tflite, channels_first=channels_first)
         graph = export(module, captured.inputs, captured.batches).module(check_guards=False)
     else:
         assert captured.program is not None
         graph = load_program(captured.program).module(check_guards=False)
     name_layers(graph)
     return graph
+
+
+def _has_images_last(captured: Captured) -> bool:
+    """Whether the float file takes images as NHWC although the source has them as NCHW."""
+    from runtimes.formats.tflite import read_signatures
+
+    assert captured.float_tflite is not None
+    given = {info.name: info.shape for info in read_signatures(captured.float_tflite)[0].inputs}
+    return any(info.layout == "NCHW" and given.get(info.name, info.shape) != info.shape for info in captured.inputs)
 
 
 def load_program(path: Path) -> torch.export.ExportedProgram:

@@ -57,10 +57,11 @@ class Value:
 class Builder:
     """Collects modules and their wiring, operator by operator."""
 
-    def __init__(self, source: Subgraph) -> None:
+    def __init__(self, source: Subgraph, *, channels_first: bool = False) -> None:
         import torch
 
         self._source = source
+        self._channels_first = channels_first
         self._root = torch.nn.Module()
         self._graph = torch.fx.Graph()
         self._values: dict[int, Value] = {}
@@ -70,7 +71,8 @@ class Builder:
         for index in source.inputs:
             entry = source.tensors[index]
             node = self._graph.placeholder(self._unique(entry.name))
-            self._values[index] = Value(node=node, shape=entry.shape)
+            is_image = channels_first and len(entry.shape) == len(TO_IMAGE)
+            self._values[index] = Value(node=node, shape=entry.shape, layout="image" if is_image else "plain")
 
     def shape(self, index: int) -> tuple[int, ...]:
         """The shape that the file gives for a tensor, in TFLite's axes."""
@@ -224,7 +226,8 @@ class Builder:
 
         results = []
         for index in self._source.outputs:
-            value = self.plain(index)
+            is_image = self._channels_first and len(self.shape(index)) == len(TO_IMAGE)
+            value = self.image(index) if is_image else self.plain(index)
             results.append(self._node(value, "output"))
         self._graph.output(results[0] if len(results) == 1 else tuple(results))
         module = torch.fx.GraphModule(self._root, self._graph, class_name="ImportedTflite")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from converters.importers import activations, convolution, elementwise, lookup, pooling, resizing, shaping
-from converters.importers.build import Builder
+from converters.importers.build import TO_IMAGE, Builder
 from converters.importers.tflite_read import Operator, Subgraph, read_subgraph
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.require import require
@@ -33,7 +33,7 @@ OPERATORS: dict[str, Callable[[Operator, Builder], None]] = {
 """Every operator that can be imported."""
 
 
-def import_module(path: Path, *, signature: str | None = None) -> nn.Module:
+def import_module(path: Path, *, signature: str | None = None, channels_first: bool = False) -> nn.Module:
     """The network of a float .tflite file, in evaluation mode.
 
     It takes the file's inputs in call order, in their layout (NHWC) and type, and returns its outputs likewise, a
@@ -42,6 +42,7 @@ def import_module(path: Path, *, signature: str | None = None) -> nn.Module:
 
     Args:
         signature: Key of the signature to import; without it the first subgraph.
+        channels_first: Take and return images as NCHW, as the source of the file has them.
 
     Raises:
         BadInput: No such file or signature, or the file is damaged.
@@ -57,7 +58,7 @@ def import_module(path: Path, *, signature: str | None = None) -> nn.Module:
     )
     if unknown:
         raise Unsupported(refusals=unknown)
-    build = Builder(source)
+    build = Builder(source, channels_first=channels_first)
     for op in source.operators:
         try:
             OPERATORS[op.kind](op, build)
@@ -67,24 +68,28 @@ def import_module(path: Path, *, signature: str | None = None) -> nn.Module:
                 f"{path}: layer {op.layer} ({op.kind}): its parts do not fit together ({reason})."
             ) from error
     module = build.finish()
-    _try(path, source, module)
+    _try(path, source, module, channels_first)
     return module
 
 
-def _try(path: Path, source: Subgraph, module: nn.Module) -> None:
+def _try(path: Path, source: Subgraph, module: nn.Module, channels_first: bool) -> None:
     """Run the module once: sizes that do not fit are the file's fault and must not surface later."""
     import torch
+
+    def held(shape: tuple[int, ...]) -> tuple[int, ...]:
+        is_image = channels_first and len(shape) == len(TO_IMAGE)
+        return tuple(shape[axis] for axis in TO_IMAGE) if is_image else shape
 
     entries = [source.tensors[index] for index in source.inputs]
     if sum(math.prod(entry.shape) for entry in entries) > _MOST_INPUT_VALUES:
         raise BadInput(f"{path}: damaged: inputs of shape {[entry.shape for entry in entries]} are too large.")
     try:
-        inputs = [torch.zeros(entry.shape, dtype=getattr(torch, entry.dtype)) for entry in entries]
+        inputs = [torch.zeros(held(entry.shape), dtype=getattr(torch, entry.dtype)) for entry in entries]
         with torch.no_grad():
             results = module(*inputs)
     except (RuntimeError, IndexError, ValueError, TypeError, AttributeError, MemoryError) as error:
         raise BadInput(f"{path}: damaged: its layers do not fit together ({error}).") from error
     found = [tuple(value.shape) for value in (results if isinstance(results, tuple) else (results,))]
-    wanted = [source.tensors[index].shape for index in source.outputs]
+    wanted = [held(source.tensors[index].shape) for index in source.outputs]
     if found != wanted:
         raise BadInput(f"{path}: damaged: its layers make outputs of shape {found}, it says {wanted}.")

@@ -30,7 +30,6 @@ FileKind: TypeAlias = Literal[
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-LATER = "is not read by this release of edge-deploy; it comes in a later one"
 
 _DESCRIPTIONS: dict[FileKind, str] = {
     "damaged-zip": "begins like a zip archive (.keras, .pt2) but is truncated or damaged; copy it again",
@@ -40,7 +39,7 @@ _DESCRIPTIONS: dict[FileKind, str] = {
     "keras": "is a Keras archive",
     "missing": "no such file or folder",
     "npz": "is a NumPy .npz archive: data, not a model",
-    "onnx": f"looks like an ONNX model, which {LATER}",
+    "onnx": "looks like an ONNX model",
     "pt2": "is a torch.export archive",
     "pte": "is an ExecuTorch program: the result of a conversion, not a source",
     "saved-model": "is a TensorFlow SavedModel",

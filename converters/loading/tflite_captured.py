@@ -23,12 +23,12 @@ def captured_from_tflite(
     state: Path,
     notes: tuple[str, ...],
 ) -> Captured:
-    """The model behind a float TFLite file whose images are NHWC, recognised where it is a recommender.
+    """The model behind a float TFLite file, recognised where it is a recommender.
 
     Args:
         file: In the folder of the capture, with a signature for each batch size.
         where: The source, as errors name it.
-        inputs: Settled inputs in call order.
+        inputs: Settled inputs in call order; images are NHWC unless they say otherwise.
 
     Raises:
         Unsupported: The file holds loops, branches, variables or custom operators.
@@ -65,4 +65,4 @@ def captured_from_tflite(
 
 
 def _with_layout(info: TensorInfo) -> TensorInfo:
-    return replace(info, layout="NHWC" if len(info.shape) == 4 else None)
+    return replace(info, layout=info.layout or "NHWC") if len(info.shape) == 4 else info

@@ -60,7 +60,21 @@ def tflite(folder):
     return CaptureRequest(source=str(file.rename(folder / "net.tflite")))
 
 
-MODELS = {"keras": keras, "pt2": pt2, "saved-model": saved_model, "tflite": tflite, "torch-module": factory}
+def onnx(folder):
+    torch, _ = pytest.importorskip("torch"), pytest.importorskip("onnx2tf")
+    module = torch.nn.Sequential(torch.nn.Linear(6, 3)).eval()
+    torch.onnx.export(module, (torch.zeros(1, 6),), folder / "net.onnx", input_names=["x"], dynamo=False)
+    return CaptureRequest(source=str(folder / "net.onnx"))
+
+
+MODELS = {
+    "onnx": onnx,
+    "keras": keras,
+    "pt2": pt2,
+    "saved-model": saved_model,
+    "tflite": tflite,
+    "torch-module": factory,
+}
 
 
 @pytest.fixture(scope="module", params=registry.names(PACKAGE))
