@@ -9,7 +9,7 @@ from partitioner.study.published_cuts import published_cuts
 CHANGED = {"mobilenet": 90, "resnet50": 24}
 
 
-@pytest.mark.parametrize("name", ["lenet", "mobilenet", "resnet50v2"])
+@pytest.mark.parametrize("name", ["lenet", "mobilenet"])
 def test_cuts_are_counted_as_in_the_study(name):
     pytest.importorskip("keras")
     cuts = published_cuts(keras_graph(build_net(name)), name)
