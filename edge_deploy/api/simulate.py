@@ -222,7 +222,12 @@ def _doubts(edge: ModelProfile, traces: list[Trace]) -> list[str]:
     said = []
     for name, curve in (("edge_load", edge.cpu), ("edge_memory", edge.memory)):
         highest = max(float(trace.values[name].max()) for trace in traces)
-        if highest > 0 and not bool(curve.covers(highest)):
+        if highest > 0 and len(curve.at) == 1:
+            said.append(
+                f"{name} reaches {highest:.0%}, but the profile on {edge.device} has no slowdown for it: it counts as "
+                "none (`edge-deploy profile --under-load` measures it)."
+            )
+        elif not bool(curve.covers(highest)):
             said.append(
                 f"{name} reaches {highest:.0%}; the profile on {edge.device} was measured up to {curve.at[-1]:.0%}, "
                 "beyond that its last slowdown is used (`edge-deploy profile --under-load` measures more)."

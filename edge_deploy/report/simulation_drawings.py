@@ -15,7 +15,7 @@ __all__ = ["SIMULATION_STYLE", "AlongTrace", "along_trace", "distributions", "le
 
 WIDTH, LEFT, RIGHT = 900.0, 74.0, 12.0
 # Told apart with any colour vision (Okabe and Ito); black-ish and grey are for the static cut and the oracle.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#8a6100", "#7a4fa3", "#c0392b", "#16a085")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7a4fa3", "#8a6100", "#c0392b", "#16a085")
 KNOWN = {"static": "var(--ink)", "oracle": "#8c8c8c"}
 BINS = 300
 SIMULATION_STYLE = """

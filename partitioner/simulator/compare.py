@@ -25,6 +25,8 @@ STATIC = "static"
 # Requests of so many seconds that follow each other are resampled together: conditions last.
 BLOCK_S = 60.0
 RESAMPLES = 1000
+# Fewer stretches make intervals that are too narrow to claim anything.
+ENOUGH_BLOCKS = 8
 # What the user would not notice.
 WORTH = 0.01
 LOST_S = 60.0
@@ -133,7 +135,7 @@ def compare(
         )
         for name in latencies
     )
-    pays, verdict = _verdict(scores, set(names), means)
+    pays, verdict = _verdict(scores, set(names), means, int(used.sum()))
     return Comparison(scores=scores, blocks=int(used.sum()), pays=pays, verdict=verdict)
 
 
@@ -205,7 +207,9 @@ def _interval(values: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float
     return float(low), float(high)
 
 
-def _verdict(scores: Sequence[Score], policies: set[str], means: dict[str, np.ndarray]) -> tuple[bool, str]:
+def _verdict(
+    scores: Sequence[Score], policies: set[str], means: dict[str, np.ndarray], blocks: int
+) -> tuple[bool, str]:
     oracle = next(score for score in scores if score.name == "oracle")
     tried = [score for score in scores if score.adapts and score.name in policies]
     if oracle.gain < WORTH:
@@ -220,7 +224,12 @@ def _verdict(scores: Sequence[Score], policies: set[str], means: dict[str, np.nd
     low, high = _interval(1 - means[best.name][1:] / means[STATIC][1:], 1 - (1 - CONFIDENCE) / len(tried))
     said = f"{best.name} is {best.gain:.1%} faster than the static cut (interval {low:.1%} to {high:.1%}"
     said += f", widened for {len(tried)} policies)" if len(tried) > 1 else ")"
-    if low <= 0 or best.gain < WORTH:
+    if (low <= 0 or blocks < ENOUGH_BLOCKS) and best.gain >= WORTH:
+        return False, (
+            f"It is not shown that adapting pays here: the best policy, {said}; an oracle would gain "
+            f"{oracle.gain:.1%}. Longer or more traces would tell."
+        )
+    if best.gain < WORTH:
         return False, f"Adapting does not pay here: the best policy, {said}; an oracle would gain {oracle.gain:.1%}."
     share = f", {best.captured:.0%} of what an oracle would gain" if best.captured is not None else ""
     return True, f"Adapting pays: {said}{share}."

@@ -65,6 +65,12 @@ def test_adapting_does_not_pay_on_a_steady_link_and_that_is_said():
     assert found.score("learned").gain == pytest.approx(0.0, abs=0.01)
 
 
+def test_two_minutes_of_a_trace_show_nothing():
+    found = compared(wandering(12, 120), ("static", "always-best"))
+    assert found.blocks == 2 and found.score("always-best").gain > 0.01
+    assert not found.pays and found.verdict.startswith("It is not shown that adapting pays here")
+
+
 def test_without_a_static_policy_there_is_nothing_to_compare_with():
     with pytest.raises(BadInput, match="need static once"):
         compared(wandering(9), specs=("learned",))
