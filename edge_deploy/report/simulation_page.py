@@ -72,9 +72,11 @@ def _regret_table(scores: Sequence[Score]) -> Markup:
         Column(title="p99", cell=lambda s: format_seconds(s.p99_s), numeric=True, group="latency"),
         Column(title="over the oracle", cell=lambda s: _regret(s, oracle), numeric=True, group="mean"),
         Column(title="under the static cut", cell=lambda s: f"{s.gain:.1%}", numeric=True, group="mean"),
-        Column(title="95 % interval", cell=lambda s: f"{s.gain_low:.1%} to {s.gain_high:.1%}", group="mean"),
+        Column(
+            title="95 % interval", cell=lambda s: f"{s.gain_low:.1%} to {s.gain_high:.1%}", numeric=True, group="mean"
+        ),
         Column(title="of the gap", cell=_captured, numeric=True, group="captured"),
-        Column(title="95 % interval", cell=_captured_interval, group="captured"),
+        Column(title="95 % interval", cell=_captured_interval, numeric=True, group="captured"),
         Column(title="switches", cell=lambda s: f"{s.switches}", numeric=True),
         Column(title="an hour", cell=lambda s: f"{s.switches_per_hour:.0f}", numeric=True),
         Column(title="fallbacks", cell=lambda s: f"{s.fallbacks}", numeric=True),
