@@ -16,6 +16,7 @@ static int8_t *gather_row(const ed_window *w, const int8_t *row, int32_t ix, int
     patch += left * channels;
     const int8_t *from = row + (ix + left) * channels;
     int32_t bytes = inside * channels;
+    for (; bytes >= 16; bytes -= 16, from += 16, patch += 16) memcpy(patch, from, 16);
     for (; bytes >= 4; bytes -= 4, from += 4, patch += 4) memcpy(patch, from, 4);
     for (; bytes > 0; --bytes) *patch++ = *from++;
     const int32_t right = w->kernel_w - left - inside;
@@ -32,14 +33,32 @@ static int8_t *gather_row(const ed_window *w, const int8_t *row, int32_t ix, int
   return patch;
 }
 
+/* A window that lies inside the image: its rows, without a look at the borders. */
+static void gather_inside(const ed_window *w, const int8_t *from, int8_t *patch) {
+  const int32_t step = w->dilation_h * w->in_w * w->in_c;
+  for (int32_t ky = w->kernel_h; ky > 0; --ky, from += step) {
+    const int8_t *value = from;
+    int32_t bytes = w->kernel_w * w->in_c;
+    for (; bytes >= 16; bytes -= 16, value += 16, patch += 16) memcpy(patch, value, 16);
+    for (; bytes >= 4; bytes -= 4, value += 4, patch += 4) memcpy(patch, value, 4);
+    for (; bytes > 0; --bytes) *patch++ = *value++;
+  }
+}
+
 static void gather(const ed_window *w, const int8_t *in, int32_t oy, int32_t ox, int8_t *patch) {
   int32_t iy = oy * w->stride_h - w->pad_top;
+  const int32_t left = ox * w->stride_w - w->pad_left;
+  if (w->dilation_w == 1 && iy >= 0 && left >= 0 && left + w->kernel_w <= w->in_w &&
+      iy + (w->kernel_h - 1) * w->dilation_h < w->in_h) {
+    gather_inside(w, in + (iy * w->in_w + left) * w->in_c, patch);
+    return;
+  }
   for (int32_t ky = 0; ky < w->kernel_h; ++ky, iy += w->dilation_h) {
     if (iy < 0 || iy >= w->in_h) {
       memset(patch, w->in_zero, (size_t)(w->kernel_w * w->in_c));
       patch += w->kernel_w * w->in_c;
     } else {
-      patch = gather_row(w, in + iy * w->in_w * w->in_c, ox * w->stride_w - w->pad_left, patch);
+      patch = gather_row(w, in + iy * w->in_w * w->in_c, left, patch);
     }
   }
 }

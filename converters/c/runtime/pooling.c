@@ -2,6 +2,10 @@
 #include "arithmetic.h"
 #include "kernels.h"
 
+#if defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_FEATURE_MVE)
+#include <arm_acle.h>
+#endif
+
 /* The part of a window that lies inside the input. */
 typedef struct {
   int32_t top, bottom, left, right;
@@ -15,7 +19,7 @@ static part inside(const ed_window *w, int32_t oy, int32_t ox) {
   return found;
 }
 
-static void pool(const ed_pool *layer, int average, const int8_t *in, int8_t *out) {
+static void average(const ed_pool *layer, const int8_t *in, int8_t *out) {
   const ed_window *w = &layer->window;
   const int32_t channels = w->in_c, row = w->in_w * channels;
   for (int32_t batch = 0; batch < w->batches; ++batch, in += w->in_h * row) {
@@ -26,25 +30,57 @@ static void pool(const ed_pool *layer, int average, const int8_t *in, int8_t *ou
         const int8_t *const from = in + p.top * row + p.left * channels;
         for (int32_t channel = 0; channel < channels; ++channel) {
           const int8_t *line = from + channel;
-          int32_t sum = 0, most = -128;
+          int32_t sum = 0;
           for (int32_t y = p.top; y < p.bottom; ++y, line += row) {
             const int8_t *value = line;
-            for (int32_t x = p.left; x < p.right; ++x, value += channels) {
-              sum += *value;
-              if (*value > most) most = *value;
-            }
+            for (int32_t x = p.left; x < p.right; ++x, value += channels) sum += *value;
           }
-          if (average) most = (sum > 0 ? sum + count / 2 : sum - count / 2) / count;
-          *out++ = (int8_t)ed_clamp(most, layer->low, layer->high);
+          sum = (sum > 0 ? sum + count / 2 : sum - count / 2) / count;
+          *out++ = (int8_t)ed_clamp(sum, layer->low, layer->high);
         }
       }
     }
   }
 }
 
-void ed_max_pool(const ed_pool *layer, const int8_t *in, int8_t *out) { pool(layer, 0, in, out); }
+void ed_average_pool(const ed_pool *layer, const int8_t *in, int8_t *out) { average(layer, in, out); }
 
-void ed_average_pool(const ed_pool *layer, const int8_t *in, int8_t *out) { pool(layer, 1, in, out); }
+/* The larger one of each pair of values, into `most`. */
+static void join(int8_t *most, const int8_t *values, int32_t count) {
+#if defined(__ARM_FEATURE_SIMD32) && !defined(__ARM_FEATURE_MVE)
+  for (; count >= 4; count -= 4, most += 4, values += 4) {
+    const uint32_t a = ed_word(most), b = ed_word(values);
+    (void)__ssub8((int8x4_t)a, (int8x4_t)b);
+    const uint32_t larger = __sel(a, b);
+    memcpy(most, &larger, sizeof larger);
+  }
+#endif
+  for (; count > 0; --count, ++most, ++values) *most = *values > *most ? *values : *most;
+}
+
+/* The output may begin where its window begins: the first values of a window are moved, the others lie behind them. */
+void ed_max_pool(const ed_pool *layer, const int8_t *in, int8_t *out) {
+  const ed_window *w = &layer->window;
+  const int32_t channels = w->in_c, row = w->in_w * channels;
+  for (int32_t batch = 0; batch < w->batches; ++batch, in += w->in_h * row) {
+    for (int32_t oy = 0; oy < w->out_h; ++oy) {
+      for (int32_t ox = 0; ox < w->out_w; ++ox, out += channels) {
+        const part p = inside(w, oy, ox);
+        const int8_t *line = in + p.top * row + p.left * channels;
+        memmove(out, line, (size_t)channels);
+        for (int32_t y = p.top; y < p.bottom; ++y, line += row) {
+          const int8_t *value = line;
+          for (int32_t x = p.left; x < p.right; ++x, value += channels) {
+            if (x != p.left || y != p.top) join(out, value, channels);
+          }
+        }
+        if (layer->low > -128 || layer->high < 127) {
+          for (int32_t i = 0; i < channels; ++i) out[i] = (int8_t)ed_clamp(out[i], layer->low, layer->high);
+        }
+      }
+    }
+  }
+}
 
 void ed_mean_of(const ed_mean *layer, const int8_t *in, int8_t *out) {
   for (int32_t outer = 0; outer < layer->outer; ++outer, in += layer->count * layer->inner) {

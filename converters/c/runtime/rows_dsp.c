@@ -12,6 +12,7 @@
 #include "arithmetic.h"
 
 #define LOW_HALVES 0xF0F0F0F0u
+#define INLINE inline __attribute__((always_inline))
 
 static inline uint32_t even(uint32_t word) { return (uint32_t)__sxtb16(word); }
 
@@ -24,15 +25,44 @@ static inline uint32_t odd(uint32_t word) {
 
 static inline int32_t mac(uint32_t a, uint32_t b, int32_t sum) { return __smlad((int16x2_t)a, (int16x2_t)b, sum); }
 
-static inline int8_t finish(const ed_matrix *matrix, int32_t row, int32_t sum) {
-  const int32_t shift = matrix->right_shift[row], multiplier = matrix->multiplier[row];
-  int32_t value;
-  if (matrix->plain) {
-    value = ed_scaled_plain(sum, multiplier, shift);
-  } else {
-    value = ed_scaled(sum, multiplier, shift);
-  }
-  return (int8_t)ed_clamp(value + matrix->zero, matrix->low, matrix->high);
+/* ed_scaled_plain by SMMULR, which multiplies and rounds at once. */
+static INLINE int32_t scaled_plain(int32_t value, int32_t multiplier, int32_t half, int32_t right_shift) {
+  int32_t high;
+  __asm__("smmulr %0, %1, %2" : "=r"(high) : "r"(value * 2), "r"(multiplier));
+  return (high + (high >> 31) + half) >> right_shift;
+}
+
+/* How sums become outputs: of one row, or of one channel. */
+typedef struct {
+  int32_t multiplier, right_shift, half, zero, low, high;
+  int8_t plain, wide; /* wide: the whole range of 8 bits is allowed */
+} ending;
+
+static INLINE int8_t end(ending e, int32_t sum) {
+  if (e.plain && e.wide) return (int8_t)__ssat(scaled_plain(sum, e.multiplier, e.half, e.right_shift) + e.zero, 8);
+  const int32_t value = e.plain ? scaled_plain(sum, e.multiplier, e.half, e.right_shift)
+                                : ed_scaled(sum, e.multiplier, e.right_shift);
+  return (int8_t)ed_clamp(value + e.zero, e.low, e.high);
+}
+
+static INLINE ending ending_of(int32_t multiplier, int32_t right_shift, int8_t plain, int8_t zero, int8_t low, int8_t high) {
+  const ending found = {multiplier, right_shift, plain ? (1 << right_shift) >> 1 : 0, zero, low, high, plain,
+                        low == -128 && high == 127};
+  return found;
+}
+
+static INLINE ending ending_of_row(const ed_matrix *m, int32_t row) {
+  return ending_of(m->multiplier[row], m->right_shift[row], m->plain, m->zero, m->low, m->high);
+}
+
+static INLINE int8_t finish(const ed_matrix *matrix, int32_t row, int32_t sum) {
+  return end(ending_of_row(matrix, row), sum);
+}
+
+static INLINE void finish_two(const ed_matrix *matrix, int32_t row, int32_t a, int32_t b, int8_t *first, int8_t *second) {
+  const ending e = ending_of_row(matrix, row);
+  first[row] = end(e, a);
+  second[row] = end(e, b);
 }
 
 static void widen(const int8_t *first, const int8_t *second, int32_t groups, uint32_t *cells) {
@@ -50,50 +80,82 @@ static void widen(const int8_t *first, const int8_t *second, int32_t groups, uin
   }
 }
 
-/* Two rows by two patches: of each group of four values 1 load of weights a row and 2 of values a patch for 16 products. */
-static void two_by_two(const ed_matrix *matrix, int32_t row, const uint32_t *cells, const int8_t *first,
-                       const int8_t *second, int8_t *out_first, int8_t *out_second) {
+/* The products of `groups` groups of four values: two rows by two patches, 8 double products for 2 loads of weights and 4
+ * of values. The registers that it needs are all there are, which the compiler does not manage by itself. */
+static INLINE void products(const int8_t *v, const int8_t *w, const uint32_t *cells, int32_t groups, int32_t sum[4]) {
+  int32_t a = sum[0], b = sum[1], c = sum[2], d = sum[3];
+  const uint32_t *const last = cells + 4 * groups;
+#if defined(__OPTIMIZE__) && !defined(__PIC__)
+  if (groups > 0) {
+    uint32_t p, q, x0, x1, y0, y1;
+#define ONE_GROUP                         \
+  "ldr %[p], [%[v]], #4\n"                \
+  "ldrd %[x0], %[x1], [%[cells]], #8\n"   \
+  "ldrd %[y0], %[y1], [%[cells]], #8\n"   \
+  "sxtb16 %[q], %[p]\n"                   \
+  "sxtb16 %[p], %[p], ror #8\n"           \
+  "smlad %[a], %[q], %[x0], %[a]\n"       \
+  "smlad %[b], %[q], %[y0], %[b]\n"       \
+  "smlad %[a], %[p], %[x1], %[a]\n"       \
+  "smlad %[b], %[p], %[y1], %[b]\n"       \
+  "ldr %[p], [%[w]], #4\n"                \
+  "sxtb16 %[q], %[p]\n"                   \
+  "sxtb16 %[p], %[p], ror #8\n"           \
+  "smlad %[c], %[q], %[x0], %[c]\n"       \
+  "smlad %[d], %[q], %[y0], %[d]\n"       \
+  "smlad %[c], %[p], %[x1], %[c]\n"       \
+  "smlad %[d], %[p], %[y1], %[d]\n"
+    if (groups & 1) {
+      __asm__ volatile(ONE_GROUP
+                       : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [v] "+r"(v), [w] "+r"(w),
+                         [cells] "+r"(cells), [p] "=&r"(p), [q] "=&r"(q), [x0] "=&r"(x0), [x1] "=&r"(x1),
+                         [y0] "=&r"(y0), [y1] "=&r"(y1)
+                       :
+                       : "memory");
+    }
+    if (cells != last) {
+      __asm__ volatile("1:\n" ONE_GROUP ONE_GROUP
+                       "cmp %[cells], %[last]\n"
+                       "bne 1b\n"
+                       : [a] "+r"(a), [b] "+r"(b), [c] "+r"(c), [d] "+r"(d), [v] "+r"(v), [w] "+r"(w),
+                         [cells] "+r"(cells), [p] "=&r"(p), [q] "=&r"(q), [x0] "=&r"(x0), [x1] "=&r"(x1),
+                         [y0] "=&r"(y0), [y1] "=&r"(y1)
+                       : [last] "r"(last)
+                       : "cc", "memory");
+    }
+  }
+#else
+  for (; cells != last; cells += 4, v += 4, w += 4) {
+    const uint32_t p = ed_word(v), q = ed_word(w);
+    a = mac(odd(p), cells[1], mac(even(p), cells[0], a));
+    b = mac(odd(p), cells[3], mac(even(p), cells[2], b));
+    c = mac(odd(q), cells[1], mac(even(q), cells[0], c));
+    d = mac(odd(q), cells[3], mac(even(q), cells[2], d));
+  }
+#endif
+  sum[0] = a, sum[1] = b, sum[2] = c, sum[3] = d;
+}
+
+static INLINE void two_by_two(const ed_matrix *matrix, int32_t row, const uint32_t *cells, const int8_t *first,
+                              const int8_t *second, int8_t *out_first, int8_t *out_second) {
   const int8_t *v = matrix->weights + row * matrix->stride;
   const int8_t *w = v + matrix->stride;
   int32_t sum[4] = {matrix->bias[row], matrix->bias[row], matrix->bias[row + 1], matrix->bias[row + 1]};
-  int32_t a = sum[0], b = sum[1], c = sum[2], d = sum[3];
-  const uint32_t *const last = cells + matrix->depth / 4 * 4;
-  while (cells != last) {
-    const uint32_t x0 = cells[0], x1 = cells[1], y0 = cells[2], y1 = cells[3];
-    cells += 4;
-    uint32_t weights = ed_word(v);
-    v += 4;
-    uint32_t pair = even(weights);
-    a = mac(pair, x0, a);
-    b = mac(pair, y0, b);
-    pair = odd(weights);
-    a = mac(pair, x1, a);
-    b = mac(pair, y1, b);
-    weights = ed_word(w);
-    w += 4;
-    pair = even(weights);
-    c = mac(pair, x0, c);
-    d = mac(pair, y0, d);
-    pair = odd(weights);
-    c = mac(pair, x1, c);
-    d = mac(pair, y1, d);
+  products(v, w, cells, matrix->depth >> 2, sum);
+  for (int32_t k = matrix->depth & ~3; k < matrix->depth; ++k) {
+    const int32_t x = first[k], y = second[k];
+    sum[0] += v[k] * x;
+    sum[1] += v[k] * y;
+    sum[2] += w[k] * x;
+    sum[3] += w[k] * y;
   }
-  for (int32_t k = matrix->depth / 4 * 4; k < matrix->depth; ++k) {
-    const int32_t x = first[k], y = second[k], p = *v++, q = *w++;
-    a += p * x;
-    b += p * y;
-    c += q * x;
-    d += q * y;
-  }
-  out_first[row] = finish(matrix, row, a);
-  out_second[row] = finish(matrix, row, b);
-  out_first[row + 1] = finish(matrix, row + 1, c);
-  out_second[row + 1] = finish(matrix, row + 1, d);
+  finish_two(matrix, row, sum[0], sum[1], out_first, out_second);
+  finish_two(matrix, row + 1, sum[2], sum[3], out_first, out_second);
 }
 
 /* The same with rows of 4 bits: sums are 16 times too large until the end, because weights stay in the high halves. */
-static void two_by_two_packed(const ed_matrix *matrix, int32_t row, const uint32_t *cells, const int8_t *first,
-                              const int8_t *second, int8_t *out_first, int8_t *out_second) {
+static INLINE void two_by_two_packed(const ed_matrix *matrix, int32_t row, const uint32_t *cells, const int8_t *first,
+                                     const int8_t *second, int8_t *out_first, int8_t *out_second) {
   const int8_t *v = matrix->weights + row * matrix->stride;
   const int8_t *w = v + matrix->stride;
   int32_t a = 0, b = 0, c = 0, d = 0;
@@ -132,14 +194,12 @@ static void two_by_two_packed(const ed_matrix *matrix, int32_t row, const uint32
     c += q * x;
     d += q * y;
   }
-  out_first[row] = finish(matrix, row, a);
-  out_second[row] = finish(matrix, row, b);
-  out_first[row + 1] = finish(matrix, row + 1, c);
-  out_second[row + 1] = finish(matrix, row + 1, d);
+  finish_two(matrix, row, a, b, out_first, out_second);
+  finish_two(matrix, row + 1, c, d, out_first, out_second);
 }
 
 /* One row, one patch; `step`: words from one group of the patch to the next. */
-static int8_t one(const ed_matrix *matrix, int32_t row, const uint32_t *cells, int32_t step, const int8_t *patch) {
+static INLINE int8_t one(const ed_matrix *matrix, int32_t row, const uint32_t *cells, int32_t step, const int8_t *patch) {
   const int8_t *v = matrix->weights + row * matrix->stride;
   int32_t sum = 0, k = 0;
   if (matrix->bits == 8) {
@@ -165,7 +225,7 @@ static int8_t one(const ed_matrix *matrix, int32_t row, const uint32_t *cells, i
 }
 
 /* Four rows by one patch, for dense layers: every value that is loaded is used four times. */
-static void four_by_one(const ed_matrix *matrix, int32_t row, const uint32_t *cells, const int8_t *patch, int8_t *out) {
+static INLINE void four_by_one(const ed_matrix *matrix, int32_t row, const uint32_t *cells, const int8_t *patch, int8_t *out) {
   const int8_t *v = matrix->weights + row * matrix->stride;
   const int32_t stride = matrix->stride;
   int32_t a = matrix->bias[row], b = matrix->bias[row + 1], c = matrix->bias[row + 2], d = matrix->bias[row + 3];
@@ -200,8 +260,9 @@ static void four_by_one(const ed_matrix *matrix, int32_t row, const uint32_t *ce
   out[row + 3] = finish(matrix, row + 3, d);
 }
 
-void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second, void *scratch, int8_t *out_first,
+void ed_rows(const ed_matrix *given, const int8_t *first, const int8_t *second, void *scratch, int8_t *out_first,
              int8_t *out_second) {
+  const ed_matrix copy = *given, *const matrix = &copy;
   uint32_t *const cells = scratch;
   int32_t row = 0;
   widen(first, second, matrix->depth / 4, cells);
@@ -225,40 +286,29 @@ void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second,
   for (; row < matrix->rows; ++row) out_first[row] = one(matrix, row, cells, 2, first);
 }
 
-static inline int8_t finish_plane(const ed_plane_row *row, int32_t sum) {
-  int32_t value;
-  if (row->plain) {
-    value = ed_scaled_plain(sum, row->multiplier, row->right_shift);
-  } else {
-    value = ed_scaled(sum, row->multiplier, row->right_shift);
-  }
-  return (int8_t)ed_clamp(value + row->zero, row->low, row->high);
-}
-
-static void three_by_three(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
-  const int32_t pitch = row->plane_pitch;
+static INLINE void three_by_three(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
+  const int16_t *second = plane + row->plane_pitch, *third = second + row->plane_pitch;
   const uint32_t a = ed_word(row->kernel), b = ed_word(row->kernel + 2), c = ed_word(row->kernel + 4),
                  d = ed_word(row->kernel + 6), e = ed_word(row->kernel + 8), f = ed_word(row->kernel + 10);
-  for (int32_t x = 0; x < row->count; ++x, out += row->step) {
-    const int16_t *values = plane;
-    int32_t sum = mac(a, ed_word(values), row->bias);
-    sum = mac(b, ed_word(values + 2), sum);
-    values += pitch;
-    sum = mac(c, ed_word(values), sum);
-    sum = mac(d, ed_word(values + 2), sum);
-    values += pitch;
-    sum = mac(e, ed_word(values), sum);
-    sum = mac(f, ed_word(values + 2), sum);
-    plane += row->stride_w;
-    *out = finish_plane(row, sum);
+  const ending how = ending_of(row->multiplier, row->right_shift, row->plain, row->zero, row->low, row->high);
+  const int32_t stride = row->stride_w;
+  for (int32_t left = row->count; left > 0; --left) {
+    int32_t sum = mac(a, ed_word(plane), row->bias);
+    sum = mac(b, ed_word(plane + 2), sum);
+    sum = mac(c, ed_word(second), sum);
+    sum = mac(d, ed_word(second + 2), sum);
+    sum = mac(e, ed_word(third), sum);
+    sum = mac(f, ed_word(third + 2), sum);
+    plane += stride;
+    second += stride;
+    third += stride;
+    *out = end(how, sum);
+    out += row->step;
   }
 }
 
-void ed_plane(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
-  if (row->kernel_h == 3 && row->kernel_w == 3 && row->dilation_h == 1 && row->dilation_w == 1) {
-    three_by_three(row, plane, out);
-    return;
-  }
+static INLINE void any_kernel(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
+  const ending how = ending_of(row->multiplier, row->right_shift, row->plain, row->zero, row->low, row->high);
   for (int32_t x = 0; x < row->count; ++x, plane += row->stride_w, out += row->step) {
     int32_t sum = row->bias;
     for (int32_t ky = 0; ky < row->kernel_h; ++ky) {
@@ -271,7 +321,16 @@ void ed_plane(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
         for (; kx < row->kernel_w; ++kx) sum += kernel[kx] * values[kx * row->dilation_w];
       }
     }
-    *out = finish_plane(row, sum);
+    *out = end(how, sum);
+  }
+}
+
+void ed_plane(const ed_plane_row *given, const int16_t *plane, int8_t *out) {
+  const ed_plane_row copy = *given, *const row = &copy;
+  if (row->kernel_h == 3 && row->kernel_w == 3 && row->dilation_h == 1 && row->dilation_w == 1) {
+    three_by_three(row, plane, out);
+  } else {
+    any_kernel(row, plane, out);
   }
 }
 

@@ -54,7 +54,7 @@ static int32_t dot4(const int8_t *weights, const int8_t *patch, int32_t depth) {
   return sum;
 }
 
-static void four_rows(const ed_matrix *matrix, int32_t row, const int8_t *patch, int8_t *out) {
+static inline __attribute__((always_inline)) void four_rows(const ed_matrix *matrix, int32_t row, const int8_t *patch, int8_t *out) {
   const int8_t *a = matrix->weights + row * matrix->stride;
   const int8_t *b = a + matrix->stride, *c = b + matrix->stride, *d = c + matrix->stride;
   int32_t sum_a = 0, sum_b = 0, sum_c = 0, sum_d = 0, depth = matrix->depth;
@@ -80,7 +80,8 @@ static void four_rows(const ed_matrix *matrix, int32_t row, const int8_t *patch,
   vstrbq_s32(out + row, sums);
 }
 
-static void rows(const ed_matrix *matrix, const int8_t *patch, int8_t *out) {
+static void rows(const ed_matrix *given, const int8_t *patch, int8_t *out) {
+  const ed_matrix copy = *given, *const matrix = &copy;
   int32_t row = 0;
   if (matrix->bits == 8) {
     for (; row + 3 < matrix->rows; row += 4) four_rows(matrix, row, patch, out);
@@ -99,7 +100,8 @@ void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second,
   if (second != NULL) rows(matrix, second, out_second);
 }
 
-void ed_plane(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
+void ed_plane(const ed_plane_row *given, const int16_t *plane, int8_t *out) {
+  const ed_plane_row copy = *given, *const row = &copy; /* outputs written cannot alias it */
   const uint32x4_t four = vidupq_n_u32(0, 1);
   const uint32x4_t places = vmulq_n_u32(four, (uint32_t)row->stride_w);
   const uint32x4_t targets = vmulq_n_u32(four, (uint32_t)row->step);

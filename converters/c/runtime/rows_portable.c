@@ -45,9 +45,10 @@ static void two_by_two(const ed_matrix *matrix, int32_t row, const int8_t *first
   out_second[row + 1] = finish(matrix, row + 1, w_second);
 }
 
-void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second, void *scratch, int8_t *out_first,
+void ed_rows(const ed_matrix *given, const int8_t *first, const int8_t *second, void *scratch, int8_t *out_first,
              int8_t *out_second) {
   (void)scratch;
+  const ed_matrix copy = *given, *const matrix = &copy; /* outputs written cannot alias it */
   int32_t row = 0;
   if (second != NULL && matrix->bits == 8) {
     for (; row + 1 < matrix->rows; row += 2) two_by_two(matrix, row, first, second, out_first, out_second);
@@ -62,7 +63,8 @@ void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second,
   }
 }
 
-void ed_plane(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
+void ed_plane(const ed_plane_row *given, const int16_t *plane, int8_t *out) {
+  const ed_plane_row copy = *given, *const row = &copy;
   for (int32_t x = 0; x < row->count; ++x, plane += row->stride_w, out += row->step) {
     int32_t sum = row->bias;
     for (int32_t ky = 0; ky < row->kernel_h; ++ky) {
