@@ -72,8 +72,8 @@ def command(
     Examples:
       edge-deploy profile build/resnet8/tflite-int8
       edge-deploy profile build/resnet8/tflite-int8 --under-load --out pi4.json
-      edge-deploy profile --fit pi4-coefficients.json a/profile.json b/profile.json
-      edge-deploy profile build/new/tflite-int8 --estimate-with pi4-coefficients.json
+      edge-deploy profile --fit pi4-fit.json a/profile.json b/profile.json
+      edge-deploy profile build/new/tflite-int8 --estimate-with pi4-fit.json
     """
     import sys
 
