@@ -21,6 +21,7 @@ Trial: TypeAlias = Literal["child", "fork", "none"]
 FORMATS: dict[str, tuple[Format, str, str, str]] = {
     ".tflite": ("tflite", "tflite", "tflite", "litert"),
     ".pte": ("executorch", "pte", "pte-signatures", "executorch"),
+    ".c": ("c", "c-source", "c-source", "c-host"),
 }
 
 

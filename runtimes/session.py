@@ -14,7 +14,7 @@ from runtimes.minimum import check_minimum_runtime
 
 __all__ = ["BACKENDS", "open_bare_file", "open_session"]
 
-BACKENDS = {".tflite": "litert", ".pte": "executorch", ".onnx": "onnxruntime", ".pt2": "torch-eager"}
+BACKENDS = {".tflite": "litert", ".pte": "executorch", ".onnx": "onnxruntime", ".pt2": "torch-eager", ".c": "c-host"}
 
 
 def open_session(
@@ -32,7 +32,8 @@ def open_session(
     in a child process first, because a damaged one can end the process that loads it.
 
     Args:
-        source: An artifact folder, or a `.tflite`, `.pte`, `.onnx` or `.pt2` file.
+        source: An artifact folder, or a `.tflite`, `.pte`, `.onnx` or `.pt2` file, or the `model.c` of a C project,
+            which is compiled and run: open only C that you trust.
         backend: Module name in `runtimes/backends`; None for the one of the file's type.
         signature: Name of the signature to call; None for the first.
         kernels: The runtime's own choice, its builtin kernels, or its reference kernels.

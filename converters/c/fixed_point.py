@@ -28,7 +28,7 @@ def quantize_multiplier(factor: float) -> Scale:
     if factor == 0.0:
         return Scale(0, 0)
     mantissa, exponent = math.frexp(factor)
-    fixed = int(math.floor(abs(mantissa) * (1 << 31) + 0.5))
+    fixed = math.floor(abs(mantissa) * (1 << 31) + 0.5)
     if fixed == 1 << 31:
         fixed //= 2
         exponent += 1

@@ -31,8 +31,9 @@ def lower_integer_file(path: Path, folder: Path, *, name: str) -> Lowered:
         BadInput: Damaged, or with sizes that only a call decides.
         ToolchainError: The reference kernels cannot run the file.
     """
-    from runtimes.formats.tflite import read_facts, read_signatures
+    from runtimes.formats.c_source import read_facts
     from runtimes.formats.tflite import read_graph as read_layers
+    from runtimes.formats.tflite import read_signatures
 
     graph = read_graph(path)
     refuse_floats(graph)
@@ -46,7 +47,7 @@ def lower_integer_file(path: Path, folder: Path, *, name: str) -> Lowered:
         files=tuple(_entry(each) for each in sorted(folder.iterdir())),
         signatures=(signature,),
         graph=read_layers(path),
-        outcomes=tuple(_outcome(fact) for fact in read_facts(path) if fact.weight_count),
+        outcomes=tuple(_outcome(fact) for fact in read_facts(folder / MODEL)),
         toolchain=versions("ai-edge-litert", "flatbuffers"),
         minimum_runtime=MINIMUM,
         warnings=(_sizes_note(sizes),),
@@ -97,7 +98,7 @@ def _outcome(fact: LayerFacts) -> LayerOutcome:
         got=f"{width} {fact.granularity}, {fact.activation_dtype} activations",
         weight_bits=fact.weight_bits,
         weight_bytes=fact.weight_bytes,
-        runs_on="generated C",
+        runs_on=fact.runs_on,
     )
 
 
@@ -107,4 +108,7 @@ def _entry(path: Path) -> FileEntry:
 
 
 def _sizes_note(sizes: Sizes) -> str:
-    return f"the C project takes {sizes.arena_bytes} bytes of RAM for values and {sizes.flash_bytes} bytes of flash for constants, its code apart"
+    return (
+        f"the C project takes {sizes.arena_bytes} bytes of RAM for values and {sizes.flash_bytes} bytes of flash for "
+        "constants, its code apart"
+    )

@@ -121,7 +121,8 @@ def _tensor(model: Any, index: int, tensor: Any, path: Path) -> Tensor:
     # The batch of a converter's file is often open in the signature and 1 in the shape; 1 is what we compile.
     if any(size < 0 for size in shape) or any(size < 0 for size in list(dynamic)[1:]):
         raise BadInput(
-            f"{path}: tensor {tensor_name(tensor)}: shape {tuple(dynamic) or shape} is open; a C project needs fixed sizes."
+            f"{path}: tensor {tensor_name(tensor)}: shape {tuple(dynamic) or shape} is open; a C project needs "
+            "fixed sizes."
         )
     quantization = tensor.quantization
     has_scale = quantization is not None and quantization.scale is not None and len(quantization.scale)

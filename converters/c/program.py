@@ -41,7 +41,8 @@ def build(graph: Graph) -> Program:
         Unsupported: Operators that have no form in C, all of them by layer.
         BadInput: An output is an input or a constant.
     """
-    steps, refusals = [], []
+    steps: list[Step] = []
+    refusals: list[Refusal] = []
     for node in graph.nodes:
         try:
             steps.append(_step(node))
@@ -120,9 +121,10 @@ def _planned(graph: Graph, steps: list[Step], roots: dict[int, int]) -> Arena:
     for number, step in enumerate(steps):
         if step.scratch_bytes:
             blocks.append(Block(key=f"s{number}", bytes=step.scratch_bytes, first=number, last=number))
-        made = roots.get(step.node.outputs[0].index, step.node.outputs[0].index)
+        own = step.node.outputs[0].index
+        result = roots.get(own, own)
         for index, overlap in step.overlaps.items():
             read = roots.get(index, index)
-            if dies[read] == number and born[made] == number and read != made:
-                pairs.append(Pair(made=f"t{made}", read=f"t{read}", gap=overlap.gap, multiple=overlap.multiple))
+            if dies[read] == number and born[result] == number and read != result:
+                pairs.append(Pair(made=f"t{result}", read=f"t{read}", gap=overlap.gap, multiple=overlap.multiple))
     return plan(blocks, pairs)

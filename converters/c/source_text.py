@@ -57,10 +57,10 @@ def _flash_table(program: Program) -> tuple[_FlashTable, list[dict[str, str]]]:
 
 
 def _note(constant: Constant) -> str:
-    if not constant.weights_of:
+    found = constant.weights
+    if found is None:
         return ""
-    kind = "int4" if constant.packed else constant.values.dtype.name
-    return f"weights {kind} of layer {_comment(constant.weights_of)}"
+    return f"weights {found.dtype} {list(found.shape)} {found.granularity} of {found.op} {_comment(found.layer)}"
 
 
 def flash_bytes(program: Program) -> int:
@@ -174,9 +174,10 @@ def header_text(program: Program, inputs: tuple[TensorInfo, ...], outputs: tuple
     lines = [
         f"/* {_comment(name)}: write the inputs, call model_invoke, read the outputs.",
         " *",
-        " * Values lie channels-last, in the types below; a quantized value stands for (value - ZERO_POINT) * SCALE. Inputs",
-        " * and outputs share their memory with the values between them: write every input before every call, and read the",
-        " * outputs before the next. Nothing has to be initialised, nothing is allocated; one call at a time. */",
+        " * Values lie channels-last, in the types below; a quantized value stands for (value - ZERO_POINT) * SCALE.",
+        " * Inputs and outputs share their memory with the values between them: write every input before every call,",
+        " * and read the outputs before the next. Nothing has to be initialised and nothing is allocated; one call at a",
+        " * time. */",
         "#ifndef MODEL_H",
         "#define MODEL_H",
         "",

@@ -9,7 +9,22 @@ import numpy as np
 
 from converters.c.graph import Node, Tensor
 
-__all__ = ["Constant", "Overlap", "Step", "buffer"]
+__all__ = ["Constant", "Overlap", "Step", "Weights", "buffer", "weights_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """The weights of a layer, as the comment above their array names them.
+
+    Attributes:
+        shape: Of the weights, which padding of packed rows does not change.
+    """
+
+    layer: str
+    op: str
+    dtype: str
+    granularity: str
+    shape: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,14 +33,12 @@ class Constant:
 
     Attributes:
         name: Becomes `<name>_<number of the step>` in C; equal arrays are stored once.
-        weights_of: Layer whose weights these are; "" for everything else.
-        packed: Two 4-bit weights a byte.
+        weights: What is said of them where these are the weights of a layer.
     """
 
     name: str
     values: np.ndarray
-    weights_of: str = ""
-    packed: bool = False
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,3 +79,17 @@ class Step:
 def buffer(tensor: Tensor) -> str:
     """The place that stands for a tensor's address in a call; constants are named by the program."""
     return f"<a{tensor.index}>"
+
+
+def weights_of(node: Node, tensor: Tensor) -> Weights:
+    """What is said of a node's weights."""
+    many = {"GATHER": "per-row"}.get(node.op, "per-channel")
+    one_row = tensor.axis < len(tensor.shape) and tensor.shape[tensor.axis] == 1 and node.op != "GATHER"
+    granularity = many if len(tensor.scale) > 1 or (one_row and len(tensor.scale)) else "per-tensor"
+    return Weights(
+        layer=node.layer,
+        op=node.op,
+        dtype=tensor.dtype,
+        granularity=granularity if len(tensor.scale) else "none",
+        shape=tensor.shape,
+    )

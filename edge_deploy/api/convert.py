@@ -14,6 +14,7 @@ from converters.capture import capture, run_float
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.lower import lower_all
 from converters.samples import random_samples, spool
+from edge_deploy.api.convert_integer import convert_integer, is_integer_file
 from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
 from edge_deploy.api.judge import judge
 from edge_deploy.api.labels import check_labels
@@ -87,6 +88,12 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
         VerificationFailed: A written file does not compute what its source computes.
     """
     refuse_foreign_folder(request.out, force=request.force)
+    if is_integer_file(request):
+        with published_folder(request.out, force=request.force) as partial:
+            artifact = convert_integer(request, partial, progress=progress)
+            progress("report")
+            _write_report(partial)
+        return Conversion(folder=request.out, artifacts=(artifact,), report=request.out / "report.html")
     with tempfile.TemporaryDirectory(prefix="edge-deploy-") as scratch:
         work = Path(scratch)
         progress(f"capture {request.capture.source}")

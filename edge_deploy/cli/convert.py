@@ -47,7 +47,10 @@ def command(
         list[int], typer.Option(metavar="SIZE", help="Batch size that the artifact serves. Repeatable.")
     ] = [1],  # noqa: B006
     to: Annotated[
-        list[str], typer.Option(metavar="TARGET", help="Format to write: tflite or executorch. Repeatable.")
+        list[str],
+        typer.Option(
+            metavar="TARGET", help="Format to write: tflite, executorch, or c (microcontrollers). Repeatable."
+        ),
     ] = ["tflite"],  # noqa: B006
     precision: Annotated[
         list[str], typer.Option(metavar="RECIPE", help="float32, int8 or int4; one artifact for each. Repeatable.")

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-Format: TypeAlias = Literal["tflite", "executorch"]
+Format: TypeAlias = Literal["tflite", "executorch", "c"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,7 +206,7 @@ class Artifact:
 
     @property
     def model_file(self) -> FileEntry:
-        """The `.tflite` or `.pte` file."""
+        """The `.tflite` or `.pte` file, or the `model.c` of a C project."""
         return next(entry for entry in self.files if entry.role == "model")
 
     @property

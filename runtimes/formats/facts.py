@@ -10,14 +10,14 @@ from edge_deploy.core.errors import BadInput
 
 __all__ = ["read_facts"]
 
-READERS = {".tflite": "tflite", ".pte": "pte"}
+READERS = {".tflite": "tflite", ".pte": "pte", ".c": "c-source"}
 
 
 def read_facts(path: Path) -> tuple[LayerFacts, ...]:
     """What the file says of each layer.
 
     Raises:
-        BadInput: Neither a .tflite nor a .pte file, or damaged.
+        BadInput: Neither a .tflite or .pte file nor a C project's model.c, or damaged.
     """
     reader = READERS.get(path.suffix)
     if reader is None:

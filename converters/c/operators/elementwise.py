@@ -217,6 +217,6 @@ BUILDERS = {
     "MINIMUM": extreme,
     "QUANTIZE": quantize,
     "DEQUANTIZE": dequantize,
-    **{name: requantize for name in ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1")},
-    **{name: table for name in TABLES},
+    **dict.fromkeys(("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1"), requantize),
+    **dict.fromkeys(TABLES, table),
 }

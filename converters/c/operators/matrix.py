@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from converters.c.fixed_point import Scale, quantize_multiplier
 from converters.c.graph import Node, Tensor
+from converters.c.operators.elementwise import int8_tensors
 from converters.c.operators.refusal import refuse
 from converters.c.operators.windows import Window, activation_range, read_before_written, window_of
-from converters.c.step import Constant, Overlap, Step, buffer
+from converters.c.step import Constant, Overlap, Step, buffer, weights_of
 
 __all__ = ["BUILDERS", "pack_rows"]
 
@@ -79,7 +82,7 @@ def _matrix(
     packed = _is_packed(weights)
     stored = (pack_pairs(rows) if pairs else pack_rows(rows)) if packed else rows.astype(np.int8)
     constants = (
-        Constant(name="weights", values=stored, weights_of=node.layer, packed=packed),
+        Constant(name="weights", values=stored, weights=weights_of(node, weights)),
         Constant(name="bias", values=folded.astype(np.int32)),
         Constant(name="multiplier", values=np.array([scale.multiplier for scale in scales], np.int32)),
         Constant(name="shift", values=np.array([scale.right_shift for scale in scales], np.int8)),
@@ -174,4 +177,32 @@ def dense(node: Node) -> Step:
     )
 
 
-BUILDERS = {"CONV_2D": convolution, "DEPTHWISE_CONV_2D": depthwise, "FULLY_CONNECTED": dense}
+def batch_matmul(node: Node) -> Step:
+    """BATCH_MATMUL of computed values, as of a DLRM's interaction."""
+    a, b, out = node.inputs[0], node.inputs[1], node.outputs[0]
+    assert a is not None and b is not None
+    int8_tensors(node, a, b, out)
+    if math.prod(a.shape[:-2]) != math.prod(b.shape[:-2]):
+        raise refuse(node, f"repeats batches ({a.shape} by {b.shape})")
+    batches = math.prod(a.shape[:-2])
+    rows, columns = out.shape[-2:]
+    across_a, across_b = bool(node.option("adjX", False)), bool(node.option("adjY", False))
+    depth = a.shape[-2] if across_a else a.shape[-1]
+    a_row, a_depth = (1, rows) if across_a else (depth, 1)
+    b_column, b_depth = (depth, 1) if across_b else (1, columns)
+    scale = quantize_multiplier(float(np.float64(a.scale[0] * b.scale[0]) / np.float64(out.scale[0])))
+    strides = f"{rows * depth}, {a_row}, {a_depth}, {depth * columns}, {b_column}, {b_depth}"
+    text = f"{{{batches}, {rows}, {columns}, {depth}, {strides}, {a.zero}, {b.zero}, {out.zero}, {scale.initializer}}}"
+    return Step(
+        node=node,
+        call=f"ed_multiply_batches(&<p0>, {buffer(a)}, {buffer(b)}, {buffer(out)});",
+        structures=(("ed_batch_product", text),),
+    )
+
+
+BUILDERS = {
+    "BATCH_MATMUL": batch_matmul,
+    "CONV_2D": convolution,
+    "DEPTHWISE_CONV_2D": depthwise,
+    "FULLY_CONNECTED": dense,
+}

@@ -10,7 +10,7 @@ import numpy as np
 from converters.c.graph import ITEM_BYTES, Node, Tensor
 from converters.c.operators.elementwise import MAX_DIMS
 from converters.c.operators.refusal import refuse
-from converters.c.step import Constant, Step, buffer
+from converters.c.step import Constant, Step, buffer, weights_of
 
 __all__ = ["BUILDERS"]
 
@@ -252,9 +252,10 @@ def gather(node: Node) -> Step:
     axis = int(node.option("axis", 0)) % len(table.shape)
     outer = math.prod(table.shape[:axis])
     inner = math.prod(table.shape[axis + 1 :]) * _item(node, table)
-    constants, source = (), buffer(table)
+    constants: tuple[Constant, ...] = ()
+    source = buffer(table)
     if table.values is not None:
-        constants = (Constant(name="table", values=table.values, weights_of=node.layer),)
+        constants = (Constant(name="table", values=table.values, weights=weights_of(node, table)),)
         source = "<c:table>"
     return Step(
         node=node,
@@ -262,32 +263,6 @@ def gather(node: Node) -> Step:
         constants=constants,
         structures=(("ed_gather", f"{{{outer}, {table.shape[axis]}, {inner}, {ids.size}}}"),),
         can_fail=True,
-    )
-
-
-def batch_matmul(node: Node) -> Step:
-    """BATCH_MATMUL of computed values, as of a DLRM's interaction."""
-    from converters.c.fixed_point import quantize_multiplier
-    from converters.c.operators.elementwise import int8_tensors
-
-    a, b, out = node.inputs[0], node.inputs[1], node.outputs[0]
-    assert a is not None and b is not None
-    int8_tensors(node, a, b, out)
-    if math.prod(a.shape[:-2]) != math.prod(b.shape[:-2]):
-        raise refuse(node, f"repeats batches ({a.shape} by {b.shape})")
-    batches = math.prod(a.shape[:-2])
-    rows, columns = out.shape[-2:]
-    across_a, across_b = bool(node.option("adjX", False)), bool(node.option("adjY", False))
-    depth = a.shape[-2] if across_a else a.shape[-1]
-    a_row, a_depth = (1, rows) if across_a else (depth, 1)
-    b_column, b_depth = (depth, 1) if across_b else (1, columns)
-    scale = quantize_multiplier(float(np.float64(a.scale[0] * b.scale[0]) / np.float64(out.scale[0])))
-    strides = f"{rows * depth}, {a_row}, {a_depth}, {depth * columns}, {b_column}, {b_depth}"
-    text = f"{{{batches}, {rows}, {columns}, {depth}, {strides}, {a.zero}, {b.zero}, {out.zero}, {scale.initializer}}}"
-    return Step(
-        node=node,
-        call=f"ed_multiply_batches(&<p0>, {buffer(a)}, {buffer(b)}, {buffer(out)});",
-        structures=(("ed_batch_product", text),),
     )
 
 
@@ -307,5 +282,4 @@ BUILDERS = {
     "PADV2": pad,
     "RESIZE_NEAREST_NEIGHBOR": resize_nearest,
     "GATHER": gather,
-    "BATCH_MATMUL": batch_matmul,
 }
