@@ -144,7 +144,8 @@ def test_without_training_traces_the_first_half_trains_and_a_table_is_printed(ne
 
 
 def test_python_gives_what_the_command_gives(net):
-    from edge_deploy.api.simulate import SimulateRequest, simulate_policies
+    from edge_deploy import SimulateRequest
+    from edge_deploy import simulate as simulate_policies
 
     words = (
         "--trace",
