@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from edge_deploy.core.cut import Cut, make_cut
+from edge_deploy.core.cut import Cut
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import LayerGraph
+from edge_deploy.core.legality import cannot_cross
 from edge_deploy.core.tensor import TensorInfo
-from partitioner.legal import reasons_against
+from partitioner.legal import IDLE_CLOUD, IDLE_EDGE
+from partitioner.prefix_cuts import Prefix, walk_prefixes
 
 __all__ = ["Candidate", "fix_batch", "legal_cuts", "prefixes"]
 
@@ -40,21 +42,31 @@ def prefixes(graph: LayerGraph) -> tuple[Candidate, ...]:
     """
     if not graph.layers:
         raise BadInput("the model has no layers: there is nothing to cut.")
-    found, macs, weights = [], 0, 0
-    names = [layer.name for layer in graph.layers]
-    for count in range(len(names) + 1):
-        if count:
-            macs += graph.layers[count - 1].macs
-            weights += graph.layers[count - 1].weight_bytes
-        cut = make_cut(graph, names[:count])
-        candidate = Candidate(
-            cut=cut,
-            after=names[count - 1] if count else "",
-            edge_macs=macs,
-            edge_weight_bytes=weights,
-            refused=reasons_against(graph, cut),
+    found: list[Candidate] = []
+    macs, weights = 0, 0
+    for layer, prefix in zip((None, *graph.layers), walk_prefixes(graph), strict=True):
+        if layer is not None:
+            macs += layer.macs
+            weights += layer.weight_bytes
+        found.append(
+            Candidate(
+                cut=prefix.cut,
+                after=layer.name if layer is not None else "",
+                edge_macs=macs,
+                edge_weight_bytes=weights,
+                refused=_reasons_against(prefix, is_first=layer is None, is_last=len(found) == len(graph.layers)),
+            )
         )
-        found.append(candidate)
+    return tuple(found)
+
+
+def _reasons_against(prefix: Prefix, *, is_first: bool, is_last: bool) -> tuple[str, ...]:
+    """As `partitioner.legal.reasons_against` says it."""
+    found = [*prefix.divided, *cannot_cross(prefix.cut)]
+    if not is_first and not prefix.edge_moves:
+        found.append(IDLE_EDGE)
+    elif not is_last and not prefix.cloud_moves:
+        found.append(IDLE_CLOUD)
     return tuple(found)
 
 

@@ -76,11 +76,10 @@ def ruled_out(constraints: Constraints, table: CutTable, cuts: Sequence[Cut]) ->
     lossy = not load_codec(table.codec).lossless
     found = []
     for column, cut in enumerate(cuts):
-        edge = frozenset(cut.edge_layers)
         edge_bytes = int(table.edge_bytes[column])
         crossing = int(table.up_bytes[column] + table.down_bytes[column])
         found.append(
-            _layers(constraints, edge)
+            _layers(constraints, cut)
             or _limit("edge memory", edge_bytes, constraints.max_edge_bytes)
             or _limit("bytes", crossing, constraints.max_bytes)
             or (_accuracy(constraints, cut) if lossy and cut.up else "")
@@ -114,7 +113,10 @@ def too_slow(seconds: float, limit_s: float | None) -> str:
     return ""
 
 
-def _layers(constraints: Constraints, edge: frozenset[str]) -> str:
+def _layers(constraints: Constraints, cut: Cut) -> str:
+    if not (constraints.keep_on_edge or constraints.keep_off_edge):
+        return ""
+    edge = frozenset(cut.edge_layers)
     away = [name for name in constraints.keep_on_edge if name not in edge]
     if away:
         return f"keep on edge: {', '.join(away)} would run in the cloud"

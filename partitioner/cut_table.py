@@ -13,7 +13,7 @@ from edge_deploy.core.cut import Cut
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.profile import ModelProfile, Power, Slowdown
-from partitioner.edge_memory import edge_memory
+from partitioner.edge_memory import edge_memories
 from runtimes.codecs import load_codec
 
 __all__ = ["CutTable", "build_cut_table", "check_fits", "codec_speed", "weakest"]
@@ -117,9 +117,7 @@ def build_cut_table(
     check_fits(edge, graph)
     check_fits(cloud, graph)
     order = {layer.name: index for index, layer in enumerate(graph.layers)}
-    on_edge = np.zeros((len(cuts), len(order)), dtype=bool)
-    for row, cut in enumerate(cuts):
-        on_edge[row, [order[name] for name in cut.edge_layers]] = True
+    on_edge = _on_edge(cuts, order)
     shares = _exit_shares(exits or {}, order)
     # A layer runs for the requests that did not end at an exit before it.
     runs = 1.0 - np.concatenate(([0.0], np.cumsum(shares)))[:-1]
@@ -142,7 +140,7 @@ def build_cut_table(
         decode_s=uncoded * codec_speed(cloud, codec)[1],
         up_bytes=np.array([coder.encoded_bytes(cut.up) for cut in cuts], dtype=np.int64),
         down_bytes=np.array([cut.down_bytes for cut in cuts], dtype=np.int64),
-        edge_bytes=np.array([edge_memory(graph, cut, edge.memory_bytes) for cut in cuts], dtype=np.int64),
+        edge_bytes=edge_memories(graph, cuts, edge.memory_bytes),
         exit_share=exit_share,
         crosses=crosses,
         edge_cpu=edge.cpu,
@@ -152,6 +150,17 @@ def build_cut_table(
         power=edge.power,
         provenance=weakest(edge.provenance, cloud.provenance, *guesses),
     )
+
+
+def _on_edge(cuts: Sequence[Cut], order: Mapping[str, int]) -> np.ndarray:
+    """Which layers each cut has on the edge; shape (C, layers)."""
+    found = np.zeros((len(cuts), len(order)), dtype=bool)
+    names = tuple(order)
+    for row, cut in enumerate(cuts):
+        count = len(cut.edge_layers)
+        is_prefix = cut.edge_layers == names[:count]
+        found[row, slice(count) if is_prefix else [order[name] for name in cut.edge_layers]] = True
+    return found
 
 
 def codec_speed(profile: ModelProfile, codec: str) -> tuple[float, float]:

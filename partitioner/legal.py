@@ -6,7 +6,10 @@ from edge_deploy.core.cut import Cut
 from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.legality import illegal_because
 
-__all__ = ["reasons_against"]
+__all__ = ["IDLE_CLOUD", "IDLE_EDGE", "reasons_against"]
+
+IDLE_EDGE = "the edge would compute nothing that depends on the inputs: the same as all-cloud"
+IDLE_CLOUD = "the cloud would compute nothing that depends on the inputs: the same as all-edge"
 
 
 def reasons_against(graph: LayerGraph, cut: Cut) -> tuple[str, ...]:
@@ -20,7 +23,7 @@ def reasons_against(graph: LayerGraph, cut: Cut) -> tuple[str, ...]:
     moving = {layer.name for layer in graph.layers} - constant
     found = list(illegal_because(graph, cut))
     if edge and not edge & moving:
-        found.append("the edge would compute nothing that depends on the inputs: the same as all-cloud")
+        found.append(IDLE_EDGE)
     elif moving <= edge and len(edge) < len(graph.layers):
-        found.append("the cloud would compute nothing that depends on the inputs: the same as all-edge")
+        found.append(IDLE_CLOUD)
     return tuple(found)

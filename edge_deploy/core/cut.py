@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["ALL_CLOUD", "ALL_EDGE", "Cut", "cut_id", "make_cut", "tensor_bytes"]
+__all__ = ["ALL_CLOUD", "ALL_EDGE", "Cut", "cut_id", "id_of_names", "make_cut", "tensor_bytes"]
 
 ALL_EDGE = "all-edge"
 ALL_CLOUD = "all-cloud"
@@ -69,10 +69,14 @@ def tensor_bytes(tensor: TensorInfo) -> int:
 
 def cut_id(graph: LayerGraph, edge_layers: Iterable[str]) -> str:
     """The id of the cut whose edge half is `edge_layers`."""
-    names = sorted(set(edge_layers))
+    return id_of_names(sorted(set(edge_layers)), of=len(graph.layers))
+
+
+def id_of_names(names: Sequence[str], *, of: int) -> str:
+    """The id of the cut with these edge layers, sorted and each once, in a model of `of` layers."""
     if not names:
         return ALL_CLOUD
-    if len(names) == len(graph.layers):
+    if len(names) == of:
         return ALL_EDGE
     return f"{len(names):03d}-{hashlib.sha256(chr(10).join(names).encode()).hexdigest()[:6]}"
 

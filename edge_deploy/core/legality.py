@@ -8,7 +8,7 @@ from edge_deploy.core.cut import Cut
 from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["can_cross", "group_problems", "illegal_because"]
+__all__ = ["can_cross", "cannot_cross", "divided_group", "group_problems", "illegal_because"]
 
 _UNTOUCHABLE = ("int4", "uint4", "int2")
 
@@ -18,12 +18,16 @@ def illegal_because(graph: LayerGraph, cut: Cut) -> tuple[str, ...]:
 
     A cut must not divide a group of layers that is computed as one, and what crosses must have whole bytes.
     """
-    packed = (
+    return (*group_problems(graph, cut.edge_layers), *cannot_cross(cut))
+
+
+def cannot_cross(cut: Cut) -> tuple[str, ...]:
+    """One line for each tensor that would have to cross and has no whole bytes."""
+    return tuple(
         f"{tensor.name} would cross as {tensor.dtype}: values that share a byte cannot enter or leave a model"
         for tensor in (*cut.up, *cut.down)
         if not can_cross(tensor)
     )
-    return (*group_problems(graph, cut.edge_layers), *packed)
 
 
 def can_cross(tensor: TensorInfo) -> bool:
@@ -42,8 +46,13 @@ def group_problems(graph: LayerGraph, edge_layers: Collection[str]) -> tuple[str
     for members in groups.values():
         here = [name for name in members if name in edge]
         if here and len(here) < len(members):
-            found.append(f"inside a fused pattern: {_listed(members)} are computed as one")
+            found.append(divided_group(members))
     return tuple(found)
+
+
+def divided_group(members: list[str]) -> str:
+    """What is said of a group that a cut would divide."""
+    return f"inside a fused pattern: {_listed(members)} are computed as one"
 
 
 def _listed(names: list[str]) -> str:
