@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from edge_deploy.core import registry
 from edge_deploy.core.benchmark import Provenance
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import to_json
+from runtimes.codecs import codec_names, load_codec
 
 __all__ = ["LayerTimes", "Opened", "measure_layers", "measure_prefixes", "open_turns"]
 
@@ -32,6 +33,8 @@ class LayerTimes:
         layer_s: By round: seconds by name as the runtime's profiler gives them, in order of execution; empty where it
             has none.
         load_average: Before and after, over one minute.
+        codec_s_per_byte: By name of each codec that computes: seconds of encoding and of decoding a byte there; empty
+            where it was not asked for.
     """
 
     name: str
@@ -45,6 +48,7 @@ class LayerTimes:
     layer_s: tuple[dict[str, float], ...] = ()
     load_average: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    codec_s_per_byte: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def typical_layer_s(self) -> dict[str, float]:
@@ -76,6 +80,12 @@ class Opened:
         """The mean of one round: under a load that comes and goes a median knows only one of the two states."""
         answer = ask(self.turn, {"do": "measure", **self.plan}, timeout_s=RUN_TIMEOUT_S)
         return float(np.mean(answer["values_s"]))
+
+    def codec_s_per_byte(self) -> dict[str, tuple[float, float]]:
+        """How fast the device is at each codec; one that sends values as they are computes nothing."""
+        names = [name for name in codec_names() if load_codec(name).encode_s_per_byte]
+        answer = ask(self.turn, {"do": "codecs", "names": names}, timeout_s=RUN_TIMEOUT_S)
+        return {name: (float(encode), float(decode)) for name, (encode, decode) in answer["s_per_byte"].items()}
 
     def layer_s(self, runs: int) -> dict[str, float] | None:
         """One pass of the runtime's profiler."""
@@ -176,7 +186,8 @@ def measure_layers(
             found = opened.layer_s(PROFILED_RUNS) if number == 0 or layers else None
             if found is not None:
                 layers.append(found)
-        return _times(opened, device, threads, whole, layers)
+        say("codecs")
+        return _times(opened, device, threads, whole, layers, opened.codec_s_per_byte())
 
 
 def measure_prefixes(
@@ -218,8 +229,11 @@ def measure_prefixes(
             say(f"round {number + 1} of {rounds}")
             for index in (int(index) for index in order.permutation(len(everything))):
                 values[index].append(everything[index].whole_s())
+        say("codecs")
+        codecs = everything[0].codec_s_per_byte()
         return tuple(
-            _times(opened, device, threads, seconds, []) for opened, seconds in zip(everything, values, strict=True)
+            _times(opened, device, threads, seconds, [], codecs)
+            for opened, seconds in zip(everything, values, strict=True)
         )
 
 
@@ -238,7 +252,12 @@ def _load(subject: Subject, path: str, threads: int, signature: str | None, seed
 
 
 def _times(
-    opened: Opened, device: str, threads: int, whole: Sequence[float], layers: Sequence[dict[str, float]]
+    opened: Opened,
+    device: str,
+    threads: int,
+    whole: Sequence[float],
+    layers: Sequence[dict[str, float]],
+    codecs: dict[str, tuple[float, float]],
 ) -> LayerTimes:
     where = find_device(device)
     state = ask(opened.turn, {"do": "state"}, timeout_s=RUN_TIMEOUT_S)
@@ -254,4 +273,5 @@ def _times(
         layer_s=tuple(layers),
         load_average=(*opened.loaded["load_average"][:1], *state["load_average"][:1]),
         notes=tuple(opened.loaded["notes"]),
+        codec_s_per_byte=codecs,
     )

@@ -17,6 +17,7 @@ from edge_deploy.core.clock import Clock, SystemClock, resolution_s
 from edge_deploy.core.errors import BadInput, EdgeDeployError, error_to_json
 from edge_deploy.core.serde import from_json, to_json
 from edge_deploy.core.tensor import TensorInfo
+from runtimes.codec_speed import codec_s_per_byte
 from runtimes.contracts import Session
 from runtimes.probes.machine import load_average, peak_rss_bytes, read_machine
 
@@ -27,7 +28,7 @@ RUNS_BEFORE_A_TURN = 2
 
 
 class Worker:
-    """Answers requests about one artifact: load, warm, measure, layers, state.
+    """Answers requests about one artifact: load, warm, measure, layers, codecs, state.
 
     Args:
         open_session: Makes the session; takes the keyword arguments of `runtimes.session.open_session`.
@@ -51,6 +52,7 @@ class Worker:
             "warm": self._warm,
             "measure": self._measure,
             "layers": self._layers,
+            "codecs": self._codecs,
             "state": self._state,
         }
         if asked not in known:
@@ -126,6 +128,9 @@ class Worker:
                 return {"layer_s": None}
             seen.append(seconds)
         return {"layer_s": {name: float(np.median([one.get(name, 0.0) for one in seen])) for name in seen[0]}}
+
+    def _codecs(self, *, names: list[str]) -> dict[str, Any]:
+        return {"s_per_byte": {name: list(codec_s_per_byte(name)) for name in names}}
 
     def _state(self) -> dict[str, Any]:
         return {"peak_rss_bytes": peak_rss_bytes(), "load_average": load_average()}

@@ -14,12 +14,11 @@ from device_tests.contention import usable_cores
 from device_tests.profile import LayerTimes, measure_layers, measure_prefixes
 from device_tests.profile_under_load import CPU_LEVELS, MEMORY_LEVELS, measure_under_load
 from edge_deploy.core.artifact import MANIFEST
-from edge_deploy.core.cut import make_cut
 from edge_deploy.core.errors import BadInput, ToolchainError, Unsupported
 from edge_deploy.core.layer_graph import LayerGraph
-from edge_deploy.core.legality import illegal_because
 from edge_deploy.core.profile import PROFILE, ModelProfile
 from edge_deploy.core.serde import read_json, write_json
+from partitioner.candidates import prefixes
 from partitioner.predictor.coefficients import Coefficients, estimate_profile, fit_profiles
 from partitioner.profiles.events import Subject, profile_from_events, tells_layers_apart
 from partitioner.profiles.layer_names import under_layer_names
@@ -75,7 +74,7 @@ def profile(
         named = under_layer_names(graph, times.typical_layer_s)
         if tells_layers_apart(graph, named):
             notes = (*_notes(times), *_spread(times))
-            found = profile_from_events(graph, named, times.whole_s, _subject(times), notes=notes)
+            found = _with_codecs(profile_from_events(graph, named, times.whole_s, _subject(times), notes=notes), times)
             if found.adds_up or how == "profiler" or _busy(times):
                 return found
             try:
@@ -119,12 +118,12 @@ def _by_prefixes(
 ) -> ModelProfile:
     from converters.split import open_parent, split
 
-    names = [layer.name for layer in graph.layers]
-    cuts = {count: make_cut(graph, names[:count]) for count in range(1, len(names))}
-    legal = [count for count, cut in cuts.items() if not illegal_because(graph, cut)]
+    candidates = prefixes(graph)
+    cuts = [candidate.cut for candidate in candidates]
+    legal = [count for count, candidate in enumerate(candidates[:-1]) if count and not candidate.refused]
     chosen = choose_prefixes(graph, legal, most)
     if not chosen:
-        raise Unsupported(f"{path}: no prefix of its {len(names)} layers can be cut off, so none can be timed.")
+        raise Unsupported(f"{path}: no prefix of its {len(graph.layers)} layers can be cut off, so none can be timed.")
     with tempfile.TemporaryDirectory(prefix="edge-deploy-prefixes-") as folder:
         say(f"cut {len(chosen)} prefixes")
         written = split(open_parent(path), [cuts[count] for count in chosen], Path(folder, "cuts"), check=False)
@@ -135,11 +134,17 @@ def _by_prefixes(
         parts = [*heads.values(), *(tails[count] for count in both)]
         times = measure_prefixes(path, parts, min_seconds=min_seconds, seed=seed, progress=say, **options)  # type: ignore[arg-type]  # one of each
     whole, rest = times[0], dict(zip(both, times[1 + len(heads) :], strict=True))
-    prefixes = [
+    timed_heads = [
         TimedPrefix(layers=count, seconds=timed.whole_s, rest_s=rest[count].whole_s if count in rest else ())
         for count, timed in zip(heads, times[1 : 1 + len(heads)], strict=True)
     ]
-    return profile_from_prefixes(graph, prefixes, whole.whole_s, _subject(whole), notes=_notes(whole))
+    found = profile_from_prefixes(graph, timed_heads, whole.whole_s, _subject(whole), notes=_notes(whole))
+    return _with_codecs(found, whole)
+
+
+def _with_codecs(found: ModelProfile, times: LayerTimes) -> ModelProfile:
+    """A plan with a codec counts its times as measured where they come from the device itself."""
+    return dataclasses.replace(found, codec_s_per_byte=times.codec_s_per_byte)
 
 
 def _subject(times: LayerTimes) -> Subject:

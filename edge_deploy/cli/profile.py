@@ -156,6 +156,8 @@ def _show(profile: ModelProfile) -> None:
     for name, curve in (("CPU load", profile.cpu), ("memory pressure", profile.memory)):
         if len(curve.at) > 1:
             print(f"slowdown by {name}: {_curve(curve)}")
+    for codec, (encode, decode) in profile.codec_s_per_byte.items():
+        print(f"codec {codec}: encodes in {encode * 1e9:.2f} and decodes in {decode * 1e9:.2f} ns a byte")
     for note in profile.notes:
         print(f"note: {note}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -74,6 +75,24 @@ def test_layers_of_a_profile_are_those_of_the_graph_and_it_says_whether_they_add
     convolutions = sorted((seconds, name) for name, seconds in written.layer_s.items())[-2:]
     working = sorted((layer.macs, layer.name) for layer in graph_of(model).layers)[-2:]
     assert {name for _, name in convolutions} == {name for _, name in working}
+
+
+def test_the_device_s_codecs_are_timed_so_that_a_plan_with_one_is_no_estimate(model: Path, tmp_path: Path) -> None:
+    from edge_deploy.api.plan import PlanRequest, plan_partition
+    from edge_deploy.core.conditions import Conditions
+
+    code, _, err = run(model, "--out", tmp_path / "p.json", "--by", "profiler", *QUICK)
+    assert code == 0, err
+    found = read_json(ModelProfile, tmp_path / "p.json")
+    assert set(found.codec_s_per_byte) == {"requantize:int8", "requantize:int4"}
+    assert all(0 < seconds < 1e-6 for both in found.codec_s_per_byte.values() for seconds in both)
+    now = Conditions(uplink_bps=1e6, downlink_bps=1e6, rtt_s=0.01)
+    plan = plan_partition(PlanRequest(artifact=model, edge=found, cloud=found, codec="requantize:int4"), now)
+    assert plan.provenance == "measured"
+    assert not any("estimates from a desktop core" in warning for warning in plan.warnings)
+    without = dataclasses.replace(found, codec_s_per_byte={})
+    guessed = plan_partition(PlanRequest(artifact=model, edge=found, cloud=without, codec="requantize:int4"), now)
+    assert guessed.provenance == "estimated"
 
 
 def test_a_sweep_under_load_gives_curves_with_their_raw_points(model: Path, tmp_path: Path) -> None:
