@@ -128,8 +128,9 @@ def test_several_batches_share_one_program(convert, snr):
         assert snr(conversion.net.reference, conversion.outputs(signature=index)) > 30
 
 
-def test_percentile_ranges_are_narrower_and_still_right(convert, snr):
-    narrow, wide = convert("odd", "int8", range_method="percentile", percentile=99.0), convert("odd", "int8")
+@pytest.mark.parametrize("ranges", [{"range_method": "percentile", "percentile": 99.0}, {"range_method": "kl"}])
+def test_clipped_ranges_are_narrower_and_still_right(convert, snr, ranges):
+    narrow, wide = convert("odd", "int8", **ranges), convert("odd", "int8")
     assert snr(wide.net.reference, narrow.outputs()) > 15
     assert file_sha256(narrow.folder / "model.pte") != file_sha256(wide.folder / "model.pte")
 

@@ -1,4 +1,4 @@
-"""Run calibration samples through a prepared PT2E graph and set every observer's range: min-max or percentile."""
+"""Run calibration samples through a prepared PT2E graph and set every observer's range as asked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 
 from converters.executorch.bias_correction import correct_biases
 from converters.executorch.searched_scales import search_scales
+from converters.quantize.clipping import chosen_range
+from converters.quantize.ranges import HistogramObserver, Range
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import QuantSpec
 
@@ -24,7 +26,7 @@ def set_ranges(
 
     Args:
         clamps: Upper bounds of relu nodes that stand for a clamp to [0, bound].
-        batches: Gives all samples, once for each pass; percentiles need a second pass over the range of the first.
+        batches: Gives all samples, once for each pass; all but min-max need a second pass over the range of the first.
 
     Raises:
         BadInput: There is no sample, or an activation is not finite.
@@ -41,8 +43,8 @@ def set_ranges(
         seen += 1
     if not seen:
         raise BadInput("calibration: holds no sample; give at least one.")
-    if spec.range_method == "percentile":
-        _clip_to_percentile(prepared, batches, spec.percentile)
+    if spec.range_method != "min-max":
+        _clip(prepared, batches, spec)
     for name, observer in _observers(prepared):
         if not (torch.isfinite(observer.min_val).all() and torch.isfinite(observer.max_val).all()):
             raise BadInput(
@@ -64,7 +66,7 @@ def _observers(prepared: Any) -> list[tuple[str, Any]]:
     return list(found.values())
 
 
-def _clip_to_percentile(prepared: Any, batches: Callable[[], Iterable[tuple[Any, ...]]], percentile: float) -> None:
+def _clip(prepared: Any, batches: Callable[[], Iterable[tuple[Any, ...]]], spec: QuantSpec) -> None:
     import torch
 
     observers = _observers(prepared)
@@ -82,7 +84,13 @@ def _clip_to_percentile(prepared: Any, batches: Callable[[], Iterable[tuple[Any,
     for hook in hooks:
         hook.remove()
     for _, observer in observers:
-        low, high = percentile_range(counts[id(observer)], float(observer.min_val), float(observer.max_val), percentile)
+        low, high = float(observer.min_val), float(observer.max_val)
+        if spec.range_method == "percentile":
+            low, high = percentile_range(counts[id(observer)], low, high, spec.percentile)
+        else:
+            seen = HistogramObserver(extremes=Range(low=low, high=high), counts=counts[id(observer)])
+            found = chosen_range(seen, spec)
+            low, high = found.low, found.high
         observer.min_val, observer.max_val = torch.tensor(low), torch.tensor(high)
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from converters.quantize.clipping import chosen_range
 from converters.quantize.ranges import HistogramObserver, MinMaxObserver, Range
 from converters.tflite.bias_correction import Means, mean_key
 from converters.tflite.flatbuffer import dtype_name, has_data, read_model, tensor_name
@@ -77,7 +78,7 @@ def calibrate(
 ) -> Calibration:
     """Ranges of all variable float tensors over all samples, and the channel means that bias correction needs.
 
-    The true extremes over every sample, or the central percentile in a second pass: never a moving average, whose
+    The true extremes over every sample, or what the range method makes of a second pass: never a moving average, whose
     answer depends on the order of the samples. Of subgraphs that are one network at several batch sizes only the first
     is calibrated; the plan gives all of them its scales, so that shared weights get identical biases.
 
@@ -134,12 +135,12 @@ def _calibrate_signature(
     found.means.update({key: total / runs for key, total in sums.items()})
     found.covariances.update({patch.node.key: patch.covariances() for patch in patches})
     ranges = {i: observer.range() for i, observer in extremes.items()}
-    if spec.range_method == "percentile" and spec.percentile < 100:
+    if spec.range_method != "min-max" and (spec.range_method != "percentile" or spec.percentile < 100):
         histograms = {i: HistogramObserver(extremes=ranges[i]) for i in watched}
         for read in _runs(path, model, number, feeds):
             for tensor, histogram in histograms.items():
                 histogram.see(read(tensor))
-        ranges = {i: histogram.range(spec.percentile) for i, histogram in histograms.items()}
+        ranges = {i: chosen_range(histogram, spec) for i, histogram in histograms.items()}
     found.ranges.update({(index, i): value for i, value in ranges.items()})
 
 

@@ -232,8 +232,9 @@ def test_int8_inputs_and_outputs_on_wish(peers):
     assert peers.decibels(path) > peers.decibels(peers.folder / "aeq.tflite") - 1
 
 
-def test_percentile_ranges_are_finite_and_clip(peers):
-    path, _ = peers.lower("int8", range_method="percentile", percentile=99.9)
+@pytest.mark.parametrize("ranges", [{"range_method": "percentile", "percentile": 99.9}, {"range_method": "mse"}])
+def test_clipped_ranges_are_finite_and_clip(peers, ranges):
+    path, _ = peers.lower("int8", **ranges)
     assert peers.decibels(path) > 15
 
 

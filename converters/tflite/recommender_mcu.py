@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.contracts import Lowered, LowerRequest
+from converters.quantize.clipping import chosen_range
 from converters.quantize.ranges import HistogramObserver, MinMaxObserver, Range
 from converters.quantize.uniform import Affine
 from converters.recommender.model import Lookup, Recommender
@@ -171,13 +172,13 @@ def calibrate_reference(
         for name, array in values.items():
             extremes.setdefault(name, MinMaxObserver(name=name)).see(array)
     ranges = {name: observer.range() for name, observer in extremes.items()}
-    if spec.range_method != "percentile":
+    if spec.range_method == "min-max":
         return ranges
     counts = {name: HistogramObserver(extremes=found) for name, found in ranges.items()}
     for values in _traces(model, arrays, samples):
         for name, array in values.items():
             counts[name].see(array)
-    return {name: observer.range(spec.percentile) for name, observer in counts.items()}
+    return {name: chosen_range(observer, spec) for name, observer in counts.items()}
 
 
 def _traces(

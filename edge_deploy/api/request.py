@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from converters.contracts import CaptureRequest
 from edge_deploy.core import registry
 from edge_deploy.core.errors import BadInput
-from edge_deploy.core.quant_spec import QuantSpec, spec_for_recipe
+from edge_deploy.core.quant_spec import QuantSpec, RangeMethod, spec_for_recipe
 from edge_deploy.core.tensor import DType, TensorInfo
 from edge_deploy.zoo.description import find_description
 
@@ -21,7 +22,7 @@ CHOICES = {
     "--io": ("float", "int8"),
     "--table-scale": ("row", "table"),
     "--for": ("phone", "mcu"),
-    "--ranges": ("min-max", "percentile"),
+    "--ranges": get_args(RangeMethod),
 }
 DTYPES: dict[str, DType] = {
     "float32": "float32",

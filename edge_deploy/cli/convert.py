@@ -93,7 +93,12 @@ def command(
     ] = None,
     calibrate_limit: Annotated[int | None, typer.Option(metavar="N", help="Use at most N calibration samples.")] = None,
     ranges: Annotated[
-        str, typer.Option(metavar="min-max|percentile", help="How calibration sets the range of an activation.")
+        str,
+        typer.Option(
+            metavar="min-max|percentile|kl|mse",
+            help="How calibration sets the range of an activation: all values, all but the rarest, or as much as loses "
+            "least by relative entropy (kl) or squared error (mse).",
+        ),
     ] = "percentile",
     percentile: Annotated[
         float,

@@ -12,7 +12,7 @@ __all__ = ["LayerRule", "QuantSpec", "RangeMethod", "Recipe", "RECIPES", "spec_f
 
 Recipe: TypeAlias = Literal["float32", "int8", "int4"]
 RECIPES: tuple[Recipe, ...] = ("float32", "int8", "int4")
-RangeMethod: TypeAlias = Literal["min-max", "percentile"]
+RangeMethod: TypeAlias = Literal["min-max", "percentile", "kl", "mse"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +45,8 @@ class QuantSpec:
         plain_pte: INT4 of a CNN on ExecuTorch as one `.pte` without a `.ptd`: 1x1 convolutions become linears with
             packed weights, other convolutions cannot have 4 bits. False: all are stored packed in a `.ptd`.
         for_device: A phone's hybrid recommender or a microcontroller's full-integer one.
+        range_method: How calibration sets the range of an activation: its extremes, a central percentile, the least
+            relative entropy ("kl") or the least squared error ("mse").
         percentile: With range method "percentile": values outside the central `percentile` % are clipped.
         rules: Later rules win over earlier ones and over `weight_bits`.
     """
