@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Scale", "quantize_multiplier", "scaled"]
+__all__ = ["Scale", "exact_multiplier", "quantize_multiplier", "scaled"]
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """multiplier / 2^31 / 2^right_shift; a negative shift goes to the left."""
+    """multiplier / 2^31 / 2^right_shift; a negative shift goes to the left.
+
+    Attributes:
+        low: 31 bits more of the multiplier, where a factor has to be exact.
+    """
 
     multiplier: int
     right_shift: int
+    low: int = 0
 
     @property
     def initializer(self) -> str:
@@ -35,6 +40,15 @@ def quantize_multiplier(factor: float) -> Scale:
     if exponent < -31:
         return Scale(0, 0)
     return Scale(fixed, -exponent)
+
+
+def exact_multiplier(factor: float) -> Scale:
+    """All bits of a double: the reference kernels scale the sums of dense layers in double precision, rounding once."""
+    mantissa, exponent = math.frexp(factor)
+    if factor <= 0.0 or exponent < -31:
+        return Scale(0, 0)
+    fixed = int(mantissa * (1 << 53)) << 9
+    return Scale(fixed >> 31, -exponent, fixed & ((1 << 31) - 1))
 
 
 def scaled(value: np.ndarray, scale: Scale) -> np.ndarray:

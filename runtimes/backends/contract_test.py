@@ -6,6 +6,7 @@ A new backend needs one entry in `MODELS`; the tests then cover it.
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,33 @@ def pte(folder: Path) -> Path:
     return folder / "model.pte"
 
 
+C_HEADER = """
+/* input 0: x [1, 4] */
+typedef float model_input_0_t;
+/* output 0: y [1, 4] */
+typedef float model_output_0_t;
+void *model_input(int index);
+const void *model_output(int index);
+int model_invoke(void);
+"""
+C_CODE = """#include "model.h"
+static float x[4], y[4];
+void *model_input(int index) { return index ? 0 : x; }
+const void *model_output(int index) { return index ? 0 : y; }
+int model_invoke(void) { for (int i = 0; i < 4; ++i) y[i] = 2 * x[i]; return 0; }
+"""
+
+
+def c_project(folder: Path) -> Path:
+    if shutil.which("cc") is None and shutil.which("gcc") is None:
+        pytest.skip("needs a C compiler")
+    (folder / "model.h").write_text(C_HEADER)
+    (folder / "model.c").write_text(C_CODE)
+    return folder / "model.c"
+
+
 MODELS: dict[str, Callable[[Path], Path]] = {
+    "c-host": c_project,
     "executorch": pte,
     "litert": tflite,
     "null": lambda folder: folder / "none",

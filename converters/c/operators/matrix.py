@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from converters.c.fixed_point import Scale, quantize_multiplier
+from converters.c.fixed_point import Scale, exact_multiplier, quantize_multiplier
 from converters.c.graph import Node, Tensor
 from converters.c.operators.elementwise import int8_tensors
 from converters.c.operators.refusal import refuse
@@ -16,6 +16,7 @@ from converters.c.step import Constant, Overlap, Step, buffer, weights_of
 __all__ = ["BUILDERS", "pack_rows"]
 
 PLAIN_SUM = 1 << 30
+ROUND_TWICE, ROUND_PLAIN, ROUND_ONCE = 0, 1, 2  # of kernels.h
 GROUP = 8
 
 
@@ -60,13 +61,14 @@ def _check(node: Node) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
 
 
 def _matrix(
-    node: Node, rows: np.ndarray, scales: list[Scale], *, pairs: bool = False
+    node: Node, rows: np.ndarray, scales: list[Scale], *, pairs: bool = False, once: bool = False
 ) -> tuple[str, tuple[Constant, ...]]:
     """The C initializer of an ed_matrix, and its arrays.
 
     Args:
         rows: [rows, depth] weights as integers.
         pairs: 4-bit weights are packed in pairs throughout.
+        once: Sums are scaled exactly and rounded once.
     """
     x, weights, bias, out = _check(node)
     low, high = activation_range(node, out)
@@ -79,16 +81,19 @@ def _matrix(
     folded = (added - x.zero * values.sum(axis=1) + (1 << 31)) % (1 << 32) - (1 << 31)
     largest = np.abs(folded) + 128 * np.abs(values).sum(axis=1)
     plain = all(scale.right_shift >= 1 for scale in scales) and bool(largest.max() < PLAIN_SUM)
+    rounding = ROUND_ONCE if once else ROUND_PLAIN if plain else ROUND_TWICE
     packed = _is_packed(weights)
     stored = (pack_pairs(rows) if pairs else pack_rows(rows)) if packed else rows.astype(np.int8)
     constants = (
         Constant(name="weights", values=stored, weights=weights_of(node, weights)),
         Constant(name="bias", values=folded.astype(np.int32)),
         Constant(name="multiplier", values=np.array([scale.multiplier for scale in scales], np.int32)),
+        *((Constant(name="low", values=np.array([scale.low for scale in scales], np.int32)),) if once else ()),
         Constant(name="shift", values=np.array([scale.right_shift for scale in scales], np.int8)),
     )
-    sizes = (len(rows), rows.shape[1], stored.shape[1], 4 if packed else 8, int(plain), out.zero, low, high)
-    text = f"{{<c:weights>, <c:bias>, <c:multiplier>, <c:shift>, {', '.join(map(str, sizes))}}}"
+    sizes = (len(rows), rows.shape[1], stored.shape[1], 4 if packed else 8, rounding, out.zero, low, high)
+    low_bits = "<c:low>" if once else "0"
+    text = f"{{<c:weights>, <c:bias>, <c:multiplier>, {low_bits}, <c:shift>, {', '.join(map(str, sizes))}}}"
     return text, constants
 
 
@@ -161,13 +166,10 @@ def dense(node: Node) -> Step:
     if node.option("weightsFormat", 0):
         raise refuse(node, "has shuffled weights", "store them in the default format")
     assert weights.values is not None
-    if len(weights.scale) > 1:
-        scales = _channel_scales(x, weights, out, rows_count)
-    else:
-        # One scale for all rows: TensorFlow Lite multiplies it with the input's in single precision.
-        product = np.float64(x.scale[0] * weights.scale[0])
-        scales = [quantize_multiplier(float(product / np.float64(out.scale[0])))] * rows_count
-    text, constants = _matrix(node, weights.values, scales)
+    # LiteRT's reference kernel scales these sums in double precision, where its convolutions use fixed point.
+    factors = np.float64(x.scale[0]) * np.broadcast_to(weights.scale, (rows_count,)).astype(np.float64)
+    scales = [exact_multiplier(float(factor / np.float64(out.scale[0]))) for factor in factors]
+    text, constants = _matrix(node, weights.values, scales, once=True)
     return Step(
         node=node,
         call=f"ed_dense(&<p0>, {x.size // depth}, {buffer(x)}, {buffer(out)}, <s>);",

@@ -31,6 +31,15 @@ static inline int32_t ed_scaled_plain(int32_t value, int32_t multiplier, int32_t
   return (high + (high >> 31) + (((int32_t)1 << right_shift) >> 1)) >> right_shift;
 }
 
+/* value * (high * 2^31 + low) / 2^62 / 2^right_shift, rounded once, halves away from zero. */
+static inline int32_t ed_scaled_once(int32_t value, int32_t high, int32_t low, int32_t right_shift) {
+  const uint32_t size = value < 0 ? 0u - (uint32_t)value : (uint32_t)value;
+  const uint64_t product = (uint64_t)size * (uint32_t)high + (((uint64_t)size * (uint32_t)low) >> 31);
+  const int32_t shift = 31 + right_shift;
+  const int32_t rounded = (int32_t)((product + ((uint64_t)1 << (shift - 1))) >> shift);
+  return value < 0 ? -rounded : rounded;
+}
+
 static inline int32_t ed_clamp(int32_t value, int32_t low, int32_t high) {
   return value < low ? low : value > high ? high : value;
 }

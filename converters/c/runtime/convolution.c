@@ -4,6 +4,11 @@
 #include "arithmetic.h"
 #include "rows.h"
 
+int8_t ed_finish_once(const int32_t *multiplier, const int32_t *multiplier_low, int32_t right_shift, int32_t sum,
+                      int32_t zero, int32_t low, int32_t high) {
+  return (int8_t)ed_clamp(ed_scaled_once(sum, *multiplier, *multiplier_low, right_shift) + zero, low, high);
+}
+
 /* One row of a kernel: `left` and `right` values of padding around `inside` values that lie together. */
 static int8_t *gather_row(const ed_window *w, const int8_t *row, int32_t ix, int8_t *patch) {
   const int32_t channels = w->in_c;

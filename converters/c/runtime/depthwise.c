@@ -32,7 +32,7 @@ void ed_depthwise2d(const ed_depthwise *layer, const int8_t *in, int8_t *out, vo
   int16_t *const kernel = scratch;
   int16_t *const plane = kernel + w->kernel_h * pitch;
   ed_plane_row row = {kernel,        w->kernel_h, w->kernel_w, pitch,   plane_w, w->dilation_h, w->dilation_w, w->stride_w,
-                      w->out_w,      m->rows,     0,           0,       0,       m->plain,      m->zero,       m->low,
+                      w->out_w,      m->rows,     0,           0,       0,       m->rounding,      m->zero,       m->low,
                       m->high};
   plane[plane_h * plane_w] = plane[plane_h * plane_w + 1] = 0; /* read beside the last value, times zero */
   for (int32_t batch = 0; batch < w->batches; ++batch) {

@@ -19,17 +19,22 @@ typedef struct {
   int32_t right_shift;
 } ed_scale;
 
+/* How a sum becomes an output: rounded twice in fixed point; the same where every right_shift is at least 1 and no sum
+ * reaches 2^30, so that a shorter form is exact; or rounded once, with 62 bits of the factor, as dense layers are. */
+enum { ED_ROUND_TWICE = 0, ED_ROUND_PLAIN = 1, ED_ROUND_ONCE = 2 };
+
 /* Rows of weights against patches of values: what convolutions and dense layers share. */
 typedef struct {
   const int8_t *weights;     /* [rows][stride] bytes; 4 bits: see ed_rows in rows.h */
   const int32_t *bias;       /* of each row; the zero point of the input is folded in */
   const int32_t *multiplier; /* of each row, as in ed_scale */
+  const int32_t *multiplier_low; /* ED_ROUND_ONCE: 31 bits more of each multiplier */
   const int8_t *right_shift;
   int32_t rows;
   int32_t depth;  /* weights of a row */
   int32_t stride; /* bytes from one row to the next */
   int8_t bits;    /* 8 or 4 */
-  int8_t plain;   /* every right_shift is at least 1 and no sum reaches 2^30: the short form of rounding is exact */
+  int8_t rounding; /* one of the three below */
   int8_t zero;    /* zero point of the output */
   int8_t low, high;
 } ed_matrix;

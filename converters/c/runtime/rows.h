@@ -23,12 +23,16 @@
 void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second, void *scratch, int8_t *out_first,
              int8_t *out_second);
 
+/* The output of a row whose matrix rounds once. */
+int8_t ed_finish_once(const int32_t *multiplier, const int32_t *multiplier_low, int32_t right_shift, int32_t sum,
+                      int32_t zero, int32_t low, int32_t high);
+
 /* out[0], out[step], ...: a kernel over a plane of 16-bit values, for one channel. */
 typedef struct {
   const int16_t *kernel; /* [kernel_h][pitch of the kernel], zeros behind each row up to an even number */
   int32_t kernel_h, kernel_w, kernel_pitch, plane_pitch, dilation_h, dilation_w, stride_w, count, step;
   int32_t bias, multiplier, right_shift;
-  int8_t plain, zero, low, high;
+  int8_t rounding, zero, low, high;
 } ed_plane_row;
 
 void ed_plane(const ed_plane_row *row, const int16_t *plane, int8_t *out);

@@ -45,21 +45,31 @@ static INLINE int8_t end(ending e, int32_t sum) {
   return (int8_t)ed_clamp(value + e.zero, e.low, e.high);
 }
 
-static INLINE ending ending_of(int32_t multiplier, int32_t right_shift, int8_t plain, int8_t zero, int8_t low, int8_t high) {
+static INLINE ending ending_of(int32_t multiplier, int32_t right_shift, int8_t rounding, int8_t zero, int8_t low, int8_t high) {
+  const int8_t plain = rounding == ED_ROUND_PLAIN;
   const ending found = {multiplier, right_shift, plain ? (1 << right_shift) >> 1 : 0, zero, low, high, plain,
                         low == -128 && high == 127};
   return found;
 }
 
 static INLINE ending ending_of_row(const ed_matrix *m, int32_t row) {
-  return ending_of(m->multiplier[row], m->right_shift[row], m->plain, m->zero, m->low, m->high);
+  return ending_of(m->multiplier[row], m->right_shift[row], m->rounding, m->zero, m->low, m->high);
 }
 
 static INLINE int8_t finish(const ed_matrix *matrix, int32_t row, int32_t sum) {
+  if (matrix->rounding == ED_ROUND_ONCE) {
+    return ed_finish_once(matrix->multiplier + row, matrix->multiplier_low + row, matrix->right_shift[row], sum,
+                          matrix->zero, matrix->low, matrix->high);
+  }
   return end(ending_of_row(matrix, row), sum);
 }
 
 static INLINE void finish_two(const ed_matrix *matrix, int32_t row, int32_t a, int32_t b, int8_t *first, int8_t *second) {
+  if (matrix->rounding == ED_ROUND_ONCE) {
+    first[row] = finish(matrix, row, a);
+    second[row] = finish(matrix, row, b);
+    return;
+  }
   const ending e = ending_of_row(matrix, row);
   first[row] = end(e, a);
   second[row] = end(e, b);
@@ -290,7 +300,7 @@ static INLINE void three_by_three(const ed_plane_row *row, const int16_t *plane,
   const int16_t *second = plane + row->plane_pitch, *third = second + row->plane_pitch;
   const uint32_t a = ed_word(row->kernel), b = ed_word(row->kernel + 2), c = ed_word(row->kernel + 4),
                  d = ed_word(row->kernel + 6), e = ed_word(row->kernel + 8), f = ed_word(row->kernel + 10);
-  const ending how = ending_of(row->multiplier, row->right_shift, row->plain, row->zero, row->low, row->high);
+  const ending how = ending_of(row->multiplier, row->right_shift, row->rounding, row->zero, row->low, row->high);
   const int32_t stride = row->stride_w;
   for (int32_t left = row->count; left > 0; --left) {
     int32_t sum = mac(a, ed_word(plane), row->bias);
@@ -308,7 +318,7 @@ static INLINE void three_by_three(const ed_plane_row *row, const int16_t *plane,
 }
 
 static INLINE void any_kernel(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
-  const ending how = ending_of(row->multiplier, row->right_shift, row->plain, row->zero, row->low, row->high);
+  const ending how = ending_of(row->multiplier, row->right_shift, row->rounding, row->zero, row->low, row->high);
   for (int32_t x = 0; x < row->count; ++x, plane += row->stride_w, out += row->step) {
     int32_t sum = row->bias;
     for (int32_t ky = 0; ky < row->kernel_h; ++ky) {

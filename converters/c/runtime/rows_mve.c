@@ -21,6 +21,10 @@ static inline int32x4_t finish(int32x4_t sums, int32x4_t multiplier, int32x4_t r
 }
 
 static inline int8_t finish_one(const ed_matrix *matrix, int32_t row, int32_t sum) {
+  if (matrix->rounding == ED_ROUND_ONCE) {
+    return ed_finish_once(matrix->multiplier + row, matrix->multiplier_low + row, matrix->right_shift[row], sum,
+                          matrix->zero, matrix->low, matrix->high);
+  }
   const int32_t value = ed_scaled(sum, matrix->multiplier[row], matrix->right_shift[row]) + matrix->zero;
   return (int8_t)ed_clamp(value, matrix->low, matrix->high);
 }
@@ -72,6 +76,13 @@ static inline __attribute__((always_inline)) void four_rows(const ed_matrix *mat
     sum_b = vmladavaq_s8(sum_b, vldrbq_z_s8(b, lanes), values);
     sum_c = vmladavaq_s8(sum_c, vldrbq_z_s8(c, lanes), values);
     sum_d = vmladavaq_s8(sum_d, vldrbq_z_s8(d, lanes), values);
+  }
+  if (matrix->rounding == ED_ROUND_ONCE) {
+    out[row] = finish_one(matrix, row, matrix->bias[row] + sum_a);
+    out[row + 1] = finish_one(matrix, row + 1, matrix->bias[row + 1] + sum_b);
+    out[row + 2] = finish_one(matrix, row + 2, matrix->bias[row + 2] + sum_c);
+    out[row + 3] = finish_one(matrix, row + 3, matrix->bias[row + 3] + sum_d);
+    return;
   }
   int32x4_t sums = {sum_a, sum_b, sum_c, sum_d};
   sums = vaddq_s32(sums, vldrwq_s32(matrix->bias + row));

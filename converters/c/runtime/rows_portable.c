@@ -6,6 +6,10 @@
 #include "arithmetic.h"
 
 static int8_t finish(const ed_matrix *matrix, int32_t row, int32_t sum) {
+  if (matrix->rounding == ED_ROUND_ONCE) {
+    return ed_finish_once(matrix->multiplier + row, matrix->multiplier_low + row, matrix->right_shift[row], sum,
+                          matrix->zero, matrix->low, matrix->high);
+  }
   const int32_t value = ed_scaled(sum, matrix->multiplier[row], matrix->right_shift[row]) + matrix->zero;
   return (int8_t)ed_clamp(value, matrix->low, matrix->high);
 }
