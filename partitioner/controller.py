@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
@@ -14,6 +15,7 @@ from edge_deploy.core.partition_plan import PartitionPlan
 from partitioner.cost import as_arrays, cost, cost_parts
 from partitioner.cut_table import CutTable
 from partitioner.policy import Observation, Policy, State, Training
+from partitioner.setting import expected_s
 
 __all__ = ["POLICIES", "decide", "observe", "run", "step", "train"]
 
@@ -69,7 +71,9 @@ def step(policy: Policy, state: State, now_s: float, conditions: Conditions) -> 
 def decide(policy: Policy, state: State, now_s: float, conditions: Mapping[str, np.ndarray]) -> State:
     """`step` on arrays of shape (1,) and without the plan; `state.cut` is the index of the chosen cut."""
     state, rows = policy.foresee(state, conditions)
-    return policy.choose(state, now_s, int(rows[0].argmin()), rows[0])
+    chosen = policy.choose(state, now_s, int(rows[0].argmin()), rows[0])
+    limits = _seconds_to_limit(policy, conditions, rows)
+    return chosen if limits is None else _within_limit(policy, chosen, now_s, limits[0])
 
 
 def observe(policy: Policy, state: State, seen: Sequence[Observation]) -> State:
@@ -93,7 +97,24 @@ def run(
     state, rows = policy.foresee(state, conditions)
     chosen = np.empty(len(ticks), dtype=np.int64)
     best = rows.argmin(axis=1).tolist()
+    limits = _seconds_to_limit(policy, conditions, rows)
     for tick, now_s in enumerate(ticks.tolist()):
         state = policy.choose(state, now_s, best[tick], rows[tick])
+        if limits is not None:
+            state = _within_limit(policy, state, now_s, limits[tick])
         chosen[tick] = state.cut
     return state, chosen
+
+
+def _seconds_to_limit(policy: Policy, conditions: Mapping[str, np.ndarray], rows: np.ndarray) -> np.ndarray | None:
+    """Expected seconds of every cut, shape (n, C); None where nothing is limited or the policy never moves."""
+    if math.isinf(policy.setting.max_latency_s) or not policy.moves:
+        return None
+    return rows if policy.foresees_seconds else expected_s(policy.table, dict(conditions), policy.setting)
+
+
+def _within_limit(policy: Policy, state: State, now_s: float, seconds: np.ndarray) -> State:
+    limit, fastest = policy.setting.max_latency_s, int(seconds.argmin())
+    if seconds[state.cut] <= limit or seconds[fastest] > limit:
+        return state
+    return State(cut=fastest, since_s=now_s, memory=state.memory)

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from edge_deploy.core import registry
-from edge_deploy.core.conditions import Conditions
+from edge_deploy.core.conditions import CONDITION_FIELDS, Conditions
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import write_json
-from partitioner.controller import POLICIES, decide, observe, step, train
+from partitioner.controller import POLICIES, decide, observe, run, step, train
 from partitioner.link_memory import empty, recall, remember
 from partitioner.plan_table import PlanTable, TableCut, look_up
 from partitioner.policies.predictive import forecast
 from partitioner.policy import Observation, Training
-from partitioner.setting import Setting
+from partitioner.setting import Setting, expected_s
 from partitioner.simulator.simulate_test import SETTING, TRAINING, three_cuts, trace_of
 
 
@@ -64,6 +64,32 @@ def test_hysteresis_ignores_small_gains_and_cools_down():
     often, seldom = (decisions(flapping, cool_down_s=seconds) for seconds in (0.0, 4.0))
     changes = [sum(a != b for a, b in itertools.pairwise(run)) for run in (often, seldom)]
     assert changes == [5, 1]
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names(POLICIES) if name not in ("fixed", "static")])
+def test_a_policy_that_moves_leaves_a_cut_that_is_expected_over_the_limit(name):
+    limit_s = 0.35
+    free = train(name, three_cuts(), TRAINING)
+    policy = dataclasses.replace(free, setting=dataclasses.replace(free.setting, max_latency_s=limit_s))
+    # Margins and cool-downs that would keep it where it is.
+    stubborn = {"margin": 0.99, "cool_down_s": 1e6} if name == "hysteresis" else {}
+    policy, free = dataclasses.replace(policy, **stubborn), dataclasses.replace(free, **stubborn)
+    state = policy.start()
+    rates = 10 ** np.random.default_rng(0).uniform(4.5, 8, 200)
+    told = {name: np.zeros(200) for name in CONDITION_FIELDS}
+    told |= {"uplink_bps": rates, "downlink_bps": np.full(200, 1e7), "rtt_s": np.full(200, 0.03)}
+    ticks, over = np.arange(200.0), 0
+    for tick, now_s in enumerate(ticks.tolist()):
+        one = {field: values[tick : tick + 1] for field, values in told.items()}
+        _, row = policy.foresee(state, one)
+        seconds = row[0] if policy.foresees_seconds else expected_s(policy.table, one, policy.setting)[0]
+        state = decide(policy, state, now_s, one)
+        assert seconds[state.cut] <= limit_s or seconds.min() > limit_s
+        over += seconds.max() > limit_s >= seconds.min()
+    assert over > 20
+    _, decided = run(policy, ticks, told)
+    assert decided[-1] == state.cut
+    assert name != "hysteresis" or not np.array_equal(decided, run(free, ticks, told)[1])
 
 
 def test_the_forecast_follows_a_ramp_further_than_the_last_value():

@@ -102,6 +102,9 @@ class Policy:
     first: int
 
     sees_requests: ClassVar[bool] = False
+    # Whether it ever moves; whether what it foresees are seconds, and no mere ranks.
+    moves: ClassVar[bool] = True
+    foresees_seconds: ClassVar[bool] = True
 
     def start(self) -> State:
         """The state before the first decision."""

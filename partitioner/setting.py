@@ -32,6 +32,8 @@ class Setting:
             meanwhile; 0 to leave both out.
         fallback_after_s: A request without an answer that long after its half on the edge is finished on the edge;
             infinite where the model does not fit there.
+        max_latency_s: A policy that moves the cut leaves one that is expected to take longer for one that is not,
+            whatever its margins say; where every cut is, the fastest is left to it. Infinite for no limit.
     """
 
     tick_s: float = 1.0
@@ -40,10 +42,11 @@ class Setting:
     warm: tuple[str, ...] | None = None
     rate_hz: float = 0.0
     fallback_after_s: float = NO_FALLBACK
+    max_latency_s: float = math.inf
 
     def __post_init__(self) -> None:
         problems = []
-        for name in ("tick_s", "fallback_after_s"):
+        for name in ("tick_s", "fallback_after_s", "max_latency_s"):
             if not getattr(self, name) > 0:
                 problems.append(f"setting: {name} = {getattr(self, name)}: must be above 0.")
         for name in ("cold_s", "warm_s", "rate_hz"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,15 +13,17 @@ import numpy as np
 
 from edge_deploy.api.plan import PlanRequest, read_problem
 from edge_deploy.api.simulation_request import (
+    Allowed,
     SimulateRequest,
+    allowed_cuts,
+    allowed_policies,
     arrivals_on,
-    candidate_cuts,
     patience_s,
-    policy_names,
     traces_of,
 )
 from edge_deploy.core.benchmark import Provenance
 from edge_deploy.core.conditions import Trace
+from edge_deploy.core.cut import ALL_EDGE
 from edge_deploy.core.profile import ModelProfile
 from edge_deploy.core.publish import published_folder
 from edge_deploy.core.serde import write_json
@@ -28,7 +31,6 @@ from edge_deploy.report.document import write_page
 from edge_deploy.report.simulation_drawings import AlongTrace
 from edge_deploy.report.simulation_page import simulation_page
 from partitioner.controller import train
-from partitioner.cut_table import build_cut_table
 from partitioner.measured import Probes
 from partitioner.policy import Policy, Training
 from partitioner.setting import Setting
@@ -106,21 +108,21 @@ def simulate_policies(
         BadInput: A file, trace or option is not what it must be.
     """
     progress("read the model, the profiles and the traces")
-    names = policy_names(request.policies)
     problem = read_problem(
         PlanRequest(
-            artifact=request.artifact, edge=request.edge, cloud=request.cloud, codec=request.codec, exits=request.exits
+            artifact=request.artifact,
+            edge=request.edge,
+            cloud=request.cloud,
+            codec=request.codec,
+            constraints=request.constraints,
+            exits=request.exits,
         )
     )
-    table = build_cut_table(
-        problem.graph,
-        candidate_cuts(problem),
-        edge=problem.edge,
-        cloud=problem.cloud,
-        codec=problem.codec,
-        exits=problem.exits,
-    )
+    allowed = allowed_cuts(problem)
+    table = allowed.table
+    names, left_out = allowed_policies(request.policies, allowed)
     trained, scored, notes = traces_of(request)
+    notes += [*_limits(allowed), *left_out]
     rounds = [(trace, arrivals_on(request, trace, number)) for number, trace in enumerate(scored)]
     world = _world(request, rounds, patience_s(request, table))
     training = Training(traces=tuple(trained), setting=world.setting, probes=request.probes)
@@ -165,7 +167,12 @@ def simulate_policies(
 def _world(request: SimulateRequest, rounds: list[tuple[Trace, np.ndarray]], patience: float) -> World:
     rate_hz = sum(len(arrivals) for _, arrivals in rounds) / sum(trace.end_s for trace, _ in rounds)
     return World(
-        setting=dataclasses.replace(request.setting, rate_hz=rate_hz, fallback_after_s=patience),
+        setting=dataclasses.replace(
+            request.setting,
+            rate_hz=rate_hz,
+            fallback_after_s=patience,
+            max_latency_s=math.inf if request.constraints.max_latency_s is None else request.constraints.max_latency_s,
+        ),
         probes=request.probes,
         workers=request.workers,
         batch_limit=request.batch_limit,
@@ -215,6 +222,20 @@ def _summed_up(
         seed=request.seed,
         notes=tuple(notes),
     )
+
+
+def _limits(allowed: Allowed) -> list[str]:
+    """Which constraints rule out how many cuts."""
+    ruled: dict[str, int] = {}
+    for reason in allowed.refused.values():
+        ruled[reason.partition(":")[0]] = ruled.get(reason.partition(":")[0], 0) + 1
+    said = [
+        f"{name} rules out {count} of {len(allowed.refused) + len(allowed.table.cuts)} cuts."
+        for name, count in ruled.items()
+    ]
+    if ALL_EDGE in allowed.refused:
+        said.append("all-edge is ruled out, so no request is finished on the edge when the cloud does not answer.")
+    return said
 
 
 def _doubts(edge: ModelProfile, traces: list[Trace]) -> list[str]:
@@ -299,6 +320,7 @@ def _facts(simulation: Simulation) -> list[tuple[str, str]]:
         ),
         ("switch", f"{setting.cold_s:g} s cold, {setting.warm_s:g} s warm; kept warm: {_warm(setting)}"),
         ("without an answer", f"finished on the edge after {setting.fallback_after_s:.3g} s"),
+        *_deadline(setting),
         ("cloud", f"{simulation.workers} workers, batches of up to {simulation.batch_limit}"),
         ("codec", simulation.codec),
         ("trained on", "; ".join(simulation.trained_on)),
@@ -307,6 +329,14 @@ def _facts(simulation: Simulation) -> list[tuple[str, str]]:
         ("mended in traces", "; ".join(mended) or "nothing"),
         ("intervals", f"95 %, {simulation.blocks} stretches of 60 s resampled together for all policies"),
         *(("note", note) for note in simulation.notes),
+    ]
+
+
+def _deadline(setting: Setting) -> list[tuple[str, str]]:
+    if math.isinf(setting.max_latency_s):
+        return []
+    return [
+        ("limit", f"{setting.max_latency_s:g} s a request; adapting policies keep to it wherever a cut is expected to")
     ]
 
 

@@ -14,7 +14,8 @@ from edge_deploy.core.cut import ALL_EDGE, Cut
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.units import parse_seconds
 from partitioner.candidates import legal_cuts
-from partitioner.cut_table import CutTable
+from partitioner.constraints import Constraints, check_layers, no_plan, ruled_out
+from partitioner.cut_table import CutTable, build_cut_table
 from partitioner.measured import Probes
 from partitioner.plan import proposals
 from partitioner.plan_table import Grid
@@ -27,7 +28,10 @@ from partitioner.traces.read import read_trace
 
 __all__ = [
     "DEFAULT_POLICIES",
+    "Allowed",
     "SimulateRequest",
+    "allowed_cuts",
+    "allowed_policies",
     "arrivals_on",
     "candidate_cuts",
     "patience_s",
@@ -63,7 +67,8 @@ class SimulateRequest:
         train: Traces to learn from; without any, the first half of each trace trains and only the second is scored.
         rate_hz: Requests a second; not looked at with arrivals from a file.
         arrivals: "poisson", "periodic", or a file with one moment in seconds a line.
-        setting: Its rate and fallback are set from here.
+        constraints: No policy chooses a cut that one of them rules out; of the latency see `Setting.max_latency_s`.
+        setting: Its rate, fallback and limit of the latency are set from here.
         fallback_after_s: None: three times what the model takes on the idle edge, at least a second.
         seconds: Length of generated traces.
         fill, columns, interval_s, repair: As for `partitioner.traces.read.read_trace`.
@@ -79,6 +84,7 @@ class SimulateRequest:
     arrivals: str = "poisson"
     codec: str = "raw"
     exits: Mapping[str, float] = field(default_factory=dict)
+    constraints: Constraints = field(default_factory=Constraints)
     setting: Setting = field(default_factory=Setting)
     fallback_after_s: float | None = None
     probes: Probes = field(default_factory=Probes)
@@ -92,6 +98,59 @@ class SimulateRequest:
     interval_s: float | None = None
     repair: bool = False
     seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowed:
+    """The cuts that policies may choose from.
+
+    Attributes:
+        table: Of them.
+        refused: By id of each other candidate: the constraint that rules it out.
+    """
+
+    table: CutTable
+    refused: dict[str, str]
+
+
+def allowed_cuts(problem: Problem) -> Allowed:
+    """The candidates that keep the problem's constraints under all conditions.
+
+    Raises:
+        BadInput: A constraint names an unknown layer, or a profile does not fit the model.
+        NoFeasiblePlan: None does; says which constraint rules out which cuts.
+    """
+    check_layers(problem.constraints, problem.graph)
+    cuts = candidate_cuts(problem)
+    table = build_cut_table(
+        problem.graph, cuts, edge=problem.edge, cloud=problem.cloud, codec=problem.codec, exits=problem.exits
+    )
+    reasons = ruled_out(problem.constraints, table, cuts)
+    if all(reasons):
+        raise no_plan(reasons, table.cuts)
+    return Allowed(
+        table=table.only(np.array([not reason for reason in reasons])),
+        refused={cut.id: reason for cut, reason in zip(cuts, reasons, strict=True) if reason},
+    )
+
+
+def allowed_policies(asked: tuple[str, ...], allowed: Allowed) -> tuple[tuple[str, ...], list[str]]:
+    """The policies, and notes on those of the default ones that always use a cut which is ruled out.
+
+    Raises:
+        BadInput: Such a policy was asked for by name.
+    """
+    bad = {
+        name: allowed.refused[name.removeprefix("fixed:")]
+        for name in asked
+        if name.removeprefix("fixed:") in allowed.refused
+    }
+    if bad and asked != DEFAULT_POLICIES:
+        raise BadInput(
+            *(f"policy {name}: its cut is ruled out by a constraint, {reason}." for name, reason in bad.items())
+        )
+    notes = [f"{name} was left out: {reason}." for name, reason in bad.items()]
+    return policy_names(tuple(name for name in asked if name not in bad)), notes
 
 
 def policy_names(asked: tuple[str, ...]) -> tuple[str, ...]:

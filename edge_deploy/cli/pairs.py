@@ -40,5 +40,7 @@ def numbers(pairs: Sequence[str], where: str) -> dict[str, float]:
         except ValueError:
             name = ""
         if not name:
-            raise BadInput(f"{where} {pair!r}: must be NAME=NUMBER.")
+            raise BadInput(
+                f"{where} {pair!r}: must be NAME=NUMBER, e.g. {'l3' if 'exit' in where else '012-3fa9c1'}=0.01."
+            )
     return found

@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_deploy.cli.limits import (
+    AccuracyDrops,
+    KeepOffEdge,
+    KeepOnEdge,
+    MaxAccuracyDrop,
+    MaxBytes,
+    MaxEdgeMemory,
+    MaxLatency,
+    constraints,
+)
 from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table
 
 if TYPE_CHECKING:
@@ -48,24 +58,13 @@ def command(
     codec: Annotated[
         str, typer.Option(metavar="NAME", help="How tensors travel: raw, requantize:int8 or requantize:int4 (lossy).")
     ] = "raw",
-    max_latency: Annotated[str | None, typer.Option(metavar="TIME", help="Most for one request, e.g. 100ms.")] = None,
-    max_edge_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Most weights and activations on the edge, e.g. 512KiB.")
-    ] = None,
-    max_bytes: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Most bytes of a request over the link, both ways.")
-    ] = None,
-    keep_on_edge: Annotated[
-        list[str], typer.Option(metavar="LAYER", help="Must run on the edge, e.g. for privacy. Repeatable.")
-    ] = [],  # noqa: B006
-    keep_off_edge: Annotated[list[str], typer.Option(metavar="LAYER", help="Must run in the cloud. Repeatable.")] = [],  # noqa: B006
-    max_accuracy_drop: Annotated[
-        float | None,
-        typer.Option(metavar="DROP", help="Most that a lossy codec may cost; cuts where it was not measured are out."),
-    ] = None,
-    accuracy_drop: Annotated[
-        list[str], typer.Option(metavar="CUT=DROP", help="What the codec was measured to cost at a cut. Repeatable.")
-    ] = [],  # noqa: B006
+    max_latency: MaxLatency = None,
+    max_edge_memory: MaxEdgeMemory = None,
+    max_bytes: MaxBytes = None,
+    keep_on_edge: KeepOnEdge = [],  # noqa: B006
+    keep_off_edge: KeepOffEdge = [],  # noqa: B006
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    accuracy_drop: AccuracyDrops = [],  # noqa: B006
     exits: Annotated[
         list[str],
         typer.Option("--exit", metavar="LAYER=SHARE", help="Share of requests that end after this layer. Repeatable."),
@@ -99,10 +98,10 @@ def command(
         --cloud server/profile.json --uplink 20Mbit --rtt 30ms --edge-load 0.5
     """
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
+    from edge_deploy.cli.pairs import numbers
     from edge_deploy.core.conditions import Conditions
     from edge_deploy.core.errors import BadInput
-    from edge_deploy.core.units import parse_bytes, parse_seconds
-    from partitioner.constraints import Constraints
+    from edge_deploy.core.units import parse_seconds
 
     now = Conditions(
         uplink_bps=_rate(uplink, "--uplink"),
@@ -114,14 +113,14 @@ def command(
         cloud_memory=cloud_memory,
         cloud_queue_s=parse_seconds(cloud_queue, where="--cloud-queue"),
     )
-    limits = Constraints(
-        max_latency_s=None if max_latency is None else parse_seconds(max_latency, where="--max-latency"),
-        max_edge_bytes=None if max_edge_memory is None else parse_bytes(max_edge_memory, where="--max-edge-memory"),
-        max_bytes=None if max_bytes is None else parse_bytes(max_bytes, where="--max-bytes"),
-        keep_on_edge=tuple(keep_on_edge),
-        keep_off_edge=tuple(keep_off_edge),
+    limits = constraints(
+        max_latency=max_latency,
+        max_edge_memory=max_edge_memory,
+        max_bytes=max_bytes,
+        keep_on_edge=keep_on_edge,
+        keep_off_edge=keep_off_edge,
         max_accuracy_drop=max_accuracy_drop,
-        accuracy_drop=_numbers(accuracy_drop, "--accuracy-drop"),
+        accuracy_drop=accuracy_drop,
     )
     request = PlanRequest(
         artifact=artifact,
@@ -131,7 +130,7 @@ def command(
         codec=codec,
         constraints=limits,
         solver=solver,
-        exits=_numbers(exits, "--exit"),
+        exits=numbers(exits, "--exit"),
     )
     if middle is not None:
         found = _three_tiers(request, now, middle, far_uplink, far_rtt)
@@ -230,20 +229,3 @@ def _any_downlink(now: Conditions, downlink: str | None) -> Conditions:
     import dataclasses
 
     return now if downlink is not None else dataclasses.replace(now, downlink_bps=0.0)
-
-
-def _numbers(pairs: list[str], where: str) -> dict[str, float]:
-    from edge_deploy.core.errors import BadInput
-
-    found = {}
-    for pair in pairs:
-        name, _, number = pair.rpartition("=")
-        try:
-            found[name] = float(number)
-        except ValueError:
-            name = ""
-        if not name:
-            raise BadInput(
-                f"{where} {pair!r}: must be NAME=NUMBER, e.g. {'l3' if 'exit' in where else '012-3fa9c1'}=0.01."
-            )
-    return found

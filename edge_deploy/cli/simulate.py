@@ -7,6 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_deploy.cli.limits import (
+    AccuracyDrops,
+    KeepOffEdge,
+    KeepOnEdge,
+    MaxAccuracyDrop,
+    MaxBytes,
+    MaxEdgeMemory,
+    MaxLatency,
+    constraints,
+)
 from edge_deploy.cli.output import AsJson, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
@@ -59,6 +69,13 @@ def command(
         list[str],
         typer.Option("--exit", metavar="LAYER=SHARE", help="Share of requests that end after this layer. Repeatable."),
     ] = [],  # noqa: B006
+    max_latency: MaxLatency = None,
+    max_edge_memory: MaxEdgeMemory = None,
+    max_bytes: MaxBytes = None,
+    keep_on_edge: KeepOnEdge = [],  # noqa: B006
+    keep_off_edge: KeepOffEdge = [],  # noqa: B006
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    accuracy_drop: AccuracyDrops = [],  # noqa: B006
     tick: Annotated[str, typer.Option(metavar="TIME", help="Time between decisions.")] = "1s",
     probe_delay: Annotated[str, typer.Option(metavar="TIME", help="Age of what probes tell, beyond one tick.")] = "0s",
     probe_noise: Annotated[float, typer.Option(metavar="SHARE", help="Noise of measured rates, 0.1 is 10 %.")] = 0.0,
@@ -126,6 +143,15 @@ def command(
         arrivals=arrivals,
         codec=codec,
         exits=numbers(exits, "--exit"),
+        constraints=constraints(
+            max_latency=max_latency,
+            max_edge_memory=max_edge_memory,
+            max_bytes=max_bytes,
+            keep_on_edge=keep_on_edge,
+            keep_off_edge=keep_off_edge,
+            max_accuracy_drop=max_accuracy_drop,
+            accuracy_drop=accuracy_drop,
+        ),
         setting=Setting(
             tick_s=parse_seconds(tick, where="--tick"),
             cold_s=parse_seconds(cold, where="--cold"),
@@ -161,6 +187,7 @@ def _stages(request: SimulateRequest) -> int:
 
 def _print(found: Simulation) -> None:
     print(found.verdict)
+    limited = found.setting.max_latency_s != float("inf")
     rows = [
         (
             score.name,
@@ -174,6 +201,7 @@ def _print(found: Simulation) -> None:
             f"{score.switches}",
             f"{score.fallbacks}",
             f"{score.lost}",
+            *((f"{score.late}",) if limited else ()),
         )
         for score in found.scores
     ]
@@ -187,6 +215,7 @@ def _print(found: Simulation) -> None:
         "switches",
         "fallbacks",
         "lost",
+        *(("over the limit",) if limited else ()),
     )
     title = f"{found.artifact} between {found.edge} and {found.cloud}, simulated; static cut {found.static_cut}"
     print_table(title, columns, rows)

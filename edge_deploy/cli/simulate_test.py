@@ -174,6 +174,49 @@ def test_python_gives_what_the_command_gives(net):
     assert found.verdict == told["verdict"]
 
 
+def test_no_policy_nor_bound_ever_chooses_a_cut_that_a_limit_rules_out(net, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    words = ("--trace", "gen:markov-link+outages+bursts", "--seconds", "200", "--rate", "3/s")
+
+    def cuts_used(*limits):
+        out = tmp_path / "-".join(limits).replace("/", "")
+        code, text, err = simulate(net, *words, *limits, "--out", out, "--json")
+        assert code == 0, err
+        rows = parquet.read_table(out / "requests.parquet", columns=["policy", "cut"]).to_pylist()
+        found = json.loads(text)["simulation"]
+        return {(row["policy"], row["cut"]) for row in rows}, found
+
+    free, _ = cuts_used("--tick", "1s")
+    kept, found = cuts_used("--keep-on-edge", "conv1", "--max-bytes", "10kB")
+    layers_on_edge = {
+        cut["cut"]["id"]: cut["cut"]["edge_layers"] for cut in json.loads(run("cuts", net, "--json")[1])["cuts"]
+    }
+    assert {cut for _, cut in free} & {"all-cloud"}
+    assert all("conv1" in layers_on_edge[cut] for _, cut in kept)
+    sizes = {
+        cut["cut"]["id"]: sum(t["shape"][1] for t in (*cut["cut"]["up"], *cut["cut"]["down"]))
+        for cut in json.loads(run("cuts", net, "--json")[1])["cuts"]
+    }
+    assert all(sizes[cut] <= 10_000 for _, cut in kept)
+    assert {"learned", "oracle", "static"} <= {policy for policy, _ in kept}
+    assert "all-cloud" not in {policy for policy, _ in kept}
+    assert any("all-cloud was left out: keep on edge" in note for note in found["notes"])
+    away, found = cuts_used("--keep-off-edge", "conv4")
+    assert all("conv4" not in layers_on_edge[cut] for _, cut in away)
+    assert any("no request is finished on the edge" in note for note in found["notes"])
+
+
+def test_requests_over_the_limit_of_the_latency_are_counted(net):
+    words = ("--trace", net / "score.csv", *COLUMNS, "--policy", "all-edge,threshold-table,hysteresis")
+    code, text, err = simulate(net, *words, "--max-latency", "100ms", "--json")
+    assert code == 0, err
+    by = {score["name"]: score for score in json.loads(text)["simulation"]["scores"]}
+    assert by["all-edge"]["late"] == by["all-edge"]["requests"]
+    assert by["hysteresis"]["late"] < 0.8 * by["all-edge"]["late"]
+    code, text, err = simulate(net, *words, "--max-latency", "100ms")
+    assert code == 0 and "over the limit" in text
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -189,6 +232,11 @@ def test_python_gives_what_the_command_gives(net):
         (("--trace", "gen:markov-link", "--tick", "0s"), "tick_s"),
         (("--trace", "gen:markov-link", "--keep-warm", "all-edge,typo"), "typo"),
         (("--trace", "gen:markov-link", "--fill", "edge_load"), "must be NAME=VALUE"),
+        (("--trace", "gen:markov-link", "--keep-on-edge", "conv9"), "no layer named conv9"),
+        (
+            ("--trace", "gen:markov-link", "--keep-on-edge", "conv0", "--policy", "all-cloud"),
+            "policy all-cloud: its cut is ruled out",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_a_sentence(net, words, said, capsys):
@@ -198,6 +246,12 @@ def test_bad_input_is_refused_in_a_sentence(net, words, said, capsys):
     out, err = capsys.readouterr()
     assert (ended.value.code, out) == (3, "")
     assert said in err and "Traceback" not in err
+
+
+def test_limits_that_no_cut_keeps_are_said(net):
+    words = ("--trace", "gen:markov-link", "--keep-on-edge", "conv4", "--max-edge-memory", "1kB")
+    code, _, err = simulate(net, *words)
+    assert code == 9 and "edge memory rules out" in err and "keep on edge rules out" in err
 
 
 def test_scoring_on_a_training_trace_is_refused(net):

@@ -82,6 +82,8 @@ def _regret_table(scores: Sequence[Score]) -> Markup:
         Column(title="fallbacks", cell=lambda s: f"{s.fallbacks}", numeric=True),
         Column(title="lost", cell=lambda s: f"{s.lost}", numeric=True),
     ]
+    if any(score.late for score in scores):
+        columns.append(Column(title="over the limit", cell=lambda s: f"{s.late}", numeric=True))
     return table(
         columns, scores, row_css=lambda s: "bound" if s.name in BOUNDS else "static" if s.name == "static" else ""
     )

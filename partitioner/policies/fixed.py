@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ __all__ = ["Fixed", "train"]
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Fixed(Policy):
     """Stays at its first cut."""
+
+    moves: ClassVar[bool] = False
 
     def foresee(self, state: State, conditions: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
         """Nothing needs to be foreseen."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -43,6 +44,8 @@ class ThresholdTable(Policy):
 
     axes: Axes
     choice: np.ndarray
+
+    foresees_seconds: ClassVar[bool] = False
 
     def foresee(self, state: State, conditions: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
         """0 for the cut that the table says, 1 for the others: a table knows no latencies."""
@@ -80,7 +83,10 @@ def _read(table: CutTable, path: Path) -> tuple[Axes, np.ndarray]:
     found = read_json(PlanTable, path)
     unknown = sorted({cut.id for cut in found.cuts} - set(table.cuts))
     if unknown:
-        raise BadInput(f"{path}: was made for {found.artifact}; this model has no legal cut {', '.join(unknown)}.")
+        raise BadInput(
+            f"{path}: was made for {found.artifact}; this model has no legal cut {', '.join(unknown)}, or a "
+            "constraint rules it out."
+        )
     places = [table.cuts.index(cut.id) for cut in found.cuts]
     cells_of_file = (*found.choice, found.without_link if found.without_link >= 0 else found.choice[0])
     if min(cells_of_file) < 0:
