@@ -4,6 +4,27 @@
 #include "arithmetic.h"
 #include "rows.h"
 
+#ifdef ED_ROWS_MVE
+#include <arm_mve.h>
+#endif
+
+/* memcpy for the few bytes of a row of a window, without a call. */
+static inline int8_t *copy_bytes(int8_t *to, const int8_t *from, int32_t bytes) {
+#ifdef ED_ROWS_MVE
+  int8_t *const end = to + bytes;
+  for (; bytes > 0; bytes -= 16, from += 16, to += 16) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)bytes);
+    vstrbq_p_s8(to, vldrbq_z_s8(from, lanes), lanes);
+  }
+  return end;
+#else
+  for (; bytes >= 16; bytes -= 16, from += 16, to += 16) memcpy(to, from, 16);
+  for (; bytes >= 4; bytes -= 4, from += 4, to += 4) memcpy(to, from, 4);
+  for (; bytes > 0; --bytes) *to++ = *from++;
+  return to;
+#endif
+}
+
 int8_t ed_finish_once(const int32_t *multiplier, const int32_t *multiplier_low, int32_t right_shift, int32_t sum,
                       int32_t zero, int32_t low, int32_t high) {
   return (int8_t)ed_clamp(ed_scaled_once(sum, *multiplier, *multiplier_low, right_shift) + zero, low, high);
@@ -19,11 +40,7 @@ static int8_t *gather_row(const ed_window *w, const int8_t *row, int32_t ix, int
     inside = inside > left ? inside - left : 0;
     if (left > 0) memset(patch, w->in_zero, (size_t)(left * channels));
     patch += left * channels;
-    const int8_t *from = row + (ix + left) * channels;
-    int32_t bytes = inside * channels;
-    for (; bytes >= 16; bytes -= 16, from += 16, patch += 16) memcpy(patch, from, 16);
-    for (; bytes >= 4; bytes -= 4, from += 4, patch += 4) memcpy(patch, from, 4);
-    for (; bytes > 0; --bytes) *patch++ = *from++;
+    patch = copy_bytes(patch, row + (ix + left) * channels, inside * channels);
     const int32_t right = w->kernel_w - left - inside;
     if (right > 0) memset(patch, w->in_zero, (size_t)(right * channels));
     return patch + right * channels;
@@ -41,13 +58,8 @@ static int8_t *gather_row(const ed_window *w, const int8_t *row, int32_t ix, int
 /* A window that lies inside the image: its rows, without a look at the borders. */
 static void gather_inside(const ed_window *w, const int8_t *from, int8_t *patch) {
   const int32_t step = w->dilation_h * w->in_w * w->in_c;
-  for (int32_t ky = w->kernel_h; ky > 0; --ky, from += step) {
-    const int8_t *value = from;
-    int32_t bytes = w->kernel_w * w->in_c;
-    for (; bytes >= 16; bytes -= 16, value += 16, patch += 16) memcpy(patch, value, 16);
-    for (; bytes >= 4; bytes -= 4, value += 4, patch += 4) memcpy(patch, value, 4);
-    for (; bytes > 0; --bytes) *patch++ = *value++;
-  }
+  const int32_t bytes = w->kernel_w * w->in_c;
+  for (int32_t ky = w->kernel_h; ky > 0; --ky, from += step) patch = copy_bytes(patch, from, bytes);
 }
 
 static void gather(const ed_window *w, const int8_t *in, int32_t oy, int32_t ox, int8_t *patch) {

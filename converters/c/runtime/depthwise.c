@@ -31,9 +31,9 @@ void ed_depthwise2d(const ed_depthwise *layer, const int8_t *in, int8_t *out, vo
   const int32_t pitch = (w->kernel_w + 1) / 2 * 2;
   int16_t *const kernel = scratch;
   int16_t *const plane = kernel + w->kernel_h * pitch;
-  ed_plane_row row = {kernel,        w->kernel_h, w->kernel_w, pitch,   plane_w, w->dilation_h, w->dilation_w, w->stride_w,
-                      w->out_w,      m->rows,     0,           0,       0,       m->rounding,      m->zero,       m->low,
-                      m->high};
+  ed_plane_job job = {kernel,      w->kernel_h, w->kernel_w, pitch,    w->dilation_h, w->dilation_w, plane_w,
+                      w->stride_h, w->stride_w, w->out_h,    w->out_w, m->rows,       0,             0,
+                      0,           m->rounding, m->zero,     m->low,   m->high};
   plane[plane_h * plane_w] = plane[plane_h * plane_w + 1] = 0; /* read beside the last value, times zero */
   for (int32_t batch = 0; batch < w->batches; ++batch) {
     for (int32_t channel = 0; channel < w->in_c; ++channel) {
@@ -51,12 +51,10 @@ void ed_depthwise2d(const ed_depthwise *layer, const int8_t *in, int8_t *out, vo
             kernel[ky * pitch + kx] = (int16_t)weight;
           }
         }
-        row.bias = m->bias[to];
-        row.multiplier = m->multiplier[to];
-        row.right_shift = m->right_shift[to];
-        for (int32_t y = 0; y < w->out_h; ++y) {
-          ed_plane(&row, plane + y * w->stride_h * plane_w, out + y * w->out_w * m->rows + to);
-        }
+        job.bias = m->bias[to];
+        job.multiplier = m->multiplier[to];
+        job.right_shift = m->right_shift[to];
+        ed_plane(&job, plane, out + to);
       }
     }
     in += w->in_h * w->in_w * w->in_c;

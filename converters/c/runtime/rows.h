@@ -27,14 +27,15 @@ void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second,
 int8_t ed_finish_once(const int32_t *multiplier, const int32_t *multiplier_low, int32_t right_shift, int32_t sum,
                       int32_t zero, int32_t low, int32_t high);
 
-/* out[0], out[step], ...: a kernel over a plane of 16-bit values, for one channel. */
+/* A kernel over a plane of 16-bit values: all outputs of one channel, `step` apart. */
 typedef struct {
-  const int16_t *kernel; /* [kernel_h][pitch of the kernel], zeros behind each row up to an even number */
-  int32_t kernel_h, kernel_w, kernel_pitch, plane_pitch, dilation_h, dilation_w, stride_w, count, step;
+  const int16_t *kernel; /* [kernel_h][kernel_pitch], zeros behind each row up to an even number */
+  int32_t kernel_h, kernel_w, kernel_pitch, dilation_h, dilation_w;
+  int32_t plane_pitch, stride_h, stride_w, out_h, out_w, step;
   int32_t bias, multiplier, right_shift;
   int8_t rounding, zero, low, high;
-} ed_plane_row;
+} ed_plane_job;
 
-void ed_plane(const ed_plane_row *row, const int16_t *plane, int8_t *out);
+void ed_plane(const ed_plane_job *job, const int16_t *plane, int8_t *out);
 
 #endif

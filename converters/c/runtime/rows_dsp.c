@@ -296,51 +296,97 @@ void ed_rows(const ed_matrix *given, const int8_t *first, const int8_t *second, 
   for (; row < matrix->rows; ++row) out_first[row] = one(matrix, row, cells, 2, first);
 }
 
-static INLINE void three_by_three(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
-  const int16_t *second = plane + row->plane_pitch, *third = second + row->plane_pitch;
-  const uint32_t a = ed_word(row->kernel), b = ed_word(row->kernel + 2), c = ed_word(row->kernel + 4),
-                 d = ed_word(row->kernel + 6), e = ed_word(row->kernel + 8), f = ed_word(row->kernel + 10);
-  const ending how = ending_of(row->multiplier, row->right_shift, row->rounding, row->zero, row->low, row->high);
-  const int32_t stride = row->stride_w;
-  for (int32_t left = row->count; left > 0; --left) {
-    int32_t sum = mac(a, ed_word(plane), row->bias);
-    sum = mac(b, ed_word(plane + 2), sum);
-    sum = mac(c, ed_word(second), sum);
-    sum = mac(d, ed_word(second + 2), sum);
-    sum = mac(e, ed_word(third), sum);
-    sum = mac(f, ed_word(third + 2), sum);
-    plane += stride;
-    second += stride;
-    third += stride;
-    *out = end(how, sum);
-    out += row->step;
-  }
-}
-
-static INLINE void any_kernel(const ed_plane_row *row, const int16_t *plane, int8_t *out) {
-  const ending how = ending_of(row->multiplier, row->right_shift, row->rounding, row->zero, row->low, row->high);
-  for (int32_t x = 0; x < row->count; ++x, plane += row->stride_w, out += row->step) {
-    int32_t sum = row->bias;
-    for (int32_t ky = 0; ky < row->kernel_h; ++ky) {
-      const int16_t *values = plane + ky * row->dilation_h * row->plane_pitch;
-      const int16_t *kernel = row->kernel + ky * row->kernel_pitch;
-      int32_t kx = 0;
-      if (row->dilation_w == 1) {
-        for (; kx < row->kernel_pitch; kx += 2) sum = mac(ed_word(kernel + kx), ed_word(values + kx), sum);
-      } else {
-        for (; kx < row->kernel_w; ++kx) sum += kernel[kx] * values[kx * row->dilation_w];
-      }
+static INLINE void three_by_three(const ed_plane_job *job, const int16_t *plane, int8_t *out) {
+  const uint32_t a = ed_word(job->kernel), b = ed_word(job->kernel + 2), c = ed_word(job->kernel + 4),
+                 d = ed_word(job->kernel + 6), e = ed_word(job->kernel + 8), f = ed_word(job->kernel + 10);
+  const ending how = ending_of(job->multiplier, job->right_shift, job->rounding, job->zero, job->low, job->high);
+  const int32_t stride = job->stride_w, step = job->step;
+  for (int32_t y = job->out_h; y > 0; --y, plane += job->stride_h * job->plane_pitch) {
+    const int16_t *first = plane, *second = first + job->plane_pitch, *third = second + job->plane_pitch;
+    for (int32_t x = job->out_w; x > 0; --x) {
+      int32_t sum = mac(a, ed_word(first), job->bias);
+      sum = mac(b, ed_word(first + 2), sum);
+      sum = mac(c, ed_word(second), sum);
+      sum = mac(d, ed_word(second + 2), sum);
+      sum = mac(e, ed_word(third), sum);
+      sum = mac(f, ed_word(third + 2), sum);
+      first += stride;
+      second += stride;
+      third += stride;
+      *out = end(how, sum);
+      out += step;
     }
-    *out = end(how, sum);
   }
 }
 
-void ed_plane(const ed_plane_row *given, const int16_t *plane, int8_t *out) {
-  const ed_plane_row copy = *given, *const row = &copy;
-  if (row->kernel_h == 3 && row->kernel_w == 3 && row->dilation_h == 1 && row->dilation_w == 1) {
-    three_by_three(row, plane, out);
+/* The same where sums round in the short form and no activation clamps: few enough values for the registers. */
+static void plain_three_by_three(const ed_plane_job *job, const int16_t *plane, int8_t *out) {
+  const int32_t half = (1 << job->right_shift) >> 1, right_shift = job->right_shift, multiplier = job->multiplier;
+  const int32_t bias = job->bias, zero = job->zero, stride = 2 * job->stride_w, step = job->step;
+  const int32_t pitch = 2 * job->plane_pitch, next_row = job->stride_h * job->plane_pitch;
+  const int16_t *const kernel = job->kernel;
+  for (int32_t y = job->out_h; y > 0; --y, plane += next_row) {
+    const int8_t *window = (const int8_t *)plane;
+    for (int32_t x = job->out_w; x > 0; --x, window += stride, out += step) {
+      int32_t sum = bias;
+      uint32_t a, b, c, d;
+      const int8_t *line;
+      __asm__("ldrd %[a], %[b], [%[kernel]]\n"
+              "ldr %[c], [%[window]]\n"
+              "ldr %[d], [%[window], #4]\n"
+              "add %[line], %[window], %[pitch]\n"
+              "smlad %[sum], %[a], %[c], %[sum]\n"
+              "smlad %[sum], %[b], %[d], %[sum]\n"
+              "ldrd %[a], %[b], [%[kernel], #8]\n"
+              "ldr %[c], [%[line]]\n"
+              "ldr %[d], [%[line], #4]\n"
+              "add %[line], %[line], %[pitch]\n"
+              "smlad %[sum], %[a], %[c], %[sum]\n"
+              "smlad %[sum], %[b], %[d], %[sum]\n"
+              "ldrd %[a], %[b], [%[kernel], #16]\n"
+              "ldr %[c], [%[line]]\n"
+              "ldr %[d], [%[line], #4]\n"
+              "smlad %[sum], %[a], %[c], %[sum]\n"
+              "smlad %[sum], %[b], %[d], %[sum]\n"
+              : [sum] "+r"(sum), [a] "=&r"(a), [b] "=&r"(b), [c] "=&r"(c), [d] "=&r"(d), [line] "=&r"(line)
+              : [kernel] "r"(kernel), [window] "r"(window), [pitch] "r"(pitch)
+              : "memory");
+      *out = (int8_t)__ssat(scaled_plain(sum, multiplier, half, right_shift) + zero, 8);
+    }
+  }
+}
+
+static INLINE void any_kernel(const ed_plane_job *job, const int16_t *plane, int8_t *out) {
+  const ending how = ending_of(job->multiplier, job->right_shift, job->rounding, job->zero, job->low, job->high);
+  for (int32_t y = 0; y < job->out_h; ++y, plane += job->stride_h * job->plane_pitch) {
+    const int16_t *window = plane;
+    for (int32_t x = 0; x < job->out_w; ++x, window += job->stride_w, out += job->step) {
+      int32_t sum = job->bias;
+      for (int32_t ky = 0; ky < job->kernel_h; ++ky) {
+        const int16_t *values = window + ky * job->dilation_h * job->plane_pitch;
+        const int16_t *kernel = job->kernel + ky * job->kernel_pitch;
+        int32_t kx = 0;
+        if (job->dilation_w == 1) {
+          for (; kx < job->kernel_pitch; kx += 2) sum = mac(ed_word(kernel + kx), ed_word(values + kx), sum);
+        } else {
+          for (; kx < job->kernel_w; ++kx) sum += kernel[kx] * values[kx * job->dilation_w];
+        }
+      }
+      *out = end(how, sum);
+    }
+  }
+}
+
+void ed_plane(const ed_plane_job *given, const int16_t *plane, int8_t *out) {
+  const ed_plane_job copy = *given, *const job = &copy;
+  if (job->kernel_h == 3 && job->kernel_w == 3 && job->dilation_h == 1 && job->dilation_w == 1) {
+    if (job->rounding == ED_ROUND_PLAIN && job->low == -128 && job->high == 127) {
+      plain_three_by_three(given, plane, out);
+    } else {
+      three_by_three(job, plane, out);
+    }
   } else {
-    any_kernel(row, plane, out);
+    any_kernel(job, plane, out);
   }
 }
 

@@ -8,9 +8,11 @@
 
 #include "arithmetic.h"
 
+#define INLINE inline __attribute__((always_inline))
+
 /* Four sums as outputs, with the roundings of ed_scaled: VQRDMULH rounds halves upwards, VRSHL is corrected to round
  * them away from zero. */
-static inline int32x4_t finish(int32x4_t sums, int32x4_t multiplier, int32x4_t right_shift, int32_t zero, int32_t low,
+static INLINE int32x4_t finish(int32x4_t sums, int32x4_t multiplier, int32x4_t right_shift, int32_t zero, int32_t low,
                                int32_t high) {
   const int32x4_t left = vmaxq_s32(vnegq_s32(right_shift), vdupq_n_s32(0));
   const int32x4_t right = vminq_s32(vnegq_s32(right_shift), vdupq_n_s32(0));
@@ -58,7 +60,7 @@ static int32_t dot4(const int8_t *weights, const int8_t *patch, int32_t depth) {
   return sum;
 }
 
-static inline __attribute__((always_inline)) void four_rows(const ed_matrix *matrix, int32_t row, const int8_t *patch, int8_t *out) {
+static INLINE void four_rows(const ed_matrix *matrix, int32_t row, const int8_t *patch, int8_t *out) {
   const int8_t *a = matrix->weights + row * matrix->stride;
   const int8_t *b = a + matrix->stride, *c = b + matrix->stride, *d = c + matrix->stride;
   int32_t sum_a = 0, sum_b = 0, sum_c = 0, sum_d = 0, depth = matrix->depth;
@@ -111,25 +113,59 @@ void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second,
   if (second != NULL) rows(matrix, second, out_second);
 }
 
-void ed_plane(const ed_plane_row *given, const int16_t *plane, int8_t *out) {
-  const ed_plane_row copy = *given, *const row = &copy; /* outputs written cannot alias it */
-  const uint32x4_t four = vidupq_n_u32(0, 1);
-  const uint32x4_t places = vmulq_n_u32(four, (uint32_t)row->stride_w);
-  const uint32x4_t targets = vmulq_n_u32(four, (uint32_t)row->step);
-  for (int32_t x = 0; x < row->count; x += 4, plane += 4 * row->stride_w, out += 4 * row->step) {
-    const mve_pred16_t lanes = vctp32q((uint32_t)(row->count - x));
-    int32x4_t sums = vdupq_n_s32(row->bias);
-    for (int32_t ky = 0; ky < row->kernel_h; ++ky) {
-      const int16_t *values = plane + ky * row->dilation_h * row->plane_pitch;
-      const int16_t *kernel = row->kernel + ky * row->kernel_pitch;
-      for (int32_t kx = 0; kx < row->kernel_w; ++kx, values += row->dilation_w) {
-        const int32x4_t four_values = row->stride_w == 1 ? vldrhq_z_s32(values, lanes)
-                                                         : vldrhq_gather_shifted_offset_z_s32(values, places, lanes);
-        sums = vmlaq_n_s32(sums, four_values, kernel[kx]);
-      }
+/* Four values of a plane, `stride` apart; lanes outside are 0. */
+static INLINE int32x4_t four_values(const int16_t *values, uint32x4_t places, int32_t stride, mve_pred16_t lanes) {
+  return stride == 1 ? vldrhq_z_s32(values, lanes) : vldrhq_gather_shifted_offset_z_s32(values, places, lanes);
+}
+
+static INLINE int32x4_t three_by_three(const ed_plane_job *job, const int16_t *window, uint32x4_t places, int32_t stride,
+                                       mve_pred16_t lanes) {
+  const int16_t *kernel = job->kernel;
+  int32x4_t sums = vdupq_n_s32(job->bias);
+  for (int row = 0; row < 3; ++row, window += job->plane_pitch, kernel += 4) {
+    sums = vmlaq_n_s32(sums, four_values(window, places, stride, lanes), kernel[0]);
+    sums = vmlaq_n_s32(sums, four_values(window + 1, places, stride, lanes), kernel[1]);
+    sums = vmlaq_n_s32(sums, four_values(window + 2, places, stride, lanes), kernel[2]);
+  }
+  return sums;
+}
+
+static INLINE int32x4_t any_kernel(const ed_plane_job *job, const int16_t *window, uint32x4_t places, int32_t stride,
+                                   mve_pred16_t lanes) {
+  int32x4_t sums = vdupq_n_s32(job->bias);
+  for (int32_t ky = 0; ky < job->kernel_h; ++ky) {
+    const int16_t *values = window + ky * job->dilation_h * job->plane_pitch;
+    const int16_t *kernel = job->kernel + ky * job->kernel_pitch;
+    for (int32_t kx = 0; kx < job->kernel_w; ++kx, values += job->dilation_w) {
+      sums = vmlaq_n_s32(sums, four_values(values, places, stride, lanes), kernel[kx]);
     }
-    sums = finish(sums, vdupq_n_s32(row->multiplier), vdupq_n_s32(row->right_shift), row->zero, row->low, row->high);
-    vstrbq_scatter_offset_p_s32(out, targets, sums, lanes);
+  }
+  return sums;
+}
+
+void ed_plane(const ed_plane_job *given, const int16_t *plane, int8_t *out) {
+  const ed_plane_job copy = *given, *const job = &copy; /* outputs written cannot alias it */
+  const int32_t stride = job->stride_w, step = job->step;
+  const uint32x4_t four = vidupq_n_u32(0, 1);
+  const uint32x4_t places = vmulq_n_u32(four, (uint32_t)stride), targets = vmulq_n_u32(four, (uint32_t)step);
+  const int small = job->kernel_h == 3 && job->kernel_w == 3 && job->dilation_h == 1 && job->dilation_w == 1;
+  const int32x4_t multiplier = vdupq_n_s32(job->multiplier), right_shift = vdupq_n_s32(job->right_shift);
+  for (int32_t y = 0; y < job->out_h; ++y, plane += job->stride_h * job->plane_pitch) {
+    const int16_t *window = plane;
+    for (int32_t left = job->out_w; left > 0; left -= 4, window += 4 * stride) {
+      const mve_pred16_t lanes = vctp32q((uint32_t)left);
+      int32x4_t sums;
+      if (small && stride == 1) {
+        sums = three_by_three(job, window, places, 1, lanes);
+      } else if (small) {
+        sums = three_by_three(job, window, places, stride, lanes);
+      } else {
+        sums = any_kernel(job, window, places, stride, lanes);
+      }
+      sums = finish(sums, multiplier, right_shift, job->zero, job->low, job->high);
+      vstrbq_scatter_offset_p_s32(out, targets, sums, lanes);
+      out += (left < 4 ? left : 4) * step;
+    }
   }
 }
 

@@ -67,16 +67,20 @@ void ed_rows(const ed_matrix *given, const int8_t *first, const int8_t *second, 
   }
 }
 
-void ed_plane(const ed_plane_row *given, const int16_t *plane, int8_t *out) {
-  const ed_plane_row copy = *given, *const row = &copy;
-  for (int32_t x = 0; x < row->count; ++x, plane += row->stride_w, out += row->step) {
-    int32_t sum = row->bias;
-    for (int32_t ky = 0; ky < row->kernel_h; ++ky) {
-      const int16_t *values = plane + ky * row->dilation_h * row->plane_pitch;
-      const int16_t *kernel = row->kernel + ky * row->kernel_pitch;
-      for (int32_t kx = 0; kx < row->kernel_w; ++kx) sum += kernel[kx] * values[kx * row->dilation_w];
+void ed_plane(const ed_plane_job *given, const int16_t *plane, int8_t *out) {
+  const ed_plane_job copy = *given, *const job = &copy;
+  for (int32_t y = 0; y < job->out_h; ++y, plane += job->stride_h * job->plane_pitch) {
+    const int16_t *window = plane;
+    for (int32_t x = 0; x < job->out_w; ++x, window += job->stride_w, out += job->step) {
+      int32_t sum = job->bias;
+      for (int32_t ky = 0; ky < job->kernel_h; ++ky) {
+        const int16_t *values = window + ky * job->dilation_h * job->plane_pitch;
+        const int16_t *kernel = job->kernel + ky * job->kernel_pitch;
+        for (int32_t kx = 0; kx < job->kernel_w; ++kx) sum += kernel[kx] * values[kx * job->dilation_w];
+      }
+      const int32_t value = ed_scaled(sum, job->multiplier, job->right_shift) + job->zero;
+      *out = (int8_t)ed_clamp(value, job->low, job->high);
     }
-    *out = (int8_t)ed_clamp(ed_scaled(sum, row->multiplier, row->right_shift) + row->zero, row->low, row->high);
   }
 }
 
