@@ -1,4 +1,7 @@
-"""Open a data set for a model: .npz, .npy, or a .toml description of images and labels (see `description`)."""
+"""Open a data set for a model: .npz, .npy, a folder of images, or a .toml description of items and labels.
+
+See `image_folder` and `description`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.zoo.array_files import open_npy, open_npz
 from edge_deploy.zoo.decoding import decode
 from edge_deploy.zoo.description import Description, Split, read_description
+from edge_deploy.zoo.image_folder import read_image_folder
 from edge_deploy.zoo.item_labels import find_labels
 from edge_deploy.zoo.items import Item, find_items
 from edge_deploy.zoo.pixels import pixel_mean_and_std
@@ -28,13 +32,18 @@ def open_dataset(path: Path, *, inputs: tuple[TensorInfo, ...], limit: int | Non
             first ones are a fair sample.
 
     Raises:
-        BadInput: Nothing there, an unknown kind of file, or data that does not fit description or model.
+        BadInput: Nothing there, an unknown kind of file, a folder without images, or data that does not fit
+            description or model.
         MissingExtra: Images need pillow, which is not installed.
     """
     if limit is not None and limit < 1:
         raise BadInput(f"{path}: limit = {limit}: must be at least 1.")
+    if path.is_dir():
+        return _image_folder(path, inputs, limit)
     if not path.is_file():
-        raise BadInput(f"{path}: no such file; data sets are .npz or .npy files, or .toml descriptions.")
+        raise BadInput(
+            f"{path}: no such file; data sets are .npz or .npy files, folders of images, .toml descriptions."
+        )
     suffix = path.suffix.lower()
     if suffix == ".npz":
         return open_npz(path, inputs, limit)
@@ -73,13 +82,34 @@ class _DescribedDataset:
 
 def _described(path: Path, inputs: tuple[TensorInfo, ...], limit: int | None) -> Dataset:
     description = read_description(path)
-    if len(inputs) != 1:
-        names = ", ".join(info.name for info in inputs)
-        raise BadInput(f"{path}: describes one input, the model has {names}; give an .npz with these arrays.")
+    _refuse_many_inputs(path, inputs)
     items = find_items(description.items, path.parent)
     labels = None
     if description.labels is not None:
         labels = find_labels(description.labels, path.parent, [item.name for item in items])
+    return _dataset(path, description, items, labels, inputs[0], limit)
+
+
+def _image_folder(path: Path, inputs: tuple[TensorInfo, ...], limit: int | None) -> Dataset:
+    _refuse_many_inputs(path, inputs)
+    description, items, labels = read_image_folder(path, inputs[0])
+    return _dataset(path, description, items, labels, inputs[0], limit)
+
+
+def _refuse_many_inputs(path: Path, inputs: tuple[TensorInfo, ...]) -> None:
+    if len(inputs) != 1:
+        names = ", ".join(info.name for info in inputs)
+        raise BadInput(f"{path}: describes one input, the model has {names}; give an .npz with these arrays.")
+
+
+def _dataset(
+    path: Path,
+    description: Description,
+    items: list[Item],
+    labels: list[float] | None,
+    wanted: TensorInfo,
+    limit: int | None,
+) -> Dataset:
     order = _part(_digests(items), description.split)
     for most in (description.limit, limit):
         order = order[:most]
@@ -90,7 +120,7 @@ def _described(path: Path, inputs: tuple[TensorInfo, ...], limit: int | None) ->
         items=tuple(items[index] for index in order),
         labels=None if labels is None else tuple(labels[index] for index in order),
         description=description,
-        input=inputs[0],
+        input=wanted,
     )
 
 

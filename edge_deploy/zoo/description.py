@@ -36,6 +36,7 @@ __all__ = [
     "Preprocess",
     "Split",
     "built_in_names",
+    "check_description",
     "find_description",
     "read_description",
     "resolve",
@@ -159,10 +160,19 @@ def read_description(path: Path) -> Description:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is not TOML ({error}).") from error
     description = from_json(Description, content, where=path.name)
+    check_description(description, path.name)
+    return description
+
+
+def check_description(description: Description, where: str) -> None:
+    """Refuse values that do not go together.
+
+    Raises:
+        BadInput: All of them, each beginning with `where`.
+    """
     problems = list(_problems(description))
     if problems:
-        raise BadInput(*(f"{path.name}: {problem}" for problem in problems))
-    return description
+        raise BadInput(*(f"{where}: {problem}" for problem in problems))
 
 
 def _problems(description: Description) -> list[str]:
