@@ -13,7 +13,8 @@ The journeys, loaded when they are first used:
     open_session      run an artifact or a model file
     read_artifact     the manifest of an artifact as a value
     read_trace        a trace of link and load out of a file; generate_trace makes one from a seed
-    simulate          policies that move the cut along traces, against the static cut and oracles
+    simulate          policies that move the cut along traces, against the static cut and oracles; simulate_sweep runs
+                      models, devices, traces, policies and seeds here or on a cluster
     split             halves for the edge and the cloud
     study_measured_sweep   what a measured sweep of conditions and cuts shows; study_sweep models our own
     write_report      one HTML page about a folder of artifacts
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from edge_deploy.api.request import ConvertRequest, convert_request
     from edge_deploy.api.simulate import simulate_policies as simulate
     from edge_deploy.api.simulation_request import SimulateRequest
+    from edge_deploy.api.simulation_sweep import simulate_sweep
     from edge_deploy.api.split import split
     from edge_deploy.api.study import study_measured_sweep
     from edge_deploy.api.sweep import sweep as study_sweep
@@ -81,6 +83,7 @@ __all__ = [
     "read_artifact",
     "read_trace",
     "simulate",
+    "simulate_sweep",
     "study_measured_sweep",
     "study_sweep",
     "tabulate_plans",
@@ -120,6 +123,7 @@ _HOMES = {
     "study_measured_sweep": "edge_deploy.api.study:study_measured_sweep",
     "study_sweep": "edge_deploy.api.sweep:sweep",
     "tabulate_plans": "edge_deploy.api.plan:tabulate_plans",
+    "simulate_sweep": "edge_deploy.api.simulation_sweep:simulate_sweep",
     "split": "edge_deploy.api.split:split",
     "verify": "edge_deploy.api.verify:verify",
     "write_report": "edge_deploy.report:write_report",

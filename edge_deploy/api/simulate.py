@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -11,20 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_deploy.api.plan import PlanRequest, read_problem
-from edge_deploy.api.simulation_request import (
-    Allowed,
-    SimulateRequest,
-    allowed_cuts,
-    allowed_policies,
-    arrivals_on,
-    patience_s,
-    traces_of,
-)
+from edge_deploy.api.simulation_request import SimulateRequest
+from edge_deploy.api.simulation_setup import Ready, allowed_of, make_ready
 from edge_deploy.core.benchmark import Provenance
 from edge_deploy.core.conditions import Trace
-from edge_deploy.core.cut import ALL_EDGE
-from edge_deploy.core.profile import ModelProfile
 from edge_deploy.core.publish import published_folder
 from edge_deploy.core.serde import write_json
 from edge_deploy.report.document import write_page
@@ -37,7 +26,6 @@ from partitioner.setting import Setting
 from partitioner.simulator.compare import Comparison, Score, compare
 from partitioner.simulator.parquet import RequestWriter, can_write
 from partitioner.simulator.simulate import Served
-from partitioner.simulator.world import World
 
 __all__ = ["SimulateRequest", "Simulation", "TraceUsed", "simulate_policies"]
 
@@ -108,33 +96,17 @@ def simulate_policies(
         BadInput: A file, trace or option is not what it must be.
     """
     progress("read the model, the profiles and the traces")
-    problem = read_problem(
-        PlanRequest(
-            artifact=request.artifact,
-            edge=request.edge,
-            cloud=request.cloud,
-            codec=request.codec,
-            constraints=request.constraints,
-            exits=request.exits,
-        )
-    )
-    allowed = allowed_cuts(problem)
-    table = allowed.table
-    names, left_out = allowed_policies(request.policies, allowed)
-    trained, scored, notes = traces_of(request)
-    notes += [*_limits(allowed), *left_out]
-    rounds = [(trace, arrivals_on(request, trace, number)) for number, trace in enumerate(scored)]
-    world = _world(request, rounds, patience_s(request, table))
-    training = Training(traces=tuple(trained), setting=world.setting, probes=request.probes)
+    ready = make_ready(request, *allowed_of(request))
+    scored, notes = [trace for trace, _ in ready.rounds], list(ready.notes)
+    training = Training(traces=ready.trained, setting=ready.world.setting, probes=request.probes)
     policies = []
-    for name in names:
+    for name in ready.policies:
         progress(f"train {name}")
-        policies.append(train(name, table, training))
+        policies.append(train(name, ready.table, training))
     if requests_file and out is not None and not can_write():
         requests_file = False
         notes.append("requests.parquet was not written: pip install 'edge-deploy[simulate]' brings pyarrow.")
-    notes += _doubts(problem.edge, [*trained, *scored])
-    along = _Along(table.cuts)
+    along = _Along(ready.table.cuts)
     with ExitStack() as stack:
         folder = stack.enter_context(published_folder(Path(out), force=force)) if out is not None else None
         writer = None
@@ -147,9 +119,9 @@ def simulate_policies(
             if writer is not None:
                 writer.write(scored[number].source, served)
 
-        found = compare(policies, rounds, world, seed=request.seed, keep=keep)
+        found = compare(policies, ready.rounds, ready.world, seed=request.seed, keep=keep)
         static = next(policy for policy in policies if policy.name == "static")
-        simulation = _summed_up(request, problem.edge, problem.cloud, static, world, trained, rounds, found, notes)
+        simulation = _summed_up(request, ready, static, found, notes)
         if folder is not None:
             write_json(simulation, folder / SIMULATION)
             page = simulation_page(
@@ -164,47 +136,22 @@ def simulate_policies(
     return simulation
 
 
-def _world(request: SimulateRequest, rounds: list[tuple[Trace, np.ndarray]], patience: float) -> World:
-    rate_hz = sum(len(arrivals) for _, arrivals in rounds) / sum(trace.end_s for trace, _ in rounds)
-    return World(
-        setting=dataclasses.replace(
-            request.setting,
-            rate_hz=rate_hz,
-            fallback_after_s=patience,
-            max_latency_s=math.inf if request.constraints.max_latency_s is None else request.constraints.max_latency_s,
-        ),
-        probes=request.probes,
-        workers=request.workers,
-        batch_limit=request.batch_limit,
-        batch_wait_s=request.batch_wait_s,
-        cloud_fails=request.cloud_fails,
-    )
-
-
 def _summed_up(
-    request: SimulateRequest,
-    edge: ModelProfile,
-    cloud: ModelProfile,
-    static: Policy,
-    world: World,
-    trained: list[Trace],
-    rounds: list[tuple[Trace, np.ndarray]],
-    found: Comparison,
-    notes: list[str],
+    request: SimulateRequest, ready: Ready, static: Policy, found: Comparison, notes: list[str]
 ) -> Simulation:
     return Simulation(
-        artifact=edge.artifact,
-        edge=edge.device,
-        cloud=cloud.device,
+        artifact=ready.edge.artifact,
+        edge=ready.edge.device,
+        cloud=ready.cloud.device,
         codec=request.codec,
         provenance=static.table.provenance,
         cuts=len(static.table.cuts),
         static_cut=static.table.cuts[static.first],
-        setting=world.setting,
+        setting=ready.world.setting,
         probes=request.probes,
         workers=request.workers,
         batch_limit=request.batch_limit,
-        trained_on=tuple(trace.source for trace in trained),
+        trained_on=tuple(trace.source for trace in ready.trained),
         scored_on=tuple(
             TraceUsed(
                 source=trace.source,
@@ -213,7 +160,7 @@ def _summed_up(
                 filled=trace.filled,
                 repairs=tuple(trace.repairs),
             )
-            for trace, arrivals in rounds
+            for trace, arrivals in ready.rounds
         ),
         scores=found.scores,
         blocks=found.blocks,
@@ -222,38 +169,6 @@ def _summed_up(
         seed=request.seed,
         notes=tuple(notes),
     )
-
-
-def _limits(allowed: Allowed) -> list[str]:
-    """Which constraints rule out how many cuts."""
-    ruled: dict[str, int] = {}
-    for reason in allowed.refused.values():
-        ruled[reason.partition(":")[0]] = ruled.get(reason.partition(":")[0], 0) + 1
-    said = [
-        f"{name} rules out {count} of {len(allowed.refused) + len(allowed.table.cuts)} cuts."
-        for name, count in ruled.items()
-    ]
-    if ALL_EDGE in allowed.refused:
-        said.append("all-edge is ruled out, so no request is finished on the edge when the cloud does not answer.")
-    return said
-
-
-def _doubts(edge: ModelProfile, traces: list[Trace]) -> list[str]:
-    """Conditions that the slowdown curves do not cover."""
-    said = []
-    for name, curve in (("edge_load", edge.cpu), ("edge_memory", edge.memory)):
-        highest = max(float(trace.values[name].max()) for trace in traces)
-        if highest > 0 and len(curve.at) == 1:
-            said.append(
-                f"{name} reaches {highest:.0%}, but the profile on {edge.device} has no slowdown for it: it counts as "
-                "none (`edge-deploy profile --under-load` measures it)."
-            )
-        elif not bool(curve.covers(highest)):
-            said.append(
-                f"{name} reaches {highest:.0%}; the profile on {edge.device} was measured up to {curve.at[-1]:.0%}, "
-                "beyond that its last slowdown is used (`edge-deploy profile --under-load` measures more)."
-            )
-    return said
 
 
 class _Along:

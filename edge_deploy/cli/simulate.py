@@ -26,11 +26,10 @@ __all__ = ["command"]
 
 
 def command(
-    artifact: Annotated[Path, typer.Argument(metavar="ARTIFACT", help="An artifact's folder, or a .tflite file.")],
-    edge: Annotated[
-        Path, typer.Option(metavar="PROFILE", help="profile.json of this artifact on the edge, or its folder.")
+    artifacts: Annotated[
+        list[Path],
+        typer.Argument(metavar="ARTIFACT...", help="An artifact's folder, or a .tflite file."),
     ],
-    cloud: Annotated[Path, typer.Option(metavar="PROFILE", help="The same on the cloud.")],
     trace: Annotated[
         list[str],
         typer.Option(
@@ -38,6 +37,18 @@ def command(
             help="Conditions over time to score on: a file, ARCHIVE::MEMBER, or gen:GENERATOR+GENERATOR. Repeatable.",
         ),
     ],
+    edge: Annotated[
+        Path | None, typer.Option(metavar="PROFILE", help="profile.json of this artifact on the edge, or its folder.")
+    ] = None,
+    cloud: Annotated[Path | None, typer.Option(metavar="PROFILE", help="The same on the cloud.")] = None,
+    pair: Annotated[
+        list[str],
+        typer.Option(
+            metavar="EDGE,CLOUD",
+            help="Instead of --edge and --cloud: two profiles. Repeatable; a pair goes with the artifact that it was "
+            "made of.",
+        ),
+    ] = [],  # noqa: B006
     policy: Annotated[
         list[str],
         typer.Option(
@@ -59,8 +70,19 @@ def command(
         str, typer.Option(metavar="HOW", help="poisson, periodic, or a file with one moment in seconds a line.")
     ] = "poisson",
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write simulation.json, report.html and requests.parquet there.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write simulation.json, report.html and requests.parquet there; of a sweep sweep.json, report.html "
+            "and cells/, where it goes on if it was killed.",
+        ),
     ] = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Simulate with N seeds and compare over them.", min=1)] = 1,
+    engine: Annotated[str, typer.Option(metavar="NAME", help="Of a sweep: local or dask.")] = "local",
+    scheduler: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of the dask scheduler, e.g. tcp://10.0.0.5:8786.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(metavar="N", help="Processes of the local engine.", min=1)] = 1,
     seed: Annotated[int, typer.Option(metavar="N", help="Of requests, generated traces, noise and resampling.")] = 0,
     codec: Annotated[
         str, typer.Option(metavar="NAME", help="How tensors travel: raw, requantize:int8 or requantize:int4 (lossy).")
@@ -123,19 +145,30 @@ def command(
     """Find out whether moving the cut is worth it.
 
     Simulates every request of every policy along traces, and compares them with the best static cut and with oracles.
+
+    \b
+    Examples:
+      edge-deploy simulate build/net/tflite-int8 --edge pi/profile.json
+        --cloud server/profile.json --trace gen:markov-link+outages --out build/sim
+      edge-deploy simulate build/a/tflite-int8 build/b/tflite-int8
+        --pair pi/a.json,server/a.json --pair pi/b.json,server/b.json
+        --trace bus.csv --seeds 5 --jobs 2 --out build/sweep
     """
     from edge_deploy.api.simulate import simulate_policies
     from edge_deploy.api.simulation_request import DEFAULT_POLICIES, SimulateRequest, parse_span
     from edge_deploy.cli.pairs import numbers, words
+    from edge_deploy.cli.simulation_sweep import run_sweep
+    from edge_deploy.core.errors import BadInput
     from edge_deploy.core.units import parse_seconds
     from partitioner.measured import Probes
     from partitioner.setting import Setting
 
+    pairs = _pairs(edge, cloud, pair)
     policies = tuple(name.strip() for text in policy for name in text.split(",") if name.strip())
     request = SimulateRequest(
-        artifact=artifact,
-        edge=edge,
-        cloud=cloud,
+        artifact=artifacts[0],
+        edge=pairs[0][0],
+        cloud=pairs[0][1],
         traces=tuple(trace),
         policies=policies or DEFAULT_POLICIES,
         train=tuple(train),
@@ -171,6 +204,17 @@ def command(
         repair=repair,
         seed=seed,
     )
+    if len(artifacts) > 1 or pair or seeds > 1 or jobs > 1 or engine != "local" or scheduler:
+        if out is None:
+            raise BadInput("--out DIR: is needed by a sweep (several artifacts, --pair, --seeds, --jobs or --engine).")
+        if force or not requests:
+            raise BadInput(
+                "--force, --no-requests: a sweep keeps all cells and goes on in DIR; delete it to begin anew."
+            )
+        run_sweep(
+            request, artifacts, pairs, out, seeds=seeds, engine=engine, scheduler=scheduler, jobs=jobs, as_json=as_json
+        )
+        return
     with progress_bar(_stages(request)) as progress:
         found = simulate_policies(request, out, force=force, requests_file=requests, progress=progress)
     if as_json:
@@ -179,6 +223,25 @@ def command(
     _print(found)
     if out is not None:
         print(f"written: {out}")
+
+
+def _pairs(edge: Path | None, cloud: Path | None, pair: list[str]) -> list[tuple[Path, Path]]:
+    from edge_deploy.core.errors import BadInput
+
+    if pair and (edge is not None or cloud is not None):
+        raise BadInput("--pair: stands instead of --edge and --cloud; give one or the other.")
+    if not pair and (edge is None or cloud is None):
+        missing = " and ".join(f"--{name}" for name, path in (("edge", edge), ("cloud", cloud)) if path is None)
+        raise BadInput(f"{missing}: missing; profiles of both sides are needed (`edge-deploy profile` makes them).")
+    if edge is not None and cloud is not None:
+        return [(edge, cloud)]
+    found = []
+    for text in pair:
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) != 2 or not all(parts):
+            raise BadInput(f"--pair {text!r}: must be EDGE,CLOUD: two profiles with a comma between.")
+        found.append((Path(parts[0]), Path(parts[1])))
+    return found
 
 
 def _stages(request: SimulateRequest) -> int:

@@ -11,7 +11,7 @@ from edge_deploy.report.simulation_drawings import SIMULATION_STYLE, AlongTrace,
 from edge_deploy.report.tables import Column, facts, table
 from partitioner.simulator.compare import BOUNDS, Comparison, Score
 
-__all__ = ["simulation_page"]
+__all__ = ["regret_table", "simulation_page"]
 
 
 def simulation_page(
@@ -47,7 +47,7 @@ def simulation_page(
             legend(drawn, names),
         ),
         element("h2", "Policies and bounds"),
-        element("div", _regret_table(found.scores)),
+        element("div", regret_table(found.scores)),
         element("p", _reading(), css="muted"),
         element("h2", "What was simulated"),
         facts(list(told)),
@@ -62,7 +62,8 @@ def _shown(found: Comparison) -> list[str]:
     return ["oracle", "static", *best]
 
 
-def _regret_table(scores: Sequence[Score]) -> Markup:
+def regret_table(scores: Sequence[Score]) -> Markup:
+    """Every policy and bound, with its distance from the oracle and from the static cut."""
     oracle = next(score for score in scores if score.name == "oracle")
     columns: list[Column[Score]] = [
         Column(title="Policy", cell=lambda s: s.name),
