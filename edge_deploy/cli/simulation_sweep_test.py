@@ -144,7 +144,7 @@ def test_a_cell_holds_what_the_same_simulation_alone_gives(models, tmp_path):
 
 def test_a_killed_sweep_resumes_and_repeats_nothing(models, tmp_path):
     files = ("--edge", models / "wide" / "pi.json", "--cloud", models / "wide" / "server.json")
-    words = (models / "wide", *files, *FEW, "--seeds", 12, "--out", tmp_path, "--json")
+    words = (models / "wide", *files, *FEW, "--seeds", 20, "--out", tmp_path, "--json")
     process = subprocess.Popen([*COMMAND, *map(str, words)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(partitions(tmp_path)) < 5 and time.monotonic() < deadline:
@@ -152,13 +152,13 @@ def test_a_killed_sweep_resumes_and_repeats_nothing(models, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = partitions(tmp_path)
-    assert 5 <= len(before) < 72 and not (tmp_path / "sweep.json").exists()
+    assert 5 <= len(before) < 120 and not (tmp_path / "sweep.json").exists()
     code, text, err = run(*words)
     assert code == 0, err
     found = json.loads(text)["sweep"]
-    assert (found["found"], found["executed"]) == (len(before), 72 - len(before))
+    assert (found["found"], found["executed"]) == (len(before), 120 - len(before))
     after = partitions(tmp_path)
-    assert {name: after[name] for name in before} == before and len(after) == 72
+    assert {name: after[name] for name in before} == before and len(after) == 120
     code, text, _ = run(*words)
     assert code == 0 and json.loads(text)["sweep"]["executed"] == 0
     assert partitions(tmp_path) == after

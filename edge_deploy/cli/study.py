@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Study what moving a cut gains, on measured and modelled sweeps.",
+    help="Study what moving a cut gains, measured or modelled.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"max_content_width": 120},
