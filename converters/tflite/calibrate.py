@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,7 +22,7 @@ from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo, encode_input
 
-__all__ = ["Calibration", "Ranges", "calibrate", "load_samples"]
+__all__ = ["Calibration", "Ranges", "activations", "calibrate", "load_samples"]
 
 # Range of a variable float tensor, by (subgraph, index of the tensor in the float file).
 Ranges: TypeAlias = dict[tuple[int, int], Range]
@@ -99,6 +99,18 @@ def calibrate(
             feeds = _Feeds(samples=samples, sources=sources, file_inputs=file_inputs or sources)
             _calibrate_signature(found, path, model, number, feeds, spec)
     return found
+
+
+def activations(
+    path: Path, samples: dict[str, np.ndarray], sources: tuple[TensorInfo, ...]
+) -> Iterator[Callable[[int], np.ndarray]]:
+    """After each inference of the first signature a function that reads a tensor by its index.
+
+    Raises:
+        BadInput: Samples do not fit the inputs.
+        ToolchainError: The interpreter cannot run the file.
+    """
+    yield from _runs(path, read_model(path), 0, _Feeds(samples=samples, sources=sources, file_inputs=sources))
 
 
 def _calibrate_signature(

@@ -14,6 +14,7 @@ from converters.capture import capture, run_float
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.lower import lower_all
 from converters.samples import random_samples, spool
+from edge_deploy.api.calibration import serious_findings
 from edge_deploy.api.convert_integer import convert_integer, is_integer_file
 from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
 from edge_deploy.api.judge import judge
@@ -58,9 +59,12 @@ class _Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Calibration:
+    """Calibration samples on disk, and what must be said of them."""
+
     feeds: Path
     digest: str
     samples: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +112,9 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
         if calibration is not None:
             judged_on = evidence.feeds if evaluation_set is not None else None
             refuse_unusable_ranges(calibration.feeds, judged_on, captured.inputs)
+            if not all(spec.is_float for spec in request.specs):
+                progress("check the calibration")
+                calibration = replace(calibration, notes=serious_findings(captured, calibration.feeds))
         features = describe_features(
             captured, request.features, feeds=evidence.feeds, answers=evidence.answers, work=work
         )
@@ -276,7 +283,7 @@ def _artifact(
         calibration_digest=used.digest if used else "",
         calibration_samples=used.samples if used else 0,
         minimum_runtime=lowered.minimum_runtime,
-        warnings=(*captured.notes, *lowered.warnings),
+        warnings=(*captured.notes, *(used.notes if used else ()), *lowered.warnings),
     )
 
 

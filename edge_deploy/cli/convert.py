@@ -175,7 +175,8 @@ def command(
         evaluate_limit=eval_limit,
         force=force,
     )
-    with progress_bar(STAGES_BESIDE_PAIRS + len(request.targets) + len(request.pairs)) as progress:
+    checks = int(calibrate is not None and not all(spec.is_float for spec in request.specs))
+    with progress_bar(STAGES_BESIDE_PAIRS + checks + len(request.targets) + len(request.pairs)) as progress:
         conversion = convert(request, progress=progress)
     if as_json:
         print_json({"folder": conversion.folder, "report": conversion.report, "artifacts": list(conversion.artifacts)})

@@ -15,6 +15,7 @@ import typer
 
 from edge_deploy.cli import (
     benchmark,
+    calibrate,
     convert,
     cuts,
     demo,
@@ -47,6 +48,7 @@ app = typer.Typer(
     "--json prints the result as JSON.",
 )
 app.command("convert")(convert.command)
+app.command("calibration")(calibrate.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("benchmark")(benchmark.command)
