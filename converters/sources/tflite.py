@@ -44,7 +44,9 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     path = Path(request.source).resolve()
     if request.weights is not None:
         raise BadInput(f"--weights {request.weights}: a .tflite file brings its own weights; leave the option out.")
-    lint(path)
+    problems = lint(path)
+    if problems:
+        raise BadInput(*(f"{request.source}: is damaged: {problem}" for problem in problems))
     check_unquantized(path, where=request.source)
     model = read_model(path)
     ensure_signatures(model)
