@@ -95,6 +95,8 @@ def test_hangs_faults_and_bad_ids_end_in_bounded_time_with_the_reason(tmp_path, 
         run_on_board(made, SIGNATURE, board, rows(1, 99), timeout_s=1)
     with pytest.raises(DeviceError, match="fault of the core"):
         run_on_board(made, SIGNATURE, board, rows(98))
+    with pytest.raises(DeviceError, match="the program"):
+        run_on_board(made, SIGNATURE, board, rows(1), stack_bytes=64, optimisation="-O0", timeout_s=10)
     with pytest.raises(DeviceError, match="id outside its table"):
         run_on_board(made, SIGNATURE, board, rows(97))
 

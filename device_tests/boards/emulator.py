@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from device_tests.boards.board import Board
-from device_tests.boards.firmware import build_firmware, require_program, run
+from device_tests.boards.firmware import STACK_BYTES, build_firmware, require_program, run
 from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import DeviceError, ToolchainError
 
@@ -23,7 +23,7 @@ ANSWERS = {
     3: "could not open its files",
     4: "found too few bytes of input",
     5: "met an id outside its table",
-    99: "ran into a fault of the core",
+    99: "ran into a fault of the core (a wrong address, or more stack than it was given)",
 }
 
 
@@ -57,10 +57,16 @@ def run_on_board(
     *,
     flash_bytes: int | None = None,
     ram_bytes: int | None = None,
+    stack_bytes: int = STACK_BYTES,
     optimisation: str = "-O2",
     timeout_s: float = TIMEOUT_S,
 ) -> BoardRun:
     """Build the project for the board and run all samples of `inputs` ([samples, ...] by name) there.
+
+    Args:
+        flash_bytes: Of the device that the board stands for; None takes the board's own. RAM likewise.
+        stack_bytes: Part of the RAM; what was used of it is measured.
+        optimisation: Of the compiler.
 
     Raises:
         DeviceError: It does not fit, faults, or gives no answer within `timeout_s`.
@@ -79,6 +85,7 @@ def run_on_board(
             samples=samples,
             flash_bytes=flash_bytes,
             ram_bytes=ram_bytes,
+            stack_bytes=stack_bytes,
             optimisation=optimisation,
         )
         (folder / "in.bin").write_bytes(b"".join(a[k].tobytes() for k in range(samples) for a in arrays))

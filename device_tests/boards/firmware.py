@@ -14,7 +14,7 @@ from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import BadInput, DeviceError, MissingExtra
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["COMPILER", "Firmware", "build_firmware", "require_program"]
+__all__ = ["COMPILER", "STACK_BYTES", "Firmware", "build_firmware", "require_program"]
 
 HERE = Path(__file__).parent
 COMPILER = "arm-none-eabi-gcc"
@@ -25,6 +25,8 @@ PACKAGES = {
     "cc": "gcc",
 }
 BUILD_S = 300.0
+STACK_BYTES = 4096
+HANDLER_STACK_BYTES = 256  # of memory.ld.template
 ITEM_BYTES = {"int8": 1, "uint8": 1, "int32": 4, "float32": 4}
 
 
@@ -63,7 +65,7 @@ def build_firmware(
     samples: int,
     flash_bytes: int | None = None,
     ram_bytes: int | None = None,
-    stack_bytes: int = 4096,
+    stack_bytes: int = STACK_BYTES,
     optimisation: str = "-O2",
 ) -> Firmware:
     """Compile the C files of `project` with the board's start-up and link them into its memory.
@@ -162,4 +164,4 @@ def _used(elf: Path, stack_bytes: int) -> tuple[int, int]:
     if done.returncode:
         raise DeviceError(f"{elf.name}: arm-none-eabi-size refused it: {done.stderr.strip()}")
     text, data, bss = (int(word) for word in done.stdout.splitlines()[1].split()[:3])
-    return text + data, data + bss - stack_bytes
+    return text + data, data + bss - stack_bytes - HANDLER_STACK_BYTES

@@ -104,9 +104,9 @@ def _channel_scales(x: Tensor, weights: Tensor, out: Tensor, channels: int) -> l
     return [quantize_multiplier(float(factor)) for factor in factors]
 
 
-def _scratch(depth: int, *, staged: bool) -> int:
-    """Two patches in bytes where they are gathered, and two widened to 16 bits for the cores that want them so."""
-    return (-(-2 * depth // 4) * 4 if staged else 0) + 4 * depth
+def _scratch(depth: int, *, patches: int, staged: bool) -> int:
+    """Up to two patches in bytes where they are gathered, and widened to 16 bits for the cores that want them so."""
+    return (-(-2 * depth // 4) * 4 if staged else 0) + 2 * min(patches, 2) * depth
 
 
 def convolution(node: Node) -> Step:
@@ -125,7 +125,7 @@ def convolution(node: Node) -> Step:
         call=f"ed_conv2d(&<p0>, {buffer(x)}, {buffer(out)}, <s>);",
         constants=constants,
         structures=(("ed_conv", f"{{{text}, {window.initializer}}}"),),
-        scratch_bytes=_scratch(rows.shape[1], staged=staged),
+        scratch_bytes=_scratch(rows.shape[1], patches=out.size // channels, staged=staged),
         overlaps={x.index: Overlap(gap=read_before_written(window, x, out))},
     )
 
@@ -175,7 +175,7 @@ def dense(node: Node) -> Step:
         call=f"ed_dense(&<p0>, {x.size // depth}, {buffer(x)}, {buffer(out)}, <s>);",
         constants=constants,
         structures=(("ed_matrix", text),),
-        scratch_bytes=_scratch(depth, staged=False),
+        scratch_bytes=_scratch(depth, patches=x.size // depth, staged=False),
     )
 
 
