@@ -1,6 +1,7 @@
 """The doctor on real depthwise nets of PyTorch and Keras, calibrated rightly and wrongly."""
 
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -109,6 +110,16 @@ def test_pixels_divided_twice_are_caught(net, tmp_path):
     first = _findings(net, _images(net) / 255, tmp_path)
     scale = [finding for finding in first if finding.kind == "scale"]
     assert scale[0].severity == "serious" and "0-255" in scale[0].remedy
+
+
+def test_without_batch_norms_the_biases_tell_the_scale(keras_net, tmp_path):
+    folded = replace(keras_net, source="tflite", state=None)  # the float file, as another converter may have left it
+    images = _images(folded)
+    told = {}
+    for name, samples in (("right", images), ("large", images * 255), ("small", images / 255)):
+        told[name] = [finding.text for finding in _findings(folded, samples, tmp_path) if finding.kind == "scale"]
+    assert told["right"] == []
+    assert "far too large" in told["large"][0] and "hardly counts" in told["small"][0]
 
 
 def test_shifted_pixels_are_noticed(torch_net, tmp_path):

@@ -16,7 +16,7 @@ SETTLED = 0.02  # of the range, per doubling of the samples: 5 of the 256 steps 
 HALVINGS = 8
 UNSTABLE = 0.25  # of the range, between two halves
 FEWEST_SAMPLES = 8
-MOST_DOUBLINGS = 10
+MOST_DOUBLINGS = 4  # beyond 16 times the samples an extrapolation from three doublings says nothing
 SUBSETS = 20
 MOST_NAMED = 3
 
@@ -27,8 +27,8 @@ class Growth:
 
     Attributes:
         last_doubling: How much the expected range grew from half of the samples to all, of the whole range.
-        more: About so many more samples until a doubling adds less than 2 %; 0 when settled, None when growth does
-            not slow down.
+        more: About so many more samples until a doubling adds less than 2 %; 0 when settled, None when that takes
+            more than 16 times as many, or growth does not slow down.
         more_low: The smallest of `more` and the 10th percentile of the same estimate from random three quarters.
         more_high: The largest of `more` and the 90th percentile; None when growth does not slow down there.
     """
@@ -171,10 +171,10 @@ def unsettled_ranges(layers: Sequence[LayerStatistics], samples: int) -> Iterato
 def _need(growth: Growth, samples: int) -> str:
     if growth.more is None:
         return (
-            f"Growth does not slow down: give at least {samples} more samples, or take ranges that do not follow the "
+            f"It hardly slows down: give at least {samples} more samples, or take ranges that do not follow the "
             "largest value (--ranges percentile, kl or mse)."
         )
-    high = "no upper bound" if growth.more_high is None else str(growth.more_high)
+    high = f"over {16 * samples}" if growth.more_high is None else str(growth.more_high)
     return (
         f"You need about {growth.more} more samples until a doubling adds less than {SETTLED:.0%}, if growth slows "
         f"down as it has begun to (parts of the set say {growth.more_low} to {high})."

@@ -69,7 +69,7 @@ def check_calibration(request: CaptureRequest, data: Path, *, limit: int | None 
 
 
 def serious_findings(captured: Captured, feeds: Path) -> tuple[str, ...]:
-    """What a conversion must say of its calibration samples: serious findings on the first 64, as sentences.
+    """What a conversion must say of its calibration samples: serious findings on the first 64, and suspected scales.
 
     A model that cannot be watched is no reason not to convert it: then the sentence says so.
 
@@ -80,7 +80,7 @@ def serious_findings(captured: Captured, feeds: Path) -> tuple[str, ...]:
         _, findings = _look(captured, feeds, GLANCE)
     except EdgeDeployError as error:
         return (f"calibration: the samples could not be checked ({error}).",)
-    return tuple(str(finding) for finding in findings if finding.severity == "serious")
+    return tuple(str(finding) for finding in findings if finding.severity == "serious" or finding.kind == "scale")
 
 
 def _look(captured: Captured, feeds: Path, limit: int | None) -> tuple[ModelStatistics, tuple[Finding, ...]]:
