@@ -27,7 +27,14 @@ from edge_deploy.zoo.datasets import open_dataset
 
 HOME = Path("build/bench-ranges")
 SAMPLES = 500
-METHODS = (("min-max", 100.0), ("percentile", 99.999), ("percentile", 99.99), ("percentile", 99.9))
+METHODS = (
+    ("min-max", 100.0),
+    ("percentile", 99.999),
+    ("percentile", 99.99),
+    ("percentile", 99.9),
+    ("kl", 100.0),
+    ("mse", 100.0),
+)
 
 
 def mnist_nets(data: Path) -> tuple[Net, ...]:
@@ -74,7 +81,11 @@ def _figures(captured: Captured, method: str, percentile: float, work: Path) -> 
     encoded = encode_input(images, source=captured.inputs[0], target=replace(info, layout="NHWC"))
     got = np.concatenate([session.run({info.name: encoded[i : i + 1]})[output] for i in range(len(encoded))])
     found = compare_arrays({"y": want}, {"y": got}, kernels=session.kernels, threads=1)
-    return {"method": f"{method} {percentile:g} %", "snr_db": found.snr_db, "agreement": found.top1_agreement}
+    return {"method": _title(method, percentile), "snr_db": found.snr_db, "agreement": found.top1_agreement}
+
+
+def _title(method: str, percentile: float) -> str:
+    return f"{method} {percentile:g} %" if method == "percentile" else method
 
 
 def main(arguments: list[str]) -> int:
@@ -87,7 +98,7 @@ def main(arguments: list[str]) -> int:
         rows = kept(HOME / "rows", net.name, lambda net=net: net_row(net), fresh="--fresh" in arguments)  # type: ignore[misc]  # bound early
         lines.append([net.name, *(f"{row['snr_db']:.1f} dB, {row['agreement']:.1%}" for row in rows)])
     print(f"revision {revision()}; {SAMPLES} calibration samples at most\n")
-    print(markdown(("net", *(f"{method} {percentile:g} %" for method, percentile in METHODS)), lines))
+    print(markdown(("net", *(_title(method, percentile) for method, percentile in METHODS)), lines))
     return 0
 
 
