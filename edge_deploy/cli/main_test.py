@@ -118,7 +118,7 @@ def test_list_tells_what_there_is_as_json():
     code, out, _ = run("list", "--json")
     known = json.loads(out)
     assert code == 0
-    assert known["targets"] == ["executorch", "tflite"]
+    assert known["targets"] == ["c", "executorch", "tflite"]
     assert known["precisions"] == ["float32", "int8", "int4"]
     assert known["solvers"] == ["enumerate", "min-cut"]
     assert {"raw", "requantize:int8", "requantize:int4"} <= set(known["codecs"])
