@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from edge_deploy.report.axes import Scale, scale_for
 from edge_deploy.report.markup import Markup, element, join
 
-__all__ = ["CutMap", "cut_map"]
+__all__ = ["CutMap", "cut_map", "cut_map_drawing"]
 
 WIDTH, HEIGHT = 920.0, 330.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 12.0, 12.0, 46.0
@@ -40,6 +40,13 @@ class CutMap:
 
 def cut_map(found: CutMap) -> Markup:
     """The map with its legend, most frequent cut first."""
+    drawing, legend = cut_map_drawing(found)
+    keys = [element("span", _key(colour), f" {text}") for colour, text in legend]
+    return join([drawing, element("div", keys, css="legend")])
+
+
+def cut_map_drawing(found: CutMap) -> tuple[Markup, tuple[tuple[str, str], ...]]:
+    """The map as SVG, and its legend as colours and texts, most frequent cut first."""
     x = _logarithmic(found.uplink_bps[0], found.uplink_bps[-1])
     y = Scale(low=0.0, high=1.0, start=HEIGHT - BOTTOM, end=TOP, logarithmic=False, ticks=(0.0, 0.25, 0.5, 0.75, 1.0))
     counted = Counter(itertools.chain.from_iterable(found.cuts))
@@ -48,11 +55,10 @@ def cut_map(found: CutMap) -> Markup:
     drawn = [*_cells(found, x, y, colour), *_axes(x, y), *_mark(found, x, y)]
     box = {"viewBox": f"0 0 {WIDTH:.0f} {HEIGHT:.0f}", "role": "img", "aria-label": "best cut by uplink and edge load"}
     total = sum(counted.values())
-    keys = [
-        element("span", _key(colour[cut]), f" {cut or 'no feasible cut'} ({count / total:.0%})")
-        for cut, count in counted.most_common()
-    ]
-    return join([element("svg", drawn, attributes=box, css="plot"), element("div", keys, css="legend")])
+    legend = tuple(
+        (colour[cut], f"{cut or 'no feasible cut'} ({count / total:.0%})") for cut, count in counted.most_common()
+    )
+    return element("svg", drawn, attributes=box, css="plot"), legend
 
 
 def _cells(found: CutMap, x: Scale, y: Scale, colour: dict[str, str]) -> list[Markup]:
