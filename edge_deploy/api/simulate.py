@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_deploy.api.simulation_request import SimulateRequest
-from edge_deploy.api.simulation_setup import Ready, allowed_of, make_ready
+from edge_deploy.api.simulation_setup import Ready, allowed_of, doubts, make_ready
 from edge_deploy.core.benchmark import Provenance
 from edge_deploy.core.conditions import Trace
 from edge_deploy.core.publish import published_folder
@@ -97,7 +97,8 @@ def simulate_policies(
     """
     progress("read the model, the profiles and the traces")
     ready = make_ready(request, *allowed_of(request))
-    scored, notes = [trace for trace, _ in ready.rounds], list(ready.notes)
+    scored = [trace for trace, _ in ready.rounds]
+    notes = [*ready.notes, *doubts(ready.edge, [*ready.trained, *scored])]
     training = Training(traces=ready.trained, setting=ready.world.setting, probes=request.probes)
     policies = []
     for name in ready.policies:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +26,7 @@ from partitioner.cut_table import CutTable
 from partitioner.problem import Problem
 from partitioner.simulator.world import World
 
-__all__ = ["Ready", "allowed_of", "make_ready"]
+__all__ = ["Ready", "allowed_of", "doubts", "make_ready"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,7 +37,7 @@ class Ready:
         policies: With static.
         trained: Traces to learn from.
         rounds: Traces to score, each with the moments at which requests come.
-        notes: What the user should know.
+        notes: What the user should know, without `doubts`.
     """
 
     edge: ModelProfile
@@ -86,7 +87,7 @@ def make_ready(request: SimulateRequest, problem: Problem, allowed: Allowed) -> 
         trained=tuple(trained),
         rounds=rounds,
         world=_world(request, rounds, patience_s(request, allowed.table)),
-        notes=(*notes, *_limits(allowed), *left_out, *_doubts(problem.edge, [*trained, *scored])),
+        notes=(*notes, *_limits(allowed), *left_out),
     )
 
 
@@ -122,7 +123,7 @@ def _limits(allowed: Allowed) -> list[str]:
     return said
 
 
-def _doubts(edge: ModelProfile, traces: list[Trace]) -> list[str]:
+def doubts(edge: ModelProfile, traces: Sequence[Trace]) -> list[str]:
     """Conditions that the slowdown curves do not cover."""
     said = []
     for name, curve in (("edge_load", edge.cpu), ("edge_memory", edge.memory)):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_deploy.api.simulate import SIMULATION
 from edge_deploy.api.simulation_request import GENERATED, SimulateRequest
-from edge_deploy.api.simulation_setup import Ready, allowed_of, make_ready
+from edge_deploy.api.simulation_setup import Ready, allowed_of, doubts, make_ready
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.require import require
 from edge_deploy.core.serde import write_json
@@ -66,7 +66,7 @@ def simulate_sweep(
             tasks[number, place] = _cells(seeded, ready[number, place])
     names = _names(requests, [ready[number, 0] for number in range(len(requests))])
     every = [planned for mine in tasks.values() for planned in mine]
-    shown = max(1, len(every) // 30)
+    shown = max(1, len(every) // 10)
     ran = run_tasks(
         [planned.task for planned in every],
         folder / CELLS,
@@ -185,6 +185,7 @@ def _compared(
         outcomes += mine
     first = by_seed[0][0]
     adapts = {policy: _adapts(policy) for policy in first.policies}
+    seen = [trace for ready, _ in by_seed.values() for trace in (*ready.trained, *(trace for trace, _ in ready.rounds))]
     limit_s = first.world.setting.max_latency_s
     found = compare_outcomes(outcomes, adapts, seed=request.seed, limit_s=limit_s)
     return SweptPair(
@@ -200,7 +201,10 @@ def _compared(
         blocks=found.blocks,
         pays=found.pays,
         verdict=found.verdict,
-        notes=tuple(dict.fromkeys(note for ready, _ in by_seed.values() for note in ready.notes)),
+        notes=(
+            *dict.fromkeys(note for ready, _ in by_seed.values() for note in ready.notes),
+            *doubts(first.edge, seen),
+        ),
     )
 
 

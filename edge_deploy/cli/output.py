@@ -28,14 +28,17 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for index, column in enumerate(columns):
         numeric = bool(rows) and all(_is_numeric(row[index]) for row in rows)
         table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(escape(cell) for cell in row))
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, soft_wrap=False).print(table)
+    console = Console(width=width, soft_wrap=False)
+    # Not as the table's own title, which is folded to the width of a narrow table.
+    console.print(escape(title), style="italic", highlight=False)
+    console.print(table)
 
 
 def _is_numeric(cell: str) -> bool:

@@ -18,6 +18,7 @@ from edge_deploy.cli.limits import (
     constraints,
 )
 from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table
+from edge_deploy.core.cut import ALL_EDGE
 
 if TYPE_CHECKING:
     from edge_deploy.api.plan import PlanRequest
@@ -182,7 +183,15 @@ def _print(plan: PartitionPlan) -> None:
     for warning in plan.warnings:
         print(f"note: {warning}")
     for cut, layers in zip(plan.cuts, plan.edge_layers, strict=True):
-        print(f"layers before {cut}: {len(layers)}" + (f", the last {layers[-1]}" if layers else ""))
+        print(f"{cut}: " + _on_the_edge(cut, layers))
+
+
+def _on_the_edge(cut: str, layers: tuple[str, ...]) -> str:
+    if not layers:
+        return "every layer runs in the cloud"
+    if cut == ALL_EDGE:
+        return f"all {len(layers)} layers run on the edge"
+    return f"{len(layers)} layers run before it, the last of them {layers[-1]}"
 
 
 def _print_considered(plan: PartitionPlan) -> None:

@@ -28,7 +28,7 @@ __all__ = ["command"]
 def command(
     artifacts: Annotated[
         list[Path],
-        typer.Argument(metavar="ARTIFACT...", help="An artifact's folder, or a .tflite file."),
+        typer.Argument(metavar="ARTIFACT", help="An artifact's folder, or a .tflite file; or several."),
     ],
     trace: Annotated[
         list[str],

@@ -36,7 +36,7 @@ def run_sweep(
         dataclasses.replace(like, artifact=artifact, edge=edge, cloud=cloud)
         for artifact, edge, cloud in pair_up(artifacts, pairs)
     ]
-    with progress_bar(2 * len(requests) + 31) as progress:
+    with progress_bar(2 * len(requests) + 11) as progress:
         found = simulate_sweep(
             requests, out, seeds=seeds, engine=engine, scheduler=scheduler, jobs=jobs, progress=progress
         )
@@ -55,7 +55,7 @@ def _print(found: SimulationSweep) -> None:
             pair.name,
             f"{pair.score('static').mean_s * 1e3:.1f}",
             f"{pair.score('oracle').gain:.1%}",
-            "yes" if pair.pays else "not shown",
+            pair.answer,
         )
         for pair in found.pairs
     ]

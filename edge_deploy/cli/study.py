@@ -223,7 +223,8 @@ def _of_the_gap(found: Findings) -> str:
 
 def _print_keys(study: Study) -> None:
     """Look-ups by what they know: the share of the gap each captures, held-out."""
-    keys = list(dict.fromkeys((each.policy, each.key) for found in study.findings for each in found.captured))
+    every = list(dict.fromkeys((each.policy, each.key) for found in study.findings for each in found.captured))
+    keys = [(policy, key) for policy, key in every if len(key) <= 1 or policy in ("model", "chosen")]
     rows = []
     for policy, key in keys:
         cells = []
@@ -233,6 +234,7 @@ def _print_keys(study: Study) -> None:
         names = {"model": "main effects of all factors", "chosen": "the policy chosen on other conditions"}
         rows.append((names.get(policy, " + ".join(key) or "nothing (held-out static)"), *cells))
     models = tuple(found.name for found in study.findings)
+    more = f"; {len(every) - len(keys)} combinations in --json" if len(every) > len(keys) else ""
     print_table(
-        "captured of the gap, held-out (on the same sample), by what the policy knows", ("knows", *models), rows
+        "captured of the gap, held-out (on the same sample), by what the policy knows" + more, ("knows", *models), rows
     )

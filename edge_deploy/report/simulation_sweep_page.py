@@ -48,7 +48,7 @@ def _pair_columns() -> list[Column[SweptPair]]:
         Column(title="profiles", cell=lambda pair: pair.provenance),
         Column(title="static mean", cell=lambda pair: format_seconds(pair.score(STATIC).mean_s), numeric=True),
         Column(title="oracle gains", cell=lambda pair: f"{pair.score('oracle').gain:.1%}", numeric=True),
-        Column(title="adapting pays", cell=lambda pair: "yes" if pair.pays else "not shown"),
+        Column(title="adapting pays", cell=lambda pair: pair.answer),
         Column(title="because", cell=lambda pair: pair.verdict),
     ]
 

@@ -50,6 +50,13 @@ class SweptPair:
     verdict: str
     notes: tuple[str, ...] = ()
 
+    @property
+    def answer(self) -> str:
+        """Whether adapting pays, in a word or two; the verdict says why."""
+        if self.pays:
+            return "yes"
+        return "not shown" if self.score("oracle").gain >= WORTH and "not shown" in self.verdict else "no"
+
     def score(self, name: str) -> Score:
         """Of the policy or bound of this name."""
         return next(score for score in self.scores if score.name == name)
