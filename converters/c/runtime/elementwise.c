@@ -23,42 +23,71 @@ static int32_t size(const ed_pairing *pairing) {
   return count;
 }
 
-/* Walks over the last dimension with its strides; the others change seldom. */
-#define FOR_EACH_PAIR(pairing, A, B, I)                                                       \
-  for (int32_t I = 0, count_ = size(pairing), run_ = (pairing)->dims[ED_MAX_DIMS - 1], A = 0, \
-               B = 0, left_ = 0;                                                              \
-       I < count_; ++I, --left_, A += (pairing)->a_strides[ED_MAX_DIMS - 1],                  \
-               B += (pairing)->b_strides[ED_MAX_DIMS - 1])                                    \
-    if (left_ == 0 && (left_ = run_, place(pairing, I, &A, &B), 0)) {                         \
-    } else
+/* Runs along the last dimension; where a run begins is found anew. */
+#define FOR_EACH_RUN(pairing, A, B, I)                                                          \
+  for (int32_t I = 0, count_ = size(pairing), A = 0, B = 0; place(pairing, I, &A, &B), I < count_; \
+       I += (pairing)->dims[ED_MAX_DIMS - 1])
 
-void ed_add(const ed_sum *s, const ed_pairing *pairing, const int8_t *a, const int8_t *b, int8_t *out) {
-  FOR_EACH_PAIR(pairing, at_a, at_b, i) {
-    const int32_t x = ed_rescale((a[at_a] - s->a_zero) * (1 << 20), s->a);
-    const int32_t y = ed_rescale((b[at_b] - s->b_zero) * (1 << 20), s->b);
-    const int32_t sum = ed_rescale(x + s->sign * y, s->out) + s->out_zero;
-    out[i] = (int8_t)ed_clamp(sum, s->low, s->high);
+/* ed_scaled for what sums are made of: values below 2^30 whose factor is at most 1. */
+static inline int32_t part(int32_t value, ed_scale scale) {
+  return scale.right_shift == 0 ? ed_high_product(value, scale.multiplier)
+                                : ed_scaled_plain(value, scale.multiplier, scale.right_shift);
+}
+
+void ed_add(const ed_sum *given, const ed_pairing *pairing, const int8_t *a, const int8_t *b, int8_t *out) {
+  const ed_sum s = *given; /* outputs written cannot alias it */
+  const int32_t step_a = pairing->a_strides[ED_MAX_DIMS - 1], step_b = pairing->b_strides[ED_MAX_DIMS - 1];
+  const int32_t run = pairing->dims[ED_MAX_DIMS - 1];
+  const int plain = s.a.right_shift >= 0 && s.b.right_shift >= 0 && s.out.right_shift >= 1;
+  FOR_EACH_RUN(pairing, at_a, at_b, i) {
+    const int8_t *x = a + at_a, *y = b + at_b;
+    int8_t *to = out + i;
+    if (plain) {
+      for (int32_t k = run; k > 0; --k, x += step_a, y += step_b) {
+        const int32_t sum = part((*x - s.a_zero) * (1 << 20), s.a) + s.sign * part((*y - s.b_zero) * (1 << 20), s.b);
+        const int32_t value = ed_scaled_plain(sum, s.out.multiplier, s.out.right_shift) + s.out_zero;
+        *to++ = (int8_t)ed_clamp(value, s.low, s.high);
+      }
+    } else {
+      for (int32_t k = run; k > 0; --k, x += step_a, y += step_b) {
+        const int32_t sum = ed_rescale((*x - s.a_zero) * (1 << 20), s.a) +
+                            s.sign * ed_rescale((*y - s.b_zero) * (1 << 20), s.b);
+        *to++ = (int8_t)ed_clamp(ed_rescale(sum, s.out) + s.out_zero, s.low, s.high);
+      }
+    }
   }
 }
 
-void ed_multiply(const ed_product *p, const ed_pairing *pairing, const int8_t *a, const int8_t *b, int8_t *out) {
-  FOR_EACH_PAIR(pairing, at_a, at_b, i) {
-    const int32_t product = ed_rescale((a[at_a] - p->a_zero) * (b[at_b] - p->b_zero), p->out) + p->out_zero;
-    out[i] = (int8_t)ed_clamp(product, p->low, p->high);
+void ed_multiply(const ed_product *given, const ed_pairing *pairing, const int8_t *a, const int8_t *b, int8_t *out) {
+  const ed_product p = *given;
+  const int32_t step_a = pairing->a_strides[ED_MAX_DIMS - 1], step_b = pairing->b_strides[ED_MAX_DIMS - 1];
+  const int32_t run = pairing->dims[ED_MAX_DIMS - 1];
+  FOR_EACH_RUN(pairing, at_a, at_b, i) {
+    const int8_t *x = a + at_a, *y = b + at_b;
+    for (int32_t k = 0; k < run; ++k, x += step_a, y += step_b) {
+      const int32_t product = ed_rescale((*x - p.a_zero) * (*y - p.b_zero), p.out) + p.out_zero;
+      out[i + k] = (int8_t)ed_clamp(product, p.low, p.high);
+    }
   }
 }
 
 void ed_extreme8(int32_t sign, const ed_pairing *pairing, const int8_t *a, const int8_t *b, int8_t *out) {
-  FOR_EACH_PAIR(pairing, at_a, at_b, i) {
-    const int8_t x = a[at_a], y = b[at_b];
-    out[i] = (x > y) == (sign > 0) ? x : y;
+  FOR_EACH_RUN(pairing, at_a, at_b, i) {
+    for (int32_t k = 0; k < pairing->dims[ED_MAX_DIMS - 1]; ++k) {
+      const int8_t x = a[at_a + k * pairing->a_strides[ED_MAX_DIMS - 1]];
+      const int8_t y = b[at_b + k * pairing->b_strides[ED_MAX_DIMS - 1]];
+      out[i + k] = (x > y) == (sign > 0) ? x : y;
+    }
   }
 }
 
 void ed_extreme32(int32_t sign, const ed_pairing *pairing, const int32_t *a, const int32_t *b, int32_t *out) {
-  FOR_EACH_PAIR(pairing, at_a, at_b, i) {
-    const int32_t x = a[at_a], y = b[at_b];
-    out[i] = (x > y) == (sign > 0) ? x : y;
+  FOR_EACH_RUN(pairing, at_a, at_b, i) {
+    for (int32_t k = 0; k < pairing->dims[ED_MAX_DIMS - 1]; ++k) {
+      const int32_t x = a[at_a + k * pairing->a_strides[ED_MAX_DIMS - 1]];
+      const int32_t y = b[at_b + k * pairing->b_strides[ED_MAX_DIMS - 1]];
+      out[i + k] = (x > y) == (sign > 0) ? x : y;
+    }
   }
 }
 

@@ -40,24 +40,30 @@ static int32_t dot8(const int8_t *weights, const int8_t *patch, int32_t depth) {
   return sum;
 }
 
-/* Groups of eight weights: their low halves belong to the even words of the patch, their high halves to the odd ones. */
-static int32_t dot4(const int8_t *weights, const int8_t *patch, int32_t depth) {
-  int32_t sum = 0;
-  for (; depth >= 32; depth -= 32, weights += 16, patch += 32) {
-    const uint32x4_t places = vmulq_n_u32(vidupq_n_u32(0, 1), 8);
-    const int8x16_t values_low = vreinterpretq_s8_u32(vldrwq_gather_offset_u32((const uint32_t *)patch, places));
-    const int8x16_t values_high = vreinterpretq_s8_u32(vldrwq_gather_offset_u32((const uint32_t *)(patch + 4), places));
-    const int8x16_t packed = vldrbq_s8(weights);
-    sum = vmladavaq_s8(sum, vshrq_n_s8(vshlq_n_s8(packed, 4), 4), values_low);
-    sum = vmladavaq_s8(sum, vshrq_n_s8(packed, 4), values_high);
-  }
-  for (; depth >= 8; depth -= 8, weights += 4, patch += 8) {
-    for (int32_t k = 0; k < 4; ++k) {
-      sum += ed_nibble(weights + k, 0) * patch[k] + (weights[k] >> 4) * patch[k + 4];
+/* Places of the values whose weights stand in the low halves of four groups; those of the high halves follow by four. */
+static const uint8_t low_places[16] = {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27};
+
+/* `count` rows of 4 bits by one patch: the values of 32 weights are gathered once for all rows. */
+static INLINE void packed_sums(const int8_t *row, int32_t stride, int32_t count, const int8_t *patch, int32_t depth,
+                               int32_t *sum) {
+  const uint8x16_t places = vldrbq_u8(low_places);
+  int32_t groups = depth / 8;
+  for (; groups > 0; groups -= 4, row += 16, patch += 32) {
+    const mve_pred16_t lanes = vctp8q((uint32_t)(4 * groups));
+    const int8x16_t of_low = vldrbq_gather_offset_z_s8(patch, places, lanes);
+    const int8x16_t of_high = vldrbq_gather_offset_z_s8(patch + 4, places, lanes);
+    const int8_t *weights = row;
+    for (int32_t k = 0; k < count; ++k, weights += stride) {
+      const int8x16_t packed = vldrbq_z_s8(weights, lanes);
+      sum[k] = vmladavaq_s8(sum[k], vshrq_n_s8(vshlq_n_s8(packed, 4), 4), of_low);
+      sum[k] = vmladavaq_s8(sum[k], vshrq_n_s8(packed, 4), of_high);
     }
   }
-  for (int32_t k = 0; k < depth; ++k) sum += ed_nibble(weights, k) * patch[k];
-  return sum;
+  row += 4 * groups;
+  patch += 8 * groups; /* back over what the last round took too much */
+  for (int32_t k = 0; k < count; ++k, row += stride) {
+    for (int32_t rest = 0; rest < depth % 8; ++rest) sum[k] += ed_nibble(row, rest) * patch[rest];
+  }
 }
 
 /* Four rows by one patch: 5 loads for 64 products, the last ones predicated by the loop itself. */
@@ -93,7 +99,12 @@ static INLINE void four_sums(const int8_t *a, int32_t stride, const int8_t *patc
 
 static INLINE void four_rows(const ed_matrix *matrix, int32_t row, const int8_t *patch, int8_t *out) {
   int32_t sum[4] = {matrix->bias[row], matrix->bias[row + 1], matrix->bias[row + 2], matrix->bias[row + 3]};
-  four_sums(matrix->weights + row * matrix->stride, matrix->stride, patch, matrix->depth, sum);
+  const int8_t *weights = matrix->weights + row * matrix->stride;
+  if (matrix->bits == 8) {
+    four_sums(weights, matrix->stride, patch, matrix->depth, sum);
+  } else {
+    packed_sums(weights, matrix->stride, 4, patch, matrix->depth, sum);
+  }
   if (matrix->rounding == ED_ROUND_ONCE) {
     for (int32_t k = 0; k < 4; ++k) out[row + k] = finish_one(matrix, row + k, sum[k]);
     return;
@@ -114,12 +125,15 @@ static INLINE void four_rows(const ed_matrix *matrix, int32_t row, const int8_t 
 static void rows(const ed_matrix *given, const int8_t *patch, int8_t *out) {
   const ed_matrix copy = *given, *const matrix = &copy;
   int32_t row = 0;
-  if (matrix->bits == 8) {
-    for (; row + 3 < matrix->rows; row += 4) four_rows(matrix, row, patch, out);
-  }
+  for (; row + 3 < matrix->rows; row += 4) four_rows(matrix, row, patch, out);
   for (; row < matrix->rows; ++row) {
     const int8_t *weights = matrix->weights + row * matrix->stride;
-    const int32_t sum = matrix->bits == 8 ? dot8(weights, patch, matrix->depth) : dot4(weights, patch, matrix->depth);
+    int32_t sum = 0;
+    if (matrix->bits == 8) {
+      sum = dot8(weights, patch, matrix->depth);
+    } else {
+      packed_sums(weights, matrix->stride, 1, patch, matrix->depth, &sum);
+    }
     out[row] = finish_one(matrix, row, matrix->bias[row] + sum);
   }
 }
