@@ -114,7 +114,7 @@ def test_models_pairs_and_seeds_are_swept_and_compared(models, tmp_path):
         by = {score["name"]: score for score in each["scores"]}
         assert by["oracle"]["mean_s"] <= by["static"]["mean_s"] and by["static"]["requests"] == each["requests"]
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 3 and "slim between pi and server" in page
+    assert page.count("<svg") == 3 == page.count("Seed by seed (2)") and "slim between pi and server" in page
     before = partitions(tmp_path)
     code, text, err = run(*words, "--seeds", 3)
     assert code == 0, err

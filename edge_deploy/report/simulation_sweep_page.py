@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from edge_deploy.core.units import format_seconds
 from edge_deploy.report.document import document
 from edge_deploy.report.markup import Markup, element
@@ -14,12 +16,15 @@ from partitioner.simulator.swept import OverPairs, SimulationSweep, SweptPair, o
 
 __all__ = ["simulation_sweep_page"]
 
+GAINS_STYLE = "figure.gains { max-width: 44rem; }"
+
 
 def simulation_sweep_page(found: SimulationSweep) -> str:
     """The whole HTML text."""
+    what = _counted(len(found.pairs), "model between two devices", "models between devices")
     lead = (
-        f"{len(found.cells)} cells: {len(found.pairs)} model(s) between devices, {len(found.scored_on)} trace(s), "
-        f"{len(found.seeds)} seed(s); latencies are simulated."
+        f"{len(found.cells)} cells; {what}, {_counted(len(found.scored_on), 'trace')}, "
+        f"{_counted(len(found.seeds), 'seed')}; latencies are simulated."
     )
     return document(
         "Simulations - edge-deploy",
@@ -38,8 +43,12 @@ def simulation_sweep_page(found: SimulationSweep) -> str:
                 ("requests", "one row each in the Parquet files that sweep.json names"),
             ]
         ),
-        style=SIMULATION_STYLE + STUDY_STYLE,
+        style=SIMULATION_STYLE + STUDY_STYLE + GAINS_STYLE,
     )
+
+
+def _counted(count: int, one: str, many: str = "") -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
 
 
 def _pair_columns() -> list[Column[SweptPair]]:
@@ -78,26 +87,37 @@ def _section(pair: SweptPair, seeds: int) -> list[Markup]:
         Bar(
             label=score.name,
             value=score.gain,
-            text=_gain_text(score.gain, pair.gains[score.name]),
+            text=f"{score.gain:+.1%}",
             css="b-oracle" if score.name in BOUNDS else "b-good" if score.adapts else "b-plain",
             interval=(score.gain_low, score.gain_high),
         )
         for score in pair.scores
         if score.name != STATIC
     ]
-    caption = "Faster than the static cut, over all traces and seeds, with 95 % intervals"
-    caption += "; in brackets the lowest and the highest of the seeds." if seeds > 1 else "."
+    picture = bars(rows, f"gains over the static cut: {pair.name}")
+    caption = "Faster than the static cut, over all traces and seeds, with 95 % intervals."
     return [
         element("h2", pair.name),
         element("p", pair.verdict, css=f"verdict {'good' if pair.pays else 'fair'}"),
-        element(
-            "figure", bars(rows, f"gains over the static cut: {pair.name}"), element("figcaption", caption, css="muted")
-        ),
+        element("figure", picture, element("figcaption", caption, css="muted"), css="gains"),
         element("div", regret_table(pair.scores)),
+        *([element("h3", f"Seed by seed ({seeds})"), _by_seed(pair)] if seeds > 1 else []),
         *(element("p", note, css="muted") for note in pair.notes),
     ]
 
 
-def _gain_text(gain: float, by_seed: tuple[float, ...]) -> str:
-    spread = f" ({min(by_seed):+.1%} to {max(by_seed):+.1%})" if len(by_seed) > 1 else ""
-    return f"{gain:+.1%}{spread}"
+def _by_seed(pair: SweptPair) -> Markup:
+    """How far the seeds are apart: what one simulation alone might have said."""
+    rows = [(name, np.array(gains)) for name, gains in pair.gains.items() if name != STATIC]
+    columns: list[Column[tuple[str, np.ndarray]]] = [
+        Column(title="policy", cell=lambda row: row[0]),
+        Column(title="lowest", cell=lambda row: f"{row[1].min():+.1%}", numeric=True, group="faster than static"),
+        Column(title="median", cell=lambda row: f"{np.median(row[1]):+.1%}", numeric=True, group="faster than static"),
+        Column(title="highest", cell=lambda row: f"{row[1].max():+.1%}", numeric=True, group="faster than static"),
+        Column(
+            title="seeds in which it is faster",
+            cell=lambda row: f"{np.count_nonzero(row[1] > 0)} of {len(row[1])}",
+            numeric=True,
+        ),
+    ]
+    return table(columns, rows)
