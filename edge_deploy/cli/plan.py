@@ -18,7 +18,6 @@ from edge_deploy.cli.limits import (
     constraints,
 )
 from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table
-from edge_deploy.core.cut import ALL_EDGE
 
 if TYPE_CHECKING:
     from edge_deploy.api.plan import PlanRequest
@@ -187,6 +186,8 @@ def _print(plan: PartitionPlan) -> None:
 
 
 def _on_the_edge(cut: str, layers: tuple[str, ...]) -> str:
+    from edge_deploy.core.cut import ALL_EDGE
+
     if not layers:
         return "every layer runs in the cloud"
     if cut == ALL_EDGE:
