@@ -128,7 +128,7 @@ def test_several_batches_share_one_program(convert, snr):
         assert snr(conversion.net.reference, conversion.outputs(signature=index)) > 30
 
 
-@pytest.mark.parametrize("ranges", [{"range_method": "percentile", "percentile": 99.0}, {"range_method": "kl"}])
+@pytest.mark.parametrize("ranges", [{"range_method": "percentile", "percentile": 99.0}, {"range_method": "mse"}])
 def test_clipped_ranges_are_narrower_and_still_right(convert, snr, ranges):
     narrow, wide = convert("odd", "int8", **ranges), convert("odd", "int8")
     assert snr(wide.net.reference, narrow.outputs()) > 15

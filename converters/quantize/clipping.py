@@ -11,10 +11,13 @@ import numpy as np
 from converters.quantize.ranges import HistogramObserver, Range
 from edge_deploy.core.quant_spec import QuantSpec
 
-__all__ = ["chosen_range", "entropy_range", "squared_error_range"]
+__all__ = ["chosen_range", "coarsened", "entropy_range", "squared_error_range", "without_spikes"]
 
 LEVELS = 256
 CANDIDATES = 128  # thresholds tried on each side by squared error
+FULL_BIN = 16  # values in a bin, on average, of a histogram that is not mostly chance
+NEIGHBOURS = 16
+FEW = 3  # values of an empty neighbourhood that are no spike
 ROUNDS = 4  # of the search over both sides in turn
 
 
@@ -37,12 +40,18 @@ def entropy_range(
     thresholds the one with the smallest Kullback-Leibler divergence wins, of equal ones the widest. The method is
     about magnitudes; here, with affine quantization, a threshold t keeps [max(low, -t), min(high, t)].
 
+    Values that occur again and again, as zeros behind a ReLU or what a blank background becomes, do not count as a
+    shape to be kept: spread over a group of bins they would be most of the divergence, and the range would be cut down
+    to where groups are single bins (pytorch-quantization drops its first bin for that reason). Clipped, they count.
+
     Args:
         counts: Histogram over `extremes`, of more bins than `levels`.
         thresholds: How many are tried, evenly spaced.
     """
     if not counts.sum() or extremes.high <= extremes.low:
         return extremes
+    counts = coarsened(counts, levels)
+    smooth = without_spikes(counts)
     edges = np.linspace(extremes.low, extremes.high, len(counts) + 1)
     best, found = np.inf, extremes
     seen: tuple[int, int] | None = None
@@ -56,15 +65,36 @@ def entropy_range(
         if last - first < levels:
             break
         seen = first, last
-        divergence = _divergence(counts, first, last, levels)
+        divergence = _divergence(counts, smooth, first, last, levels)
         if divergence < best:
             best, found = divergence, Range(low=float(edges[first]), high=float(edges[last]))
     return found
 
 
-def _divergence(counts: np.ndarray, first: int, last: int, levels: int) -> float:
+def coarsened(counts: np.ndarray, levels: int) -> np.ndarray:
+    """The histogram with pairs of bins merged until bins hold 16 values on average, or are as few as levels.
+
+    Of a few hundred values every fine bin holds one or none, and all divergence is chance; with a bin for each level
+    nothing is clipped.
+    """
+    while len(counts) >= 2 * levels and len(counts) % 2 == 0 and counts.sum() < FULL_BIN * len(counts):
+        counts = counts.reshape(-1, 2).sum(axis=1)
+    return counts
+
+
+def without_spikes(counts: np.ndarray) -> np.ndarray:
+    """Counts of which none stands far above the mean of the 16 bins on either side."""
+    near = np.ones(2 * NEIGHBOURS + 1)
+    near[NEIGHBOURS] = 0
+    sums = np.convolve(counts, near)[NEIGHBOURS:-NEIGHBOURS]
+    sizes = np.convolve(np.ones(len(counts)), near)[NEIGHBOURS:-NEIGHBOURS]
+    kept: np.ndarray = np.minimum(counts, 2 * sums / sizes + FEW)
+    return kept
+
+
+def _divergence(counts: np.ndarray, smooth: np.ndarray, first: int, last: int, levels: int) -> float:
     """KL(P || Q) in nats of the bins [first, last); infinite where Q has nothing for what P holds."""
-    inside = counts[first:last].astype(np.float64)
+    inside = smooth[first:last].astype(np.float64)
     clipped = inside.copy()
     clipped[0] += counts[:first].sum()
     clipped[-1] += counts[last:].sum()
