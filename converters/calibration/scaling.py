@@ -17,7 +17,7 @@ SERIOUS_SHIFT = 3.0  # of running deviations
 ODD_SHIFT = 0.75
 PIXEL_FACTOR = 30.0  # 0-255 against anything within -3..3 is at least 255 / 6
 SATURATED = 0.5
-BIASES_DROWNED = 0.03  # four nets with batch norms folded in: above 0.4 on their own data, below 0.02 on 255 times it
+BIASES_DROWNED = 0.03  # folded nets: above 0.4 on their own data (four nets), below 0.02 on 255 times it (three)
 BIASES_ALONE = 20.0
 FEWEST_LAYERS = 3
 
