@@ -44,8 +44,8 @@ static int32_t dot8(const int8_t *weights, const int8_t *patch, int32_t depth) {
 static const uint8_t low_places[16] = {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27};
 
 /* `count` rows of 4 bits by one patch: the values of 32 weights are gathered once for all rows. */
-static INLINE void packed_sums(const int8_t *row, int32_t stride, int32_t count, const int8_t *patch, int32_t depth,
-                               int32_t *sum) {
+static __attribute__((noinline)) void packed_sums(const int8_t *row, int32_t stride, int32_t count,
+                                                  const int8_t *patch, int32_t depth, int32_t *sum) {
   const uint8x16_t places = vldrbq_u8(low_places);
   int32_t groups = depth / 8;
   for (; groups > 0; groups -= 4, row += 16, patch += 32) {
