@@ -64,9 +64,8 @@ def mean(node: Node) -> Step:
     outer, inner = math.prod(x.shape[: over[0]]), math.prod(x.shape[over[-1] + 1 :])
     count = math.prod(x.shape[axis] for axis in over)
     scale = quantize_multiplier(float(np.float64(x.scale[0]) / np.float64(out.scale[0])))
-    if node.op == "MEAN":
-        shift = min(count.bit_length() - 1, 32, 31 - scale.right_shift)
-        scale = Scale((scale.multiplier << shift) // count, scale.right_shift + shift)
+    shift = min(count.bit_length() - 1, 32, 31 - scale.right_shift)
+    scale = Scale((scale.multiplier << shift) // count, scale.right_shift + shift)
     sizes = f"{outer}, {count}, {inner}, {x.zero}, {out.zero}"
     return Step(
         node=node,
@@ -101,6 +100,5 @@ BUILDERS = {
     "MAX_POOL_2D": max_pool,
     "AVERAGE_POOL_2D": average_pool,
     "MEAN": mean,
-    "SUM": mean,
     "SOFTMAX": softmax,
 }
