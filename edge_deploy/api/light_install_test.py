@@ -91,6 +91,9 @@ def test_the_answers_are_those_of_this_environment_up_to_the_rounding_of_an_olde
             session = edge_deploy.open_session(artifact / "out/tflite-int8", kernels=choice)
             feeds = [{session.signature.inputs[0].name: image.reshape(1, 8, 8, 1)} for image in images["x"]]
             here = np.array([next(iter(session.run(feed).values())) for feed in feeds])
-            step = np.diff(np.unique(here)).min()
-            older = environment.startswith("tflite-runtime") and choice == "default"
-            assert np.abs(here - np.array(answers)).max() <= (1.01 if older else 0.01) * step, choice
+            error = here - np.array(answers)
+            if environment.startswith("tflite-runtime") and choice == "default":
+                # A rounding otherwise in one layer goes on through the next ones.
+                assert np.square(error).mean() < 1e-3 * here.var(), choice
+            else:
+                assert np.abs(error).max() < 0.01 * np.diff(np.unique(here)).min(), choice
