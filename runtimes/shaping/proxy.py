@@ -8,6 +8,7 @@ import math
 import os
 import selectors
 import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -179,6 +180,7 @@ class ShapedProxy:
             is_refused = self._link.on_outage == "reset" and self._link.is_down(loop.time() - self._begin_s)
             if is_refused or len(self._connections) >= MOST_CONNECTIONS:
                 self._counts["refused"] += 1
+                _reset(connection)
                 connection.close()
                 continue
             # asyncio does so for its own servers only; without it small answers wait 40 ms for an acknowledgement.
@@ -192,6 +194,7 @@ class ShapedProxy:
     def _forget(self, task: asyncio.Task[None], connection: socket.socket) -> None:
         self._connections.discard(task)
         if task.cancelled():
+            _reset(connection)
             connection.close()
 
     async def _forward(self, connection: socket.socket) -> None:
@@ -207,7 +210,10 @@ class ShapedProxy:
         except* (OSError, asyncio.CancelledError):
             # A side that vanished, or an outage that resets: the other side sees a reset too.
             for one in both_ends:
+                _reset(one.get_extra_info("socket"))
                 one.transport.abort()
+            if not both_ends:
+                _reset(connection)
         finally:
             for one in both_ends:
                 one.close()
@@ -280,3 +286,9 @@ class _Held:
         self.bytes += by
         self.changed.set()
         self.changed = asyncio.Event()
+
+
+def _reset(connection: Any) -> None:
+    """Have the socket end by a reset when it is closed: without this the other side may see an orderly end."""
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
