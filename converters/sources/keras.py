@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from converters.contracts import Captured, CaptureRequest
 from converters.loading.file_kind import file_kind
-from converters.loading.float_run import run_feeds
 from converters.loading.input_shapes import settle
 from converters.loading.keras_model import LoadedKeras, dtype_name, load_keras
+from converters.loading.model_file import model_path, remember, remembered, run_model
 from converters.loading.recommender_file import recognised
 from converters.loading.tensorflow_export import export_tflite
 from converters.loading.tflite_facts import check_plain, final_operators
-from edge_deploy.core.errors import BadInput
-from edge_deploy.core.serde import read_json, write_json
 from edge_deploy.core.tensor import Layout, TensorInfo
 
 __all__ = ["accepts", "capture", "run_float"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    path: Path
 
 
 def accepts(request: CaptureRequest) -> bool:
@@ -41,9 +32,7 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
         Unsupported: Layers that carry code, custom classes, operators without a TFLite counterpart.
         ToolchainError: Keras or the converter failed otherwise.
     """
-    path = Path(request.source).resolve()
-    if request.weights is not None:
-        raise BadInput(f"--weights {request.weights}: a Keras file brings its own weights; leave the option out.")
+    path = model_path(request, "a Keras file")
     loaded = load_keras(path)
     layout: Layout = "NCHW" if _is_channels_first(loaded) else "NHWC"
     inputs = tuple(
@@ -54,8 +43,7 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     export_tflite(loaded, inputs, batches, file)
     check_plain(file, where=request.source)
     outputs = _outputs(loaded, inputs[0].shape[0], layout, final_operators(file))
-    state = folder / "source.json"
-    write_json(_State(path=path), state)
+    state = remember(path, folder)
     kind = _kind(loaded)
     recommender = None
     if kind == "recommender":
@@ -81,20 +69,8 @@ def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
     Raises:
         BadInput: The feeds do not fit, or the model file is no longer there.
     """
-    assert captured.state is not None
-    loaded = load_keras(read_json(_State, captured.state).path)
-    # The model's own batch dimension, mostly dynamic, lets it run faster than the batch that the artifact asked for.
-    inputs = tuple(
-        replace(info, shape=(own.shape[0], *info.shape[1:]))
-        for info, own in zip(captured.inputs, loaded.inputs, strict=True)
-    )
-    run_feeds(
-        lambda arrays: [np.asarray(value) for value in loaded.call(arrays)],
-        inputs=inputs,
-        outputs=captured.outputs,
-        feeds=feeds,
-        answers=answers,
-    )
+    loaded = load_keras(remembered(captured))
+    run_model(loaded.call, captured, [info.shape[0] for info in loaded.inputs], feeds, answers)
 
 
 def _outputs(loaded: LoadedKeras, batch: int, layout: Layout, finals: dict[str, str]) -> tuple[TensorInfo, ...]:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from converters.contracts import Captured, CaptureRequest
 from converters.loading.file_kind import file_kind
-from converters.loading.float_run import run_feeds
 from converters.loading.input_shapes import settle
+from converters.loading.model_file import model_path, remember, remembered, run_model
 from converters.loading.onnx_export import export_onnx
 from converters.loading.onnx_model import open_onnx, read_onnx, write_prepared
 from converters.loading.tflite_captured import captured_from_tflite
 from edge_deploy.core.errors import BadInput
-from edge_deploy.core.serde import read_json, write_json
 from edge_deploy.core.tensor import TensorInfo
 
 __all__ = ["accepts", "capture", "run_float"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    path: Path
 
 
 def accepts(request: CaptureRequest) -> bool:
@@ -39,19 +31,16 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
         Unsupported: Loops that are no bags of embeddings, operators that TFLite does not have.
         ToolchainError: onnx2tf failed otherwise, or converted it wrongly.
     """
-    path = Path(request.source).resolve()
-    if request.weights is not None:
-        raise BadInput(f"--weights {request.weights}: an ONNX file brings its own weights; leave the option out.")
+    path = model_path(request, "an ONNX file")
     if len(request.batches) > 1:
         raise BadInput(f"--batch {request.batches}: from ONNX one batch size at a time; convert once for each.")
     found = read_onnx(path)
-    inputs = tuple(replace(info, layout=info.layout) for info in settle(found.inputs, request))
+    inputs = settle(found.inputs, request)
     prepared = folder / "prepared.onnx"
     write_prepared(path, inputs, prepared)
     file = folder / "float.tflite"
     export_onnx(prepared, inputs, found.output_names, file)
-    state = folder / "source.json"
-    write_json(_State(path=path), state)
+    state = remember(path, folder)
     captured = captured_from_tflite(
         file,
         name=path.stem,
@@ -70,21 +59,13 @@ def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
     Raises:
         BadInput: The feeds do not fit, or the file is no longer there.
     """
-    assert captured.state is not None
-    session = open_onnx(read_json(_State, captured.state).path)
+    session = open_onnx(remembered(captured))
     names = [info.name for info in captured.inputs]
     outputs = [info.name for info in captured.outputs]
     own = {entry.name: entry.shape[0] for entry in session.get_inputs() if entry.shape}
-    inputs = tuple(
-        replace(info, shape=(own[info.name] if isinstance(own[info.name], int) else -1, *info.shape[1:]))
-        for info in captured.inputs
-    )
-    run_feeds(
-        lambda arrays: [np.asarray(value) for value in session.run(outputs, dict(zip(names, arrays, strict=True)))],
-        inputs=inputs,
-        outputs=captured.outputs,
-        feeds=feeds,
-        answers=answers,
+    batches = [own[name] if isinstance(own[name], int) else -1 for name in names]
+    run_model(
+        lambda arrays: session.run(outputs, dict(zip(names, arrays, strict=True))), captured, batches, feeds, answers
     )
 
 

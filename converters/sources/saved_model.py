@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from converters.contracts import Captured, CaptureRequest
 from converters.loading.file_kind import file_kind
-from converters.loading.float_run import run_feeds
 from converters.loading.input_shapes import settle
+from converters.loading.model_file import model_path, remember, remembered, run_model
 from converters.loading.saved_model import load_saved_model
 from converters.loading.tensorflow_export import export_tflite
 from converters.loading.tflite_captured import captured_from_tflite
-from edge_deploy.core.errors import BadInput
-from edge_deploy.core.serde import read_json, write_json
 
 __all__ = ["accepts", "capture", "run_float"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    path: Path
 
 
 def accepts(request: CaptureRequest) -> bool:
@@ -38,16 +28,13 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
         Unsupported: Operators that reach beyond the model, or without a TFLite counterpart.
         ToolchainError: TensorFlow or its converter failed otherwise.
     """
-    path = Path(request.source).resolve()
-    if request.weights is not None:
-        raise BadInput(f"--weights {request.weights}: a SavedModel brings its own weights; leave the option out.")
+    path = model_path(request, "a SavedModel")
     loaded = load_saved_model(path)
     inputs = settle(loaded.inputs, request)
     batches = request.batches if any(info.shape[0] == -1 for info in inputs) else (inputs[0].shape[0],)
     file = folder / "float.tflite"
     export_tflite(loaded, inputs, batches, file)
-    state = folder / "source.json"
-    write_json(_State(path=path), state)
+    state = remember(path, folder)
     return captured_from_tflite(
         file, name=path.name, where=request.source, inputs=inputs, batches=batches, state=state, notes=loaded.notes
     )
@@ -59,16 +46,5 @@ def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
     Raises:
         BadInput: The feeds do not fit, or the folder is no longer there.
     """
-    assert captured.state is not None
-    loaded = load_saved_model(read_json(_State, captured.state).path)
-    inputs = tuple(
-        replace(info, shape=(own.shape[0], *info.shape[1:]))
-        for info, own in zip(captured.inputs, loaded.inputs, strict=True)
-    )
-    run_feeds(
-        lambda arrays: [np.asarray(value) for value in loaded.call(arrays)],
-        inputs=inputs,
-        outputs=captured.outputs,
-        feeds=feeds,
-        answers=answers,
-    )
+    loaded = load_saved_model(remembered(captured))
+    run_model(loaded.call, captured, [info.shape[0] for info in loaded.inputs], feeds, answers)

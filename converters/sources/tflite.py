@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +11,14 @@ from converters.loading.file_kind import file_kind
 from converters.loading.float16 import unpack_halves
 from converters.loading.float_run import run_feeds
 from converters.loading.input_shapes import settle
+from converters.loading.model_file import model_path, remember, remembered
 from converters.loading.tflite_captured import captured_from_tflite
 from converters.loading.tflite_facts import check_unquantized
 from converters.tflite.flatbuffer import read_model, write_model
 from converters.tflite.signatures import ensure_signatures
 from edge_deploy.core.errors import BadInput
-from edge_deploy.core.serde import read_json, write_json
 
 __all__ = ["accepts", "capture", "run_float"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _State:
-    path: Path
 
 
 def accepts(request: CaptureRequest) -> bool:
@@ -41,9 +35,7 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     """
     from runtimes.formats.tflite import lint, read_signatures
 
-    path = Path(request.source).resolve()
-    if request.weights is not None:
-        raise BadInput(f"--weights {request.weights}: a .tflite file brings its own weights; leave the option out.")
+    path = model_path(request, "a .tflite file")
     problems = lint(path)
     if problems:
         raise BadInput(*(f"{request.source}: is damaged: {problem}" for problem in problems))
@@ -54,8 +46,7 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     file = folder / "float.tflite"
     write_model(model, file)
     inputs = settle(read_signatures(file)[0].inputs, request)
-    state = folder / "source.json"
-    write_json(_State(path=file), state)
+    state = remember(file, folder)
     return captured_from_tflite(
         file,
         name=path.stem,
@@ -75,8 +66,7 @@ def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
     """
     from runtimes.session import open_session
 
-    assert captured.state is not None
-    session = open_session(read_json(_State, captured.state).path, kernels="builtin", trusted=True)
+    session = open_session(remembered(captured), kernels="builtin", trusted=True)
     names = [info.name for info in session.signature.inputs]
     outputs = [info.name for info in session.signature.outputs]
 
