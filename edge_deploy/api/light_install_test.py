@@ -96,4 +96,5 @@ def test_the_answers_are_those_of_this_environment_up_to_the_rounding_of_an_olde
                 # A rounding otherwise in one layer goes on through the next ones.
                 assert np.square(error).mean() < 1e-3 * here.var(), choice
             else:
-                assert np.abs(error).max() < 0.01 * np.diff(np.unique(here)).min(), choice
+                # A step of the INT8 output is at least this wide: the same integers, told by floats.
+                assert np.abs(error).max() < 0.01 * np.ptp(here) / 255, choice
