@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 from edge_deploy.core.artifact import FileEntry, LayerOutcome, Signature
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import LayerGraph
+from edge_deploy.core.passes import PassRecord
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo
 
@@ -95,12 +96,14 @@ class LowerRequest:
     Attributes:
         calibration: npz with one array per source input, samples stacked on axis 0; None where none is needed.
         folder: Empty folder that receives the artifact's files.
+        labels: npy of the calibration samples' labels (float64, NaN for none), by which passes are judged too.
     """
 
     captured: Captured
     spec: QuantSpec
     folder: Path
     calibration: Path | None = None
+    labels: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +112,7 @@ class Lowered:
 
     Attributes:
         asked: Layers with weights and what was asked of each; `got` is what the target believes it wrote.
+        passes: What became of each pass; filled in by `converters.lower`.
     """
 
     files: tuple[FileEntry, ...]
@@ -118,6 +122,7 @@ class Lowered:
     toolchain: dict[str, str]
     minimum_runtime: str = ""
     warnings: tuple[str, ...] = ()
+    passes: tuple[PassRecord, ...] = ()
 
 
 class Target(Protocol):

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import LayerGraph
+from edge_deploy.core.passes import PassRecord
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo
 
@@ -177,6 +178,7 @@ class Artifact:
         toolchain: Package name to version.
         minimum_runtime: Oldest runtime known to compute it rightly, e.g. "ai-edge-litert 1.4".
         split: Where it comes from when it is a half of another artifact.
+        passes: What became of each pass that could have been applied.
     """
 
     name: str
@@ -197,6 +199,7 @@ class Artifact:
     warnings: tuple[str, ...] = ()
     verification: Verification = field(default_factory=Verification)
     split: SplitOrigin | None = None
+    passes: tuple[PassRecord, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.signatures:

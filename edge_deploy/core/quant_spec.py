@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.passes import DEFAULT, PASSES
+from edge_deploy.core.layer_rule import WIDTHS, Granularity, LayerRule, LayerTraits, RangeMethod, bind_rules
+from edge_deploy.core.precision import PRECISIONS, Activations, find_precision
 
-__all__ = ["LayerRule", "QuantSpec", "RangeMethod", "Recipe", "RECIPES", "spec_for_recipe"]
+__all__ = [
+    "RECIPES",
+    "LayerRule",
+    "LayerSettings",
+    "LayerTraits",
+    "QuantSpec",
+    "RangeMethod",
+    "Recipe",
+    "spec_for_recipe",
+]
 
-Recipe: TypeAlias = Literal["float32", "int8", "int4"]
-RECIPES: tuple[Recipe, ...] = ("float32", "int8", "int4")
-RangeMethod: TypeAlias = Literal["min-max", "percentile", "kl", "mse"]
+# A type checker needs the names spelled out; a test holds them against PRECISIONS.
+Recipe: TypeAlias = Literal[
+    "float32", "float16", "int8", "int4", "int8-dynamic", "int8-weight", "int4-weight", "int16x8"
+]
+RECIPES: tuple[Recipe, ...] = tuple(PRECISIONS)  # type: ignore[assignment]  # the same names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LayerRule:
-    """Another width for some layers.
+class LayerSettings:
+    """What is asked of one layer: a precision's settings as the rules leave them."""
 
-    Attributes:
-        pattern: Shell pattern over layer names.
-        weight_bits: 4, 8 or 32 (float).
-    """
-
-    pattern: str
     weight_bits: int
-
-    def __post_init__(self) -> None:
-        if self.weight_bits not in (4, 8, 32):
-            raise BadInput(f"rule {self.pattern}: weight_bits = {self.weight_bits}: must be 4, 8 or 32.")
+    activations: Activations
+    granularity: Granularity
+    range_method: RangeMethod
+    percentile: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,21 +46,29 @@ class QuantSpec:
     """One precision as asked.
 
     Attributes:
-        weight_bits: 32 (float), 8 or 4; of tables and weights.
-        mlp_bits: Of the MLPs of a recommender: 32, 8 or 4.
+        recipe: Name of the precision that counts where no rule says otherwise.
+        label: Name of the recipe file that it comes from; empty for a plain precision.
+        weight_bits: 32 (float), 16 (float16), 8 or 4; of tables and weights.
+        mlp_bits: Of the MLPs of a recommender: 32, 16, 8 or 4.
         fallback_bits: What a layer that cannot have `weight_bits` may get instead; None refuses.
         io: Type of the artifact's inputs and outputs.
         table_scale: One scale per embedding row, or one per table.
         plain_pte: INT4 of a CNN on ExecuTorch as one `.pte` without a `.ptd`: 1x1 convolutions become linears with
             packed weights, other convolutions cannot have 4 bits. False: all are stored packed in a `.ptd`.
         for_device: A phone's hybrid recommender or a microcontroller's full-integer one.
+        granularity: One scale for each output channel of a layer's weights, or one for all.
         range_method: How calibration sets the range of an activation: its extremes, a central percentile, the least
             relative entropy ("kl") or the least squared error ("mse").
         percentile: With range method "percentile": values outside the central `percentile` % are clipped.
         rules: Later rules win over earlier ones and over `weight_bits`.
+        passes: Which of `core.passes.PASSES` are tried; one that does not lower the error on held calibration samples
+            is not applied.
+        weight_scale: Of weights that are no tables: one scale for each output channel, or one for the whole tensor
+            (for comparisons, TFLite only).
     """
 
     recipe: Recipe
+    label: str = ""
     weight_bits: int = 8
     mlp_bits: int = 8
     fallback_bits: int | None = None
@@ -59,45 +76,103 @@ class QuantSpec:
     table_scale: Literal["row", "table"] = "row"
     plain_pte: bool = False
     for_device: Literal["phone", "mcu"] = "phone"
+    granularity: Granularity = "channel"
     range_method: RangeMethod = "percentile"
     percentile: float = 99.999
     rules: tuple[LayerRule, ...] = ()
+    passes: tuple[str, ...] = DEFAULT
+    weight_scale: Literal["channel", "tensor"] = "channel"
 
     def __post_init__(self) -> None:
         problems = []
         for name, value in (("weight_bits", self.weight_bits), ("mlp_bits", self.mlp_bits)):
-            if value not in (4, 8, 32):
-                problems.append(f"quantization: {name} = {value}: must be 4, 8 or 32.")
+            if value not in WIDTHS:
+                problems.append(f"quantization: {name} = {value}: must be 4, 8, 16 or 32.")
         if self.fallback_bits not in (None, 8, 32):
             problems.append(f"quantization: fallback_bits = {self.fallback_bits}: must be 8, 32 or absent.")
         if not 50 < self.percentile <= 100:
             problems.append(f"quantization: percentile = {self.percentile}: must lie in (50, 100].")
+        problems += [
+            f"quantization: pass {name}: must be one of {', '.join(PASSES)}."
+            for name in self.passes
+            if name not in PASSES
+        ]
         if problems:
             raise BadInput(*problems)
 
     @property
     def is_float(self) -> bool:
-        """Nothing is quantized."""
-        return self.recipe == "float32"
+        """Nothing is quantized: float32, and no rule asks for anything else."""
+        return self.recipe == "float32" and all(rule.weight_bits in (None, 32) for rule in self.rules)
+
+    @property
+    def name(self) -> str:
+        """What reports and folders call it: the recipe file's name, or the precision's."""
+        return self.label or self.recipe
+
+    @property
+    def activations(self) -> Activations:
+        """What layers compute on where no rule says otherwise."""
+        return PRECISIONS[self.recipe].activations
+
+    @property
+    def needs_ranges(self) -> bool:
+        """Whether any layer may get activations whose scale calibration finds."""
+        wanted = (self.activations, *(rule.activations for rule in self.rules))
+        return any(each in ("int8", "int16") for each in wanted)
+
+    def settings_for(self, layer: str, *, default: int | None = None) -> LayerSettings:
+        """What is asked of the layer of this name; rules that look at more than names must be bound before.
+
+        Args:
+            default: Bits where no rule says otherwise; None takes `weight_bits`.
+        """
+        bits = self.weight_bits if default is None else default
+        found = LayerSettings(
+            weight_bits=bits,
+            activations=self.activations,
+            granularity=self.granularity,
+            range_method=self.range_method,
+            percentile=self.percentile,
+        )
+        for rule in self.rules:
+            if not fnmatch.fnmatchcase(layer, rule.pattern):
+                continue
+            assert rule.is_bound, "the target binds the rules to the model's layers first"
+            found = LayerSettings(
+                weight_bits=found.weight_bits if rule.weight_bits is None else rule.weight_bits,
+                activations=rule.activations or found.activations,
+                granularity=rule.granularity or found.granularity,
+                range_method=rule.range_method or found.range_method,
+                percentile=found.percentile if rule.percentile is None else rule.percentile,
+            )
+        return replace(found, activations="float") if found.weight_bits >= 16 else found
 
     def bits_for(self, layer: str, *, default: int | None = None) -> int:
         """Weight bits asked of the layer of this name: the last matching rule, else `default`, else `weight_bits`."""
-        bits = self.weight_bits if default is None else default
-        for rule in self.rules:
-            if fnmatch.fnmatchcase(layer, rule.pattern):
-                bits = rule.weight_bits
-        return bits
+        return self.settings_for(layer, default=default).weight_bits
+
+    def bound(self, layers: Sequence[LayerTraits]) -> tuple[QuantSpec, tuple[str, ...]]:
+        """The same spec with rules that layer names alone decide, and a sentence for each rule that fits no layer.
+
+        Args:
+            layers: Of the model, in order of execution.
+        """
+        rules, idle = bind_rules(self.rules, layers)
+        return replace(self, rules=rules), idle
 
 
 def spec_for_recipe(recipe: str, **changes: object) -> QuantSpec:
-    """The QuantSpec that a recipe name stands for, with named fields changed.
+    """The QuantSpec that a precision's name stands for, with named fields changed.
 
     Raises:
-        BadInput: No such recipe, or a field has a wrong value.
+        BadInput: No such precision, or a field has a wrong value.
     """
-    widths = {"float32": (32, 32), "int8": (8, 8), "int4": (4, 8)}
-    if recipe not in widths:
-        raise BadInput(f"--precision {recipe}: must be one of {', '.join(RECIPES)}.")
-    bits, mlp = widths[recipe]
-    values: dict[str, object] = {"recipe": recipe, "weight_bits": bits, "mlp_bits": mlp, **changes}
+    found = find_precision(recipe)
+    values: dict[str, object] = {
+        "recipe": recipe,
+        "weight_bits": found.weight_bits,
+        "mlp_bits": found.mlp_bits,
+        **changes,
+    }
     return QuantSpec(**values)  # type: ignore[arg-type]  # __post_init__ checks the values
