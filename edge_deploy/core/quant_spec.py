@@ -5,11 +5,11 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.layer_rule import WIDTHS, LayerRule, LayerTraits, RangeMethod, WeightScale, bind_rules
 from edge_deploy.core.passes import DEFAULT, PASSES
-from edge_deploy.core.layer_rule import WIDTHS, Granularity, LayerRule, LayerTraits, RangeMethod, bind_rules
 from edge_deploy.core.precision import PRECISIONS, Activations, find_precision
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
 Recipe: TypeAlias = Literal[
     "float32", "float16", "int8", "int4", "int8-dynamic", "int8-weight", "int4-weight", "int16x8"
 ]
-RECIPES: tuple[Recipe, ...] = tuple(PRECISIONS)  # type: ignore[assignment]  # the same names
+RECIPES: tuple[Recipe, ...] = get_args(Recipe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class LayerSettings:
 
     weight_bits: int
     activations: Activations
-    granularity: Granularity
+    weight_scale: WeightScale
     range_method: RangeMethod
     percentile: float
 
@@ -56,7 +56,6 @@ class QuantSpec:
         plain_pte: INT4 of a CNN on ExecuTorch as one `.pte` without a `.ptd`: 1x1 convolutions become linears with
             packed weights, other convolutions cannot have 4 bits. False: all are stored packed in a `.ptd`.
         for_device: A phone's hybrid recommender or a microcontroller's full-integer one.
-        granularity: One scale for each output channel of a layer's weights, or one for all.
         range_method: How calibration sets the range of an activation: its extremes, a central percentile, the least
             relative entropy ("kl") or the least squared error ("mse").
         percentile: With range method "percentile": values outside the central `percentile` % are clipped.
@@ -76,12 +75,11 @@ class QuantSpec:
     table_scale: Literal["row", "table"] = "row"
     plain_pte: bool = False
     for_device: Literal["phone", "mcu"] = "phone"
-    granularity: Granularity = "channel"
     range_method: RangeMethod = "percentile"
     percentile: float = 99.999
     rules: tuple[LayerRule, ...] = ()
     passes: tuple[str, ...] = DEFAULT
-    weight_scale: Literal["channel", "tensor"] = "channel"
+    weight_scale: WeightScale = "channel"
 
     def __post_init__(self) -> None:
         problems = []
@@ -131,7 +129,7 @@ class QuantSpec:
         found = LayerSettings(
             weight_bits=bits,
             activations=self.activations,
-            granularity=self.granularity,
+            weight_scale=self.weight_scale,
             range_method=self.range_method,
             percentile=self.percentile,
         )
@@ -142,7 +140,7 @@ class QuantSpec:
             found = LayerSettings(
                 weight_bits=found.weight_bits if rule.weight_bits is None else rule.weight_bits,
                 activations=rule.activations or found.activations,
-                granularity=rule.granularity or found.granularity,
+                weight_scale=rule.weight_scale or found.weight_scale,
                 range_method=rule.range_method or found.range_method,
                 percentile=found.percentile if rule.percentile is None else rule.percentile,
             )
