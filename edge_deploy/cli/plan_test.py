@@ -140,7 +140,7 @@ def test_the_table_for_apps_agrees_with_plan(net, tmp_path):
     code, out, _ = plan(net, "--uplink", "20Mbit", "--table", tmp_path / "table.json", "--html", tmp_path / "p.html")
     assert code == 0 and f"table: {tmp_path / 'table.json'}" in out
     data = json.loads((tmp_path / "table.json").read_text())
-    assert data.pop("schema_version") == 1
+    assert data.pop("schema_version") == "1.1"
     from edge_deploy.core.serde import from_json
 
     found = look_up(from_json(PlanTable, data), uplink_bps=20e6, edge_load=0.0, rtt_s=0.01)

@@ -9,17 +9,19 @@ import math
 import os
 import types
 import typing
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.schema_version import check_schema_version, version_text
 
-__all__ = ["SCHEMA_VERSION", "dumps", "from_json", "loads", "read_json", "to_json", "write_json"]
+__all__ = ["dumps", "from_json", "loads", "read_json", "to_json", "write_json"]
 
-SCHEMA_VERSION = 1
 T = TypeVar("T")
+_leaves_unknown_keys: ContextVar[bool] = ContextVar("leaves_unknown_keys", default=False)
 
 
 def to_json(value: Any) -> Any:
@@ -111,7 +113,7 @@ def _decode_dataclass(kind: Any, data: Any, where: str) -> Any:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     problems, values = [], {}
     for key in data:
-        if key not in fields:
+        if key not in fields and not _leaves_unknown_keys.get():
             close = difflib.get_close_matches(key, fields, n=1)
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(fields)}."
             problems.append(f"{where}.{key}: unknown key; {hint}")
@@ -130,14 +132,14 @@ def _decode_dataclass(kind: Any, data: Any, where: str) -> Any:
 
 def dumps(value: Any) -> str:
     """The value as indented JSON text with its schema version."""
-    return json.dumps({"schema_version": SCHEMA_VERSION, **to_json(value)}, indent=1, allow_nan=False) + "\n"
+    return json.dumps({"schema_version": version_text(), **to_json(value)}, indent=1, allow_nan=False) + "\n"
 
 
 def loads(kind: type[T], text: str, *, where: str) -> T:
-    """The value that `dumps` wrote.
+    """The value that `dumps` wrote, or that of another version with the same major number.
 
     Raises:
-        BadInput: Not JSON, another schema version, or not a `kind`.
+        BadInput: Not JSON, a schema version that cannot be read (see `core.schema_version`), or not a `kind`.
     """
     try:
         data = json.loads(text)
@@ -145,10 +147,12 @@ def loads(kind: type[T], text: str, *, where: str) -> T:
         raise BadInput(f"{where}: not JSON ({error}).") from error
     if not isinstance(data, dict):
         raise BadInput(f"{where}: must be a JSON object.")
-    version = data.pop("schema_version", None)
-    if version != SCHEMA_VERSION:
-        raise BadInput(f"{where}: schema_version {version!r}: this edge-deploy reads version {SCHEMA_VERSION}.")
-    return from_json(kind, data, where=where)
+    is_newer = check_schema_version(data.pop("schema_version", None), where=where)
+    token = _leaves_unknown_keys.set(is_newer)
+    try:
+        return from_json(kind, data, where=where)
+    finally:
+        _leaves_unknown_keys.reset(token)
 
 
 def read_json(kind: type[T], path: Path) -> T:
