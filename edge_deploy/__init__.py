@@ -15,6 +15,7 @@ The journeys, loaded when they are first used:
     read_trace        a trace of link and load out of a file; generate_trace makes one from a seed
     simulate          policies that move the cut along traces, against the static cut and oracles; simulate_sweep runs
                       models, devices, traces, policies and seeds here or on a cluster
+    sign              sign manifests with an Ed25519 key; verify_signatures checks them and every file
     split             halves for the edge and the cloud
     study_measured_sweep   what a measured sweep of conditions and cuts shows; study_sweep models our own
     write_report      one HTML page about a folder of artifacts
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from edge_deploy.api.inspect import inspect
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
     from edge_deploy.api.request import ConvertRequest, convert_request
+    from edge_deploy.api.sign import sign, verify_signatures
     from edge_deploy.api.simulate import simulate_policies as simulate
     from edge_deploy.api.simulation_request import SimulateRequest
     from edge_deploy.api.simulation_sweep import simulate_sweep
@@ -82,6 +84,7 @@ __all__ = [
     "profile_under_load",
     "read_artifact",
     "read_trace",
+    "sign",
     "simulate",
     "simulate_sweep",
     "study_measured_sweep",
@@ -89,6 +92,7 @@ __all__ = [
     "tabulate_plans",
     "split",
     "verify",
+    "verify_signatures",
     "write_report",
 ]
 
@@ -119,6 +123,7 @@ _HOMES = {
     "plan_partition": "edge_deploy.api.plan:plan_partition",
     "read_artifact": "runtimes.folder:read_artifact",
     "read_trace": "partitioner.traces.read:read_trace",
+    "sign": "edge_deploy.api.sign:sign",
     "simulate": "edge_deploy.api.simulate:simulate_policies",
     "study_measured_sweep": "edge_deploy.api.study:study_measured_sweep",
     "study_sweep": "edge_deploy.api.sweep:sweep",
@@ -126,6 +131,7 @@ _HOMES = {
     "simulate_sweep": "edge_deploy.api.simulation_sweep:simulate_sweep",
     "split": "edge_deploy.api.split:split",
     "verify": "edge_deploy.api.verify:verify",
+    "verify_signatures": "edge_deploy.api.sign:verify_signatures",
     "write_report": "edge_deploy.report:write_report",
 }
 

@@ -7,23 +7,34 @@ from pathlib import Path
 from edge_deploy.core.artifact import MANIFEST, Artifact
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput
-from edge_deploy.core.serde import read_json
+from edge_deploy.core.serde import loads, read_json
+from edge_deploy.core.signing import check_signature
 
 __all__ = ["artifact_file", "check_files", "read_artifact", "weights_beside"]
 
 
-def read_artifact(folder: Path | str) -> Artifact:
+def read_artifact(folder: Path | str, *, public_key: Path | str | None = None) -> Artifact:
     """The artifact that the folder's `manifest.json` describes; its files are not looked at.
 
+    Args:
+        public_key: PEM file of the Ed25519 key that must have signed the manifest; None to take any.
+
     Raises:
-        BadInput: There is no manifest, it is not one of ours, or it names a file outside the folder.
+        BadInput: There is no manifest, it is not one of ours, it names a file outside the folder, or it is not signed
+            with the key.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput(f"{folder}: no such folder; give the folder that convert wrote.")
     if not (folder / MANIFEST).is_file():
         raise BadInput(f"{folder}: has no {MANIFEST}; give the folder that convert wrote, or a model file.")
-    artifact = read_json(Artifact, folder / MANIFEST)
+    if public_key is None:
+        artifact = read_json(Artifact, folder / MANIFEST)
+    else:
+        # Read once: what was proven is what is used, whatever happens to the file meanwhile.
+        manifest = (folder / MANIFEST).read_bytes()
+        check_signature(folder, Path(public_key), manifest=manifest)
+        artifact = loads(Artifact, manifest.decode("utf-8", errors="replace"), where=str(folder / MANIFEST))
     for entry in artifact.files:
         artifact_file(folder, entry.path)
     return artifact

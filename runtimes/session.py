@@ -25,6 +25,7 @@ def open_session(
     threads: int = 1,
     kernels: Kernels = "default",
     trusted: bool = False,
+    public_key: Path | str | None = None,
 ) -> Session:
     """Load a model to run it in this process.
 
@@ -38,9 +39,11 @@ def open_session(
         signature: Name of the signature to call; None for the first.
         kernels: The runtime's own choice, its builtin kernels, or its reference kernels.
         trusted: A bare file of your own: skip the child process, but not the look through.
+        public_key: PEM file of the Ed25519 key that must have signed the artifact's manifest; bare files are refused.
 
     Raises:
-        BadInput: The file is damaged, of an unknown type, or not the one that its manifest describes.
+        BadInput: The file is damaged, of an unknown type, not the one that its manifest describes, or not signed with
+            `public_key`.
         Unsupported: The runtime is too old for the artifact, or has no such kernels.
         MissingExtra: The runtime is not installed.
         ToolchainError: The runtime died of the file, in the child process.
@@ -51,10 +54,12 @@ def open_session(
         raise BadInput(f"kernels = {kernels!r}: must be default, builtin or reference.")
     source = Path(source)
     if not source.is_dir():
+        if public_key is not None and source.exists():
+            raise BadInput(f"{source}: a bare file has no signed manifest; give the artifact's folder.")
         return open_bare_file(
             source, backend=backend, signature=signature, threads=threads, kernels=kernels, trusted=trusted
         )
-    artifact = read_artifact(source)
+    artifact = read_artifact(source, public_key=public_key)
     check_files(source, artifact)
     path = artifact_file(source, artifact.model_file.path)
     data_files = tuple(artifact_file(source, entry.path) for entry in artifact.files if entry.role == "data")

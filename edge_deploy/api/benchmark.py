@@ -10,7 +10,7 @@ from edge_deploy.core.artifact import MANIFEST
 from edge_deploy.core.benchmark import BENCHMARK, BenchmarkReport
 from edge_deploy.core.quant_spec import RECIPES
 from edge_deploy.core.serde import write_json
-from runtimes.folder import read_artifact
+from runtimes.folder import check_files, read_artifact
 
 __all__ = ["artifact_folders", "benchmark_and_keep"]
 
@@ -44,13 +44,23 @@ def benchmark_and_keep(
     runs: int = 60,
     rounds: int = 12,
     seed: int = 0,
+    public_key: Path | str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[BenchmarkReport, ...]:
     """Measure in one interleaved run and write `benchmark.json` into every artifact folder that was measured.
 
-    See `device_tests.benchmark.benchmark` for the arguments and errors.
+    See `device_tests.benchmark.benchmark` for the other arguments and errors.
+
+    Args:
+        public_key: PEM file of the Ed25519 key that must have signed the manifest of each of `artifacts`.
+
+    Raises:
+        BadInput: One of them is not signed with it, or is a bare file.
     """
     subjects, others = artifact_folders(artifacts), artifact_folders(against)
+    if public_key is not None:
+        for path in subjects:
+            check_files(path, read_artifact(path, public_key=public_key))
     reports = benchmark(
         subjects,
         against=others,

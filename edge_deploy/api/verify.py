@@ -33,6 +33,7 @@ def verify(
     evaluate_limit: int | None = None,
     max_drop: float | None = None,
     strict: bool = False,
+    public_key: Path | str | None = None,
     progress: Callable[[str], None] = lambda stage: None,
 ) -> tuple[Artifact, Verification]:
     """Check digests, claims against bytes, and outputs at 1 and 2 threads.
@@ -41,14 +42,15 @@ def verify(
         folder: An artifact.
         request: The float model it came from; without it, 1 thread is compared with 2.
         evaluate: Samples to compare on; without them, seeded random inputs.
+        public_key: PEM file of the Ed25519 key that must have signed the manifest.
 
     Raises:
-        BadInput: A file is missing, damaged or not what the manifest says.
+        BadInput: A file is missing, damaged or not what the manifest says, or the manifest is not signed.
         VerificationFailed: A claim is false, or outputs are garbage or worse than `max_drop`.
     """
     progress("check files")
     folder = Path(folder)
-    artifact = read_artifact(folder)
+    artifact = read_artifact(folder, public_key=public_key)
     check_files(folder, artifact)
     compare_with.check_outcomes(artifact.outcomes, read_facts(folder / artifact.model_file.path))
     with tempfile.TemporaryDirectory(prefix="edge-deploy-") as scratch:

@@ -49,6 +49,10 @@ def command(
         int, typer.Option(metavar="N", help="Turns that artifacts take; --against needs at least 6.")
     ] = 12,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the random inputs and of the order of turns.")] = 0,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ed25519 public key (PEM) that must have signed each ARTIFACT."),
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Print the time of the slowest layers too.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -73,6 +77,7 @@ def command(
         runs=runs,
         rounds=rounds,
         seed=seed,
+        public_key=public_key,
         progress=lambda line: print(f"- {line}", file=sys.stderr, flush=True),
     )
     if as_json:

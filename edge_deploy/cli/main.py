@@ -25,6 +25,7 @@ from edge_deploy.cli import (
     plan,
     profile,
     report,
+    sign,
     simulate,
     split,
     study,
@@ -51,6 +52,8 @@ app.command("convert")(convert.command)
 app.command("calibration")(calibrate.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
+app.command("sign")(sign.sign)
+app.command("verify-signature")(sign.verify_signature)
 app.command("benchmark")(benchmark.command)
 app.command("cuts")(cuts.command)
 app.command("profile")(profile.command)

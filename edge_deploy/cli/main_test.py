@@ -34,6 +34,8 @@ COMMANDS = (
     "cuts",
     "plan",
     "profile",
+    "sign",
+    "verify-signature",
     "split",
     "study",
     "report",

@@ -49,6 +49,10 @@ def command(
         bool,
         typer.Option("--strict", help="Judge --max-drop by the lower end of the 95 % interval, not the point value."),
     ] = False,
+    public_key: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Ed25519 public key (PEM) that must have signed the manifest."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that an artifact is whole and still right.
@@ -77,6 +81,7 @@ def command(
             evaluate_limit=eval_limit,
             max_drop=max_drop,
             strict=strict,
+            public_key=public_key,
             progress=progress,
         )
     if as_json:
