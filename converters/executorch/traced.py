@@ -9,7 +9,7 @@ import numpy as np
 
 from converters.executorch.layers import layer_name
 
-__all__ = ["constant", "is_quantized_lookup", "layer_nodes", "run_traced"]
+__all__ = ["as_taken", "constant", "is_quantized_lookup", "layer_nodes", "run_traced", "shown_node"]
 
 _QUANTIZED = "quantized_decomposed."
 _LOOKUPS = (f"{_QUANTIZED}embedding_byte", f"{_QUANTIZED}embedding_4bit")
@@ -48,7 +48,7 @@ def run_traced(graph: Any, arguments: Sequence[Any], nodes: dict[str, Any]) -> d
     import torch
 
     values: dict[str, Any] = {}
-    wanted = {_shown(node).name for node in nodes.values()}
+    wanted = {shown_node(node).name for node in nodes.values()}
 
     class Recorder(torch.fx.Interpreter):  # type: ignore[misc]  # its types are not read, see pyproject.toml
         """Keeps copies, because a later operator may work in place."""
@@ -65,12 +65,12 @@ def run_traced(graph: Any, arguments: Sequence[Any], nodes: dict[str, Any]) -> d
             return super().call_function(target, args, kwargs)
 
     holders = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    feeds = [_as_taken(holder, value) for holder, value in zip(holders, arguments, strict=True)]
+    feeds = [as_taken(holder, value) for holder, value in zip(holders, arguments, strict=True)]
     with torch.no_grad():
         Recorder(graph).run(*feeds)
     found = {}
     for name, node in nodes.items():
-        shown = _shown(node)
+        shown = shown_node(node)
         value = values.get(shown.name)
         if value is None:
             continue
@@ -82,7 +82,7 @@ def run_traced(graph: Any, arguments: Sequence[Any], nodes: dict[str, Any]) -> d
     return found
 
 
-def _shown(node: Any) -> Any:
+def shown_node(node: Any) -> Any:
     """The node itself, or the only node that reads it when that one quantizes it."""
     users = list(node.users)
     if len(users) == 1 and str(users[0].target).startswith(f"{_QUANTIZED}quantize_per_tensor.default"):
@@ -90,7 +90,7 @@ def _shown(node: Any) -> Any:
     return node
 
 
-def _as_taken(holder: Any, value: Any) -> Any:
+def as_taken(holder: Any, value: Any) -> Any:
     """A float tensor as the graph's INT8 input; other tensors as they are."""
     import torch
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -28,24 +28,35 @@ def run_reference(
 
 
 def trace_reference(
-    model: Recommender, arrays: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray], *, batch: int
+    model: Recommender,
+    arrays: Mapping[str, np.ndarray],
+    feeds: Mapping[str, np.ndarray],
+    *,
+    batch: int,
+    layer: Callable[..., np.ndarray] | None = None,
+    rows: Callable[..., np.ndarray] | None = None,
 ) -> Trace:
     """All intermediate values by name, each with the batch first.
 
     Names: each Dense by its own name and, before its activation, as NAME/linear; "lookup:K", "pairs",
     "top_input", "logit" (before the output activation), "output".
+
+    Args:
+        layer: Computes a Dense, called as `apply_dense`, which is the default.
+        rows: Computes a look-up, called as `looked_up`, which is the default.
     """
+    layer, rows = layer or apply_dense, rows or looked_up
     trace: Trace = {}
     bottom: np.ndarray | None = None
     if model.dense_input is not None and model.bottom:
         bottom = np.asarray(feeds[model.dense_input], np.float32).reshape(batch, -1)
         for dense in model.bottom:
-            bottom = _layer(bottom, dense, arrays, trace)
+            bottom = _layer(bottom, dense, arrays, trace, layer)
     for index, lookup in enumerate(model.lookups):
-        trace[f"lookup:{index}"] = looked_up(model, lookup, arrays, feeds, batch=batch)
+        trace[f"lookup:{index}"] = rows(model, lookup, arrays, feeds, batch=batch)
     trace["top_input"] = top = _interact(model, feeds, bottom, trace, batch=batch)
     for dense in model.top:
-        top = _layer(top, dense, arrays, trace)
+        top = _layer(top, dense, arrays, trace, layer)
     trace["logit"] = top
     trace["output"] = activate(top, model.output_activation)
     return trace
@@ -102,8 +113,14 @@ def looked_up(
     return pooled
 
 
-def _layer(x: np.ndarray, dense: Dense, arrays: Mapping[str, np.ndarray], trace: Trace) -> np.ndarray:
-    linear = trace[f"{dense.name}/linear"] = apply_dense(x, dense, arrays)
+def _layer(
+    x: np.ndarray,
+    dense: Dense,
+    arrays: Mapping[str, np.ndarray],
+    trace: Trace,
+    compute: Callable[..., np.ndarray],
+) -> np.ndarray:
+    linear = trace[f"{dense.name}/linear"] = compute(x, dense, arrays)
     trace[dense.name] = activate(linear, dense.activation)
     return trace[dense.name]
 
