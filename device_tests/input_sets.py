@@ -13,7 +13,7 @@ from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo, encode_input
 
-__all__ = ["InputSet", "npz_input_sets", "random_input_sets", "unbounded_ids"]
+__all__ = ["InputSet", "npz_input_sets", "random_input_sets", "read_calls", "unbounded_ids"]
 
 InputSet: TypeAlias = dict[str, np.ndarray]
 MOST_SETS = 64
@@ -81,6 +81,28 @@ def npz_input_sets(path: Path, signature: Signature, source: tuple[TensorInfo, .
         columns[info.name] = [encoded[at : at + batch] for at in range(0, len(encoded) - batch + 1, batch)][:MOST_SETS]
     count = min(len(sets) for sets in columns.values())
     return tuple({name: sets[number] for name, sets in columns.items()} for number in range(count))
+
+
+def read_calls(path: Path, signature: Signature) -> tuple[InputSet, ...]:
+    """Inputs of one call after the other from an npz of arrays [calls, *shape] by name, in the signature's own types.
+
+    Raises:
+        BadInput: Not an npz file, an input is missing, or arrays hold different numbers of calls.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {info.name: archive[info.name] for info in signature.inputs if info.name in archive.files}
+            found = ", ".join(archive.files) or "none"
+    except (OSError, ValueError, zipfile.BadZipFile, AttributeError) as error:
+        raise BadInput(f"{path}: not an npz file of plain arrays ({error}).") from error
+    missing = [info.name for info in signature.inputs if info.name not in arrays]
+    if missing:
+        raise BadInput(f"{path}: array {missing[0]!r} is missing; found {found}.")
+    counts = {len(array) for array in arrays.values()}
+    if len(counts) != 1:
+        raise BadInput(f"{path}: arrays hold {sorted(counts)} calls: must be equally many.")
+    # Copies, because runtimes want whole, writable arrays, which a row of an archive need not be.
+    return tuple({name: np.array(array[k]) for name, array in arrays.items()} for k in range(counts.pop()))
 
 
 def _random(info: TensorInfo, generator: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,8 @@
-"""The process that loads and runs one artifact on the device: one JSON request a line in, one answer a line out."""
+"""The process that loads and runs one artifact on the device: one JSON request a line in, one answer a line out.
+
+`device_tests.contracts.Channel` lists the requests. This worker answers some more, which a benchmark can do without:
+`pin` (binds the process to CPUs), `conditions` (load, temperature, clock), `codecs` and `loadgen`.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,8 @@ from typing import IO, Any, Protocol
 
 import numpy as np
 
-from device_tests.input_sets import InputSet, npz_input_sets, random_input_sets, unbounded_ids
+from device_tests.input_sets import InputSet, npz_input_sets, random_input_sets, read_calls, unbounded_ids
+from device_tests.loadgen_run import run_loadgen
 from device_tests.timing import Plan, plan_runs, take_values, warm_up
 from edge_deploy.core.clock import Clock, SystemClock, resolution_s
 from edge_deploy.core.errors import BadInput, EdgeDeployError, error_to_json
@@ -20,15 +25,18 @@ from edge_deploy.core.tensor import TensorInfo
 from runtimes.codec_speed import codec_s_per_byte
 from runtimes.contracts import Session
 from runtimes.probes.machine import load_average, peak_rss_bytes, read_machine
+from runtimes.probes.memory import memory_now, watched
+from runtimes.probes.state import pick_cpus, read_state
 
 __all__ = ["Answers", "Worker", "serve"]
 
 # While others had their turn the caches were theirs.
 RUNS_BEFORE_A_TURN = 2
+RUNS_UNDER_WATCH = 3
 
 
 class Worker:
-    """Answers requests about one artifact: load, warm, measure, layers, codecs, state.
+    """Answers requests about one artifact: pin, load, conditions, warm, measure, infer, layers, codecs, loadgen, state.
 
     Args:
         open_session: Makes the session; takes the keyword arguments of `runtimes.session.open_session`.
@@ -39,6 +47,8 @@ class Worker:
         self._clock = clock
         self._session: Session | None = None
         self._sets: tuple[InputSet, ...] = ()
+        self._cpus: tuple[int, ...] = ()
+        self._all_cpus: set[int] = set()
 
     def answer(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """One answer, of plain JSON values.
@@ -54,6 +64,10 @@ class Worker:
             "layers": self._layers,
             "codecs": self._codecs,
             "state": self._state,
+            "infer": self._infer,
+            "pin": self._pin,
+            "conditions": self._conditions,
+            "loadgen": self._loadgen,
         }
         if asked not in known:
             raise BadInput(f"worker request {asked!r}: must be one of {', '.join(known)}.")
@@ -71,13 +85,16 @@ class Worker:
         inputs: str | None,
         source: list[dict[str, Any]],
     ) -> dict[str, Any]:
-        base = peak_rss_bytes()
-        start = self._clock.now_s()
-        # Trusted, because this process is already the child that a damaged file may take down with it.
-        session = self._open_session(
-            Path(path), backend=backend, signature=signature, threads=threads, kernels=kernels, trusted=True
-        )
-        load_s = self._clock.now_s() - start
+        base, base_kinds, machine = peak_rss_bytes(), memory_now(), read_machine()
+        with watched() as end:
+            self._bind(self._cpus)
+            start = self._clock.now_s()
+            # Trusted, because this process is already the child that a damaged file may take down with it.
+            session = self._open_session(
+                Path(path), backend=backend, signature=signature, threads=threads, kernels=kernels, trusted=True
+            )
+            load_s = self._clock.now_s() - start
+            peak_kinds = end()
         notes = []
         if inputs is None:
             self._sets = random_input_sets(session.signature, seed=seed)
@@ -91,7 +108,10 @@ class Worker:
         self._session = session
         shapes = [info.shape for info in session.signature.inputs if info.shape]
         return {
-            "machine": to_json(read_machine()),
+            "machine": to_json(machine),
+            "cpus": list(self._cpus),
+            "memory_base": to_json(base_kinds),
+            "memory_peak": to_json(peak_kinds),
             "load_average": load_average(),
             "load_s": load_s,
             "base_rss_bytes": base,
@@ -133,7 +153,48 @@ class Worker:
         return {"s_per_byte": {name: list(codec_s_per_byte(name)) for name in names}}
 
     def _state(self) -> dict[str, Any]:
-        return {"peak_rss_bytes": peak_rss_bytes(), "load_average": load_average()}
+        peak = None
+        if self._session is not None:
+            with watched() as end:
+                for number in range(RUNS_UNDER_WATCH):
+                    self._run(number)
+                peak = end()
+        return {"peak_rss_bytes": peak_rss_bytes(), "memory_peak": to_json(peak), "load_average": load_average()}
+
+    def _pin(self, *, cpus: list[int] | None, count: int) -> dict[str, Any]:
+        if not hasattr(os, "sched_setaffinity"):
+            return {"cpus": []}
+        self._all_cpus = set(os.sched_getaffinity(0))
+        wanted = tuple(cpus) if cpus is not None else pick_cpus(count)
+        foreign = sorted(set(wanted) - self._all_cpus)
+        if foreign or not wanted:
+            raise BadInput(
+                f"cpus {', '.join(map(str, foreign)) or 'none'}: must be among {', '.join(map(str, self._all_cpus))}."
+            )
+        self._cpus = wanted
+        return {"cpus": list(wanted)}
+
+    def _bind(self, cpus: tuple[int, ...]) -> None:
+        """Threads that a runtime starts later inherit it."""
+        if cpus:
+            os.sched_setaffinity(0, cpus)
+
+    def _conditions(self, *, window_s: float = 0.2) -> dict[str, Any]:
+        return {"state": to_json(read_state(window_s=window_s)), "cores": len(self._all_cpus) or os.cpu_count() or 1}
+
+    def _infer(self, *, inputs: str, outputs: str) -> dict[str, Any]:
+        session = self._loaded()
+        rows: dict[str, list[np.ndarray]] = {info.name: [] for info in session.signature.outputs}
+        calls = read_calls(Path(inputs), session.signature)
+        for call in calls:
+            for name, values in session.run(call).items():
+                rows[name].append(np.array(values))
+        with Path(outputs).open("wb") as file:
+            np.savez(file, **{name: np.stack(values) for name, values in rows.items()})
+        return {"samples": len(calls)}
+
+    def _loadgen(self, **settings: Any) -> dict[str, Any]:
+        return run_loadgen(self._loaded(), self._sets, self._clock, **settings)
 
     def _run(self, number: int) -> None:
         self._loaded().run(self._sets[number % len(self._sets)])

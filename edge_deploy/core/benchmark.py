@@ -15,19 +15,25 @@ __all__ = [
     "BENCHMARK",
     "BenchmarkReport",
     "Machine",
+    "MachineState",
+    "MemoryKinds",
     "Percentiles",
     "Provenance",
     "Ratio",
     "RunConditions",
+    "Verdict",
+    "median_interval",
     "percentiles",
     "ratio",
     "run_seconds",
+    "verdict",
 ]
 
 BENCHMARK = "benchmark.json"
 # The order-statistic interval of a median reaches 95 % from six values on.
 LEAST_ROUNDS_FOR_INTERVAL = 6
 Provenance: TypeAlias = Literal["measured", "emulated", "estimated"]
+Verdict: TypeAlias = Literal["faster", "slower", "not slower", "difference not resolved"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,38 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MachineState:
+    """The machine at one moment before a turn; None wherever it does not tell.
+
+    Attributes:
+        busy_cores: Cores' worth of work that others did, e.g. 0.5 for one core used half of the time.
+        temperature_c: Of the hottest zone.
+        clock_hz: Of the fastest core at that moment.
+        throttled: How often cores were slowed down for heat since the machine started.
+    """
+
+    busy_cores: float | None = None
+    temperature_c: float | None = None
+    clock_hz: float | None = None
+    throttled: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryKinds:
+    """Resident memory of a process by kind.
+
+    Attributes:
+        anonymous_bytes: Heap and stacks: copied weights, arenas. Only swapping gives it back.
+        mapped_bytes: Pages of files: libraries, and a model file that is mapped. The system may drop them.
+        shared_bytes: Shared memory.
+    """
+
+    anonymous_bytes: int
+    mapped_bytes: int
+    shared_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunConditions:
     """How the artifact was run.
 
@@ -59,6 +97,8 @@ class RunConditions:
         inputs: Where the input values came from, e.g. "random, seed 0".
         input_sets: Different inputs that were cycled through, so that look-ups do not always hit the same rows.
         calls_per_value: Inferences behind one raw value; above 1 only where one is too short for the clock.
+        inputs_sha256: Of the file that the inputs came from; empty for random ones.
+        cpus: CPUs that the process was bound to; empty where it was not.
     """
 
     threads: int
@@ -68,6 +108,8 @@ class RunConditions:
     inputs: str
     input_sets: int = 1
     calls_per_value: int = 1
+    inputs_sha256: str = ""
+    cpus: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +128,10 @@ class BenchmarkReport:
         load_s: Opening the session in a fresh process, import of the runtime included.
         base_rss_bytes: Peak resident memory of the process before the model was loaded.
         peak_rss_bytes: The same after the runs; memory-mapped pages of the file count when they were touched.
-        group: Identifies the interleaved run; only reports of one group are compared.
+        group: Identifies the interleaved run; only reports of one group are compared round by round.
+        memory_base: By kind, before the model was loaded; None where the device does not tell the kinds apart.
+        memory_peak: The largest value of each kind while it was loaded and warmed up, and after the runs.
+        states: The machine before each round.
     """
 
     artifact: str
@@ -109,6 +154,9 @@ class BenchmarkReport:
     layer_s: dict[str, float] = field(default_factory=dict)
     layer_source: Literal["profiler", "none"] = "none"
     notes: tuple[str, ...] = ()
+    memory_base: MemoryKinds | None = None
+    memory_peak: MemoryKinds | None = None
+    states: tuple[MachineState, ...] = ()
 
     def __post_init__(self) -> None:
         values = [value for values in self.rounds_s for value in values]
@@ -168,6 +216,31 @@ def percentiles(report: BenchmarkReport) -> Percentiles:
         mean_s=float(values.mean()),
         std_s=float(values.std(ddof=1)) if values.size > 1 else 0.0,
     )
+
+
+def median_interval(report: BenchmarkReport) -> tuple[float, float]:
+    """Seconds that hold the median latency with at least 95 %, by the medians of the rounds; see `ratio`.
+
+    Rounds and not single runs, because runs that follow each other share the machine's mood. Fewer than six rounds
+    give the span of their medians, which covers less.
+    """
+    medians = sorted(float(np.median(values)) for values in report.rounds_s)
+    rank = _outer_rank(len(medians))
+    return medians[rank], medians[len(medians) - 1 - rank]
+
+
+def verdict(ratio: Ratio, *, margin: float = 0.0) -> Verdict:
+    """What the interval of a ratio shows: "slower" by more than the margin, "faster", or nothing.
+
+    With a margin, "not slower" says that the interval excludes slower than that, be the sign resolved or not.
+    """
+    if ratio.low > 1 + margin:
+        return "slower"
+    if ratio.high < 1:
+        return "faster"
+    if margin > 0 and ratio.high <= 1 + margin:
+        return "not slower"
+    return "difference not resolved"
 
 
 def ratio(report: BenchmarkReport, base: BenchmarkReport) -> Ratio:

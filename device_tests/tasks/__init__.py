@@ -1,0 +1,1 @@
+"""Tasks: which data, which metric, which floor; one TOML file each."""
