@@ -21,7 +21,7 @@ from runtimes.contracts import Kernels
 from runtimes.formats.nibble_ptd import inflate, is_packed
 from runtimes.formats.pte import PteFile, PteTensor, read_pte
 
-__all__ = ["ExecutorchSession", "kernels_name", "open_model", "open_session", "runtime_version"]
+__all__ = ["ExecutorchSession", "kernels_name", "open_model", "open_session", "own_signatures", "runtime_version"]
 
 _EXTRA = "run-executorch"
 _SMALL_BYTES = 1 << 15
@@ -43,7 +43,7 @@ def open_model(
         BadInput: The file cannot be loaded, or has no such signature.
         Unsupported: Another kernel set than the only one is asked for.
     """
-    found = known or _own_signatures(read_pte(path))
+    found = known or own_signatures(read_pte(path))
     chosen = pick_signature(path, found, signature)
     if len(data_files) > 1:
         raise BadInput(f"{path}: ExecuTorch takes one data file, {len(data_files)} were given.")
@@ -269,7 +269,7 @@ def _plain(array: np.ndarray) -> np.ndarray:
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
-def _own_signatures(file: PteFile) -> tuple[Signature, ...]:
+def own_signatures(file: PteFile) -> tuple[Signature, ...]:
     """One for each method; tensors have no names in the file."""
     return tuple(
         Signature(
