@@ -1,8 +1,12 @@
-"""The benchmark protocol: artifacts take turns on one device, each in its own process; raw values come back."""
+"""The benchmark protocol: artifacts take turns on one device, each in its own process; raw values come back.
+
+Every worker is bound to CPUs, and before each round a gate looks whether the machine is idle and cool.
+"""
 
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -12,11 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from device_tests.contracts import Channel, Transport
-from device_tests.device_list import find_device
-from edge_deploy.core import registry
+from device_tests.contracts import Channel
+from device_tests.device_list import connect, find_device
+from device_tests.protocol_cpus import parse_cpus
+from device_tests.protocol_gates import Gate, gate_doubts, pass_gate
 from edge_deploy.core.artifact import MANIFEST
-from edge_deploy.core.benchmark import BenchmarkReport, Machine, RunConditions
+from edge_deploy.core.benchmark import BenchmarkReport, Machine, MachineState, MemoryKinds, RunConditions
+from edge_deploy.core.clock import SystemClock
 from edge_deploy.core.device import Device
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, EdgeDeployError, error_from_json, error_to_json
@@ -25,12 +31,13 @@ from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.units import format_bytes
 from runtimes.folder import artifact_file, read_artifact
 
-__all__ = ["Subject", "Turn", "ask", "benchmark", "measure_in_turns", "read_subject"]
+__all__ = ["Subject", "Turn", "ask", "ask_if_known", "benchmark", "measure_in_turns", "read_subject"]
 
 FORMATS = {".tflite": "tflite", ".pte": "executorch", ".onnx": "onnx", ".pt2": "torch"}
 LOAD_TIMEOUT_S = 600.0
 RUN_TIMEOUT_S = 1800.0
 PROFILED = {"runs": 10, "repeats": 5}
+GATE_WINDOW_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +84,8 @@ def benchmark(
     runs: int = 60,
     rounds: int = 12,
     seed: int = 0,
+    cpus: str = "auto",
+    gate: Gate | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[BenchmarkReport, ...]:
     """Measure artifacts on a device, interleaved A B A B, and return one report each, those of `against` last.
@@ -90,11 +99,13 @@ def benchmark(
         runs: Least number of raw values for each artifact, over all rounds.
         rounds: Turns that the artifacts take; comparing needs at least 6.
         seed: Of the random inputs and of the order within each round.
+        cpus: That the workers are bound to: "auto" (as many as threads, the fastest), "none", or e.g. "0,2-3".
+        gate: What the machine must be before each round; None flags a busy or hot one in the report.
         progress: Called with a line for the user.
 
     Raises:
         BadInput: No such device or file, or an option out of range.
-        DeviceError: A process that ran a model died; names the signal.
+        DeviceError: A process that ran a model died; names the signal. Or the gate refuses.
     """
     problems = [
         f"{name} = {value}: must be at least {least}."
@@ -107,11 +118,12 @@ def benchmark(
         problems.append("benchmark: no artifact given.")
     if problems:
         raise BadInput(*problems)
+    parse_cpus(cpus)
     where = find_device(device)
     subjects = [read_subject(path) for path in (*artifacts, *against)]
     _check_fit(subjects, where)
     with ExitStack() as stack:
-        transport: Transport = registry.load("device_tests.transports", where.transport).connect()
+        transport = connect(where)
         stack.callback(transport.close)
         pushed_inputs = transport.push(inputs, "inputs.npz") if inputs is not None else None
         turns = []
@@ -129,10 +141,13 @@ def benchmark(
             signature=signature,
             kernels=kernels,
             inputs=pushed_inputs,
+            inputs_sha256="" if inputs is None else file_sha256(inputs),
             min_seconds=min_seconds,
             runs=runs,
             rounds=rounds,
             seed=seed,
+            cpus=cpus,
+            gate=gate or Gate(),
             progress=progress,
         )
 
@@ -199,6 +214,9 @@ def measure_in_turns(
     runs: int,
     rounds: int,
     seed: int,
+    inputs_sha256: str = "",
+    cpus: str = "none",
+    gate: Gate | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[BenchmarkReport, ...]:
     """Load and warm up one worker after the other, then let them take turns, in a new random order each round.
@@ -206,10 +224,13 @@ def measure_in_turns(
     Only one worker runs at any time; the others wait for their next request.
     """
     say = progress or (lambda line: None)
+    gate = gate or Gate(policy="off")
     loaded: list[dict[str, Any]] = []
     warmed: list[dict[str, Any]] = []
+    bound: list[tuple[int, ...]] = []
     for turn in turns:
         say(f"{turn.subject.name} {turn.subject.recipe}: load and warm up")
+        bound.append(_bind(turn, cpus, threads))
         load = {
             "do": "load",
             "path": turn.path,
@@ -226,17 +247,23 @@ def measure_in_turns(
         warmed.append(ask(turn, wish, timeout_s=RUN_TIMEOUT_S))
     values: list[list[tuple[float, ...]]] = [[] for _ in turns]
     order = np.random.default_rng(seed)
+    states: list[MachineState] = []
+    waited_s = 0.0
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}")
+        state, waited_s = pass_gate(
+            gate, lambda: _machine_state(turns[0]), SystemClock(), waited_s=waited_s, pause=time.sleep
+        )
+        states += [state] if state is not None else []
         for index in (int(index) for index in order.permutation(len(turns))):
             plan = {key: warmed[index][key] for key in ("values_per_round", "calls_per_value")}
             answer = ask(turns[index], {"do": "measure", **plan}, timeout_s=RUN_TIMEOUT_S)
             values[index].append(tuple(answer["values_s"]))
     group = uuid.uuid4().hex
     reports = []
-    for turn, begun, warm, rounds_s in zip(turns, loaded, warmed, values, strict=True):
+    for turn, begun, warm, rounds_s, pinned in zip(turns, loaded, warmed, values, bound, strict=True):
         # Memory is read before the layers are profiled, because a profiler keeps what it sees.
-        state = ask(turn, {"do": "state"}, timeout_s=RUN_TIMEOUT_S)
+        ended = ask(turn, {"do": "state"}, timeout_s=RUN_TIMEOUT_S)
         layer_s = ask(turn, {"do": "layers", **PROFILED}, timeout_s=RUN_TIMEOUT_S)["layer_s"]
         machine = from_json(Machine, begun["machine"], where="machine")
         reports.append(
@@ -256,6 +283,8 @@ def measure_in_turns(
                     inputs=f"random, seed {seed}" if inputs is None else "the given npz file",
                     input_sets=begun["input_sets"],
                     calls_per_value=warm["calls_per_value"],
+                    inputs_sha256=inputs_sha256,
+                    cpus=pinned,
                 ),
                 provenance="emulated" if device.kind == "emulated" else "measured",
                 group=group,
@@ -263,15 +292,61 @@ def measure_in_turns(
                 warm_up_s=tuple(warm["values_s"]),
                 rounds_s=tuple(rounds_s),
                 base_rss_bytes=begun["base_rss_bytes"],
-                peak_rss_bytes=state["peak_rss_bytes"],
+                peak_rss_bytes=ended["peak_rss_bytes"],
                 load_average_before=tuple(begun["load_average"]),
-                load_average_after=tuple(state["load_average"]),
+                load_average_after=tuple(ended["load_average"]),
                 layer_s=layer_s or {},
                 layer_source="profiler" if layer_s else "none",
-                notes=(*begun["notes"], *_doubts(machine, begun["load_average"], steady=warm["steady"])),
+                notes=(
+                    *begun["notes"],
+                    *_doubts(machine, begun["load_average"], steady=warm["steady"]),
+                    *gate_doubts(gate, tuple(states), waited_s=waited_s),
+                ),
+                memory_base=_kinds(begun.get("memory_base")),
+                memory_peak=_larger(_kinds(begun.get("memory_peak")), _kinds(ended.get("memory_peak"))),
+                states=tuple(states),
             )
         )
     return tuple(reports)
+
+
+def ask_if_known(turn: Turn, request: Mapping[str, Any], *, timeout_s: float) -> Any:
+    """The worker's answer; None where the device's end does not know this request."""
+    try:
+        return ask(turn, request, timeout_s=timeout_s)
+    except BadInput as error:
+        if any(f"worker request {request['do']!r}" in problem for problem in error.problems):
+            return None
+        raise
+
+
+def _bind(turn: Turn, cpus: str, threads: int) -> tuple[int, ...]:
+    """The CPUs that the worker will run on; empty where it is free to choose, or cannot be bound."""
+    wish = parse_cpus(cpus)
+    if wish == "none":
+        return ()
+    request = {"do": "pin", "cpus": None if wish == "auto" else list(wish), "count": threads}
+    told = ask_if_known(turn, request, timeout_s=LOAD_TIMEOUT_S)
+    return () if told is None else tuple(told["cpus"])
+
+
+def _machine_state(turn: Turn) -> MachineState | None:
+    told = ask_if_known(turn, {"do": "conditions", "window_s": GATE_WINDOW_S}, timeout_s=LOAD_TIMEOUT_S)
+    return None if told is None else from_json(MachineState, told["state"], where="state")
+
+
+def _kinds(told: Any) -> MemoryKinds | None:
+    return None if told is None else from_json(MemoryKinds, told, where="memory")
+
+
+def _larger(one: MemoryKinds | None, other: MemoryKinds | None) -> MemoryKinds | None:
+    if one is None or other is None:
+        return one or other
+    return MemoryKinds(
+        anonymous_bytes=max(one.anonymous_bytes, other.anonymous_bytes),
+        mapped_bytes=max(one.mapped_bytes, other.mapped_bytes),
+        shared_bytes=max(one.shared_bytes, other.shared_bytes),
+    )
 
 
 def _doubts(machine: Machine, load: Sequence[float], *, steady: bool) -> tuple[str, ...]:

@@ -6,11 +6,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-__all__ = ["Channel", "Transport"]
+from edge_deploy.core.device import Device
+
+__all__ = ["Channel", "ProgramTransport", "Transport", "TransportModule"]
 
 
 class Channel(Protocol):
-    """A running worker: one JSON object per request, one per answer."""
+    """A running worker: one JSON object per request, one per answer.
+
+    `request["do"]` is one of these, whatever end answers (Python worker, native runner, emulated board); paths are
+    those of the device:
+
+    | do | takes | answers |
+    |---|---|---|
+    | load | path, backend, signature, threads, kernels, seed, inputs, source | machine, load_s, kernels, batch, ... |
+    | warm | rounds, runs, min_seconds | values_s, steady, values_per_round, calls_per_value |
+    | measure | values_per_round, calls_per_value | values_s |
+    | infer | inputs, outputs: paths of .npz, arrays [samples, ...] by name, read and written | samples |
+    | layers | runs, repeats | layer_s, or None where nothing profiles |
+    | state | | peak_rss_bytes, load_average |
+
+    A device without a time of its own (an emulated board) refuses warm, measure and layers with a DeviceError, and its
+    infer answers instructions, by_function, flash_bytes and ram_bytes too.
+    """
 
     def ask(self, request: Mapping[str, Any], *, timeout_s: float) -> Any:
         """The worker's answer.
@@ -44,7 +62,7 @@ class Transport(Protocol):
     def run(
         self, module: str, arguments: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
     ) -> Channel:
-        """Start a worker, e.g. "device_tests.worker"."""
+        """Start a worker, e.g. "device_tests.worker"; a device without Python starts what answers in its place."""
 
     def pull(self, name: str, destination: Path) -> None:
         """Bring a file of the run's folder back.
@@ -55,3 +73,55 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Remove what was pushed."""
+
+
+class ProgramTransport(Transport, Protocol):
+    """A transport to a device that runs native programs, which speak the lines of a `Channel` on standard streams.
+
+    Attributes:
+        folder: The run's folder on the device.
+        pushed: What came from where, by path on the device.
+    """
+
+    folder: str
+    pushed: dict[str, Path]
+
+    def start(
+        self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, what: str = "native runner"
+    ) -> Channel:
+        """Start a pushed program; `what` names it in errors.
+
+        Raises:
+            DeviceError: It cannot be started.
+        """
+
+
+class TransportModule(Protocol):
+    """What a module of `device_tests.transports` offers; importing it is cheap.
+
+    Attributes:
+        PREFIX: What a device string of this transport begins with, e.g. "ssh:"; the longest that fits is taken. Empty
+            where only a device file leads here.
+        ADDRESS: What follows it, for people: "user@host[:port]". In brackets where it may be left out, empty where
+            there is nothing to say.
+        EMULATED: Whether all devices behind it are: their times mean nothing, and reports say so.
+    """
+
+    PREFIX: str
+    ADDRESS: str
+    EMULATED: bool
+
+    def describe(self, address: str) -> Device:
+        """The device at this address, `transport` and `address` set; may ask the device.
+
+        Raises:
+            BadInput: No such address.
+            DeviceError: It does not answer.
+        """
+
+    def connect(self, device: Device) -> Transport:
+        """A transport to the device, at `device.address`.
+
+        Raises:
+            DeviceError: It cannot be reached.
+        """

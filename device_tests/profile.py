@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from device_tests.benchmark import LOAD_TIMEOUT_S, RUN_TIMEOUT_S, Subject, Turn, ask, read_subject
-from device_tests.contracts import Transport
-from device_tests.device_list import find_device
-from edge_deploy.core import registry
+from device_tests.device_list import connect, find_device
 from edge_deploy.core.benchmark import Provenance
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import to_json
@@ -122,7 +120,7 @@ def open_turns(
         raise BadInput(*problems)
     where = find_device(device)
     subjects = [read_subject(path) for path in paths]
-    transport: Transport = registry.load("device_tests.transports", where.transport).connect()
+    transport = connect(where)
     stack.callback(transport.close)
     opened = []
     for number, subject in enumerate(subjects):

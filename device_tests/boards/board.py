@@ -18,12 +18,14 @@ class Board:
 
     Attributes:
         machine: QEMU's name of it.
+        isa: Architecture of the core, as device files name it.
         flags: What the compiler must know of the core.
         flash_bytes: All that the emulated board has; a real device has less, which the caller says.
     """
 
     name: str
     machine: str
+    isa: str
     flags: tuple[str, ...]
     flash_origin: int = 0x0000_0000
     ram_origin: int = 0x2000_0000
@@ -35,12 +37,23 @@ HARD = ("-mthumb", "-mfloat-abi=hard")
 BOARDS = {
     board.name: board
     for board in (
-        Board(name="cortex-m3", machine="mps2-an385", flags=("-mcpu=cortex-m3", "-mthumb")),
-        Board(name="cortex-m4", machine="mps2-an386", flags=("-mcpu=cortex-m4", *HARD, "-mfpu=fpv4-sp-d16")),
-        Board(name="cortex-m7", machine="mps2-an500", flags=("-mcpu=cortex-m7", *HARD, "-mfpu=fpv5-sp-d16")),
+        Board(name="cortex-m3", machine="mps2-an385", isa="armv7-m", flags=("-mcpu=cortex-m3", "-mthumb")),
+        Board(
+            name="cortex-m4",
+            machine="mps2-an386",
+            isa="armv7e-m",
+            flags=("-mcpu=cortex-m4", *HARD, "-mfpu=fpv4-sp-d16"),
+        ),
+        Board(
+            name="cortex-m7",
+            machine="mps2-an500",
+            isa="armv7e-m",
+            flags=("-mcpu=cortex-m7", *HARD, "-mfpu=fpv5-sp-d16"),
+        ),
         Board(
             name="cortex-m33",
             machine="mps2-an505",
+            isa="armv8-m.main",
             flags=("-mcpu=cortex-m33", *HARD, "-mfpu=fpv5-sp-d16"),
             flash_origin=0x1000_0000,
             ram_origin=0x3800_0000,
@@ -48,6 +61,7 @@ BOARDS = {
         Board(
             name="cortex-m55",
             machine="mps3-an547",
+            isa="armv8.1-m.main",
             flags=("-mcpu=cortex-m55", *HARD),
             flash_bytes=MEGABYTE // 2,
             ram_bytes=MEGABYTE // 2,

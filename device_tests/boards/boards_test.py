@@ -7,7 +7,7 @@ import pytest
 
 from device_tests.boards.board import BOARDS, find_board
 from device_tests.boards.emulator import run_on_board
-from device_tests.transports.qemu_board import connect
+from device_tests.device_list import connect, find_device
 from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import BadInput, DeviceError, MissingExtra, Unsupported
 from edge_deploy.core.tensor import TensorInfo
@@ -122,7 +122,7 @@ def test_an_unknown_board_is_refused_with_a_suggestion():
 def test_a_pushed_project_is_run_through_the_transport(tmp_path, installed):
     made = project(tmp_path / "c")
     np.savez(tmp_path / "in.npz", **rows(1, 2))
-    transport = connect("cortex-m3")
+    transport = connect(find_device("qemu:cortex-m3"))
     try:
         for name in ("model.h", "model.c"):
             pushed = transport.push(made / name, f"0/{name}")

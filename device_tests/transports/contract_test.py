@@ -2,19 +2,36 @@
 
 import hashlib
 import inspect
+from contextlib import nullcontext
 
 import pytest
 
-from device_tests.contracts import Transport
+from device_tests.contracts import Transport, TransportModule
+from device_tests.device_list import connect, find_device
 from edge_deploy.core import registry
 from edge_deploy.core.errors import BadInput, DeviceError, ToolchainError
 
+# What each transport is tried with: a context manager that gives the device string. A new transport adds itself here.
+TRIALS = {"local": lambda: nullcontext("host"), "qemu-board": lambda: nullcontext("qemu:cortex-m4")}
+NAMES = registry.names("device_tests.transports")
 
-@pytest.fixture(params=registry.names("device_tests.transports"))
+
+@pytest.fixture(params=NAMES)
 def transport(request):
-    made = registry.load("device_tests.transports", request.param).connect()
-    yield made
-    made.close()
+    with TRIALS[request.param]() as text:
+        made = connect(find_device(text))
+        yield made
+        made.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_module_offers_what_the_contract_says(name):
+    module = registry.load("device_tests.transports", name)
+    for attribute in TransportModule.__annotations__:
+        assert type(getattr(module, attribute)).__name__ == TransportModule.__annotations__[attribute]
+    for function in ("describe", "connect"):
+        want = inspect.signature(getattr(TransportModule, function)).parameters
+        assert list(inspect.signature(getattr(module, function)).parameters) == list(want)[1:]
 
 
 def test_a_pushed_file_comes_back_unchanged(transport, tmp_path):

@@ -15,24 +15,42 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from edge_deploy.core.device import Device
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import DeviceError, ToolchainError, error_from_json
+from runtimes.probes.machine import read_machine
 
-__all__ = ["LocalChannel", "LocalTransport", "connect"]
+__all__ = ["ADDRESS", "EMULATED", "PREFIX", "LocalChannel", "LocalTransport", "connect", "describe"]
 
+PREFIX = ""
+ADDRESS = ""
+EMULATED = False
 TAIL_CHARACTERS = 2000
 
 
-def connect() -> LocalTransport:
+def describe(address: str) -> Device:
+    """This machine; see `device_tests.contracts.TransportModule`."""
+    machine = read_machine()
+    return Device(name="host", kind="host", isa=machine.isa, cores=machine.cores, ram_bytes=machine.ram_bytes)
+
+
+def connect(device: Device) -> LocalTransport:
     """A transport to this machine."""
     return LocalTransport()
 
 
 class LocalTransport:
-    """A fresh temporary folder stands for the device's storage."""
+    """A fresh temporary folder stands for the device's storage.
+
+    Attributes:
+        folder: Its path.
+        pushed: What came from where, by path on the device.
+    """
 
     def __init__(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="edge-deploy-device-"))
+        self.folder = str(self._folder)
+        self.pushed: dict[str, Path] = {}
 
     def push(self, file: Path, name: str, *, sha256: str | None = None) -> str:
         """See `device_tests.contracts.Transport`. On the same disk the file is linked, not copied."""
@@ -49,6 +67,7 @@ class LocalTransport:
             raise DeviceError(f"{file}: could not be pushed ({error.strerror or error}).") from error
         if found != wanted:
             raise DeviceError(f"{file}: sha256 {found} arrived: must be {wanted}; the file was changed or damaged.")
+        self.pushed[str(target)] = file
         return str(target)
 
     def run(
@@ -56,6 +75,12 @@ class LocalTransport:
     ) -> LocalChannel:
         """See `device_tests.contracts.Transport`."""
         return LocalChannel([sys.executable, "-m", module, *arguments], environment=environment or {})
+
+    def start(
+        self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, what: str = "native runner"
+    ) -> LocalChannel:
+        """See `device_tests.contracts.ProgramTransport`."""
+        return LocalChannel(command, environment=environment or {}, what=what)
 
     def pull(self, name: str, destination: Path) -> None:
         """See `device_tests.contracts.Transport`."""
@@ -79,7 +104,10 @@ class LocalTransport:
 class LocalChannel:
     """A child process that reads one JSON object a line and answers with one."""
 
-    def __init__(self, command: Sequence[str], *, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], *, environment: Mapping[str, str], what: str = "benchmark worker"
+    ) -> None:
+        self._what = what
         self._log: IO[bytes] = tempfile.TemporaryFile(prefix="edge-deploy-worker-")  # noqa: SIM115  # close() ends it
         paths = os.pathsep.join(path for path in sys.path if path)
         self._process = subprocess.Popen(
@@ -100,11 +128,16 @@ class LocalChannel:
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError) as error:
             raise self._death() from error
-        answer = json.loads(self._line(timeout_s))
+        line = self._line(timeout_s)
+        try:
+            answer = json.loads(line)
+        except ValueError as error:
+            words = line.decode(errors="replace")[-TAIL_CHARACTERS:]
+            raise DeviceError(f"{self._what}: answered what is no JSON: {words}") from error
         if "error" in answer:
             raise error_from_json(answer["error"])
         if "failure" in answer:
-            raise ToolchainError(f"benchmark worker: {answer['failure']}")
+            raise ToolchainError(f"{self._what}: {answer['failure']}")
         return answer["value"]
 
     def close(self) -> None:
@@ -128,7 +161,7 @@ class LocalChannel:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while (end := self._waiting.find(b"\n")) < 0:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise DeviceError(f"benchmark worker: gave no answer within {timeout_s:.0f} s.")
+                    raise DeviceError(f"{self._what}: gave no answer within {timeout_s:.0f} s.")
                 chunk = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not chunk:
                     raise self._death()
@@ -142,4 +175,4 @@ class LocalChannel:
         how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         self._log.seek(0)
         words = self._log.read().decode(errors="replace")[-TAIL_CHARACTERS:].strip() or "(none)"
-        return DeviceError(f"benchmark worker: the process that ran the model {how}. Its last words:\n{words}")
+        return DeviceError(f"{self._what}: the process that ran the model {how}. Its last words:\n{words}")

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from device_tests.device_list import connect, find_device
 from device_tests.transports.local import LocalChannel
-from edge_deploy.core import registry
 from edge_deploy.core.errors import DeviceError
 
 ECHO = "import json, sys\nfor line in sys.stdin: print(json.dumps({'value': json.loads(line)}), flush=True)"
@@ -24,7 +24,7 @@ def channel():
 
 
 def test_closing_leaves_the_pushed_original_and_removes_the_copy(tmp_path):
-    made = registry.load("device_tests.transports", "local").connect()
+    made = connect(find_device("host"))
     (tmp_path / "model.bin").write_bytes(b"abc")
     pushed = made.push(tmp_path / "model.bin", "model.bin")
     made.close()

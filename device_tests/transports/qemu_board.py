@@ -15,27 +15,56 @@ from device_tests.boards.board import Board, find_board
 from device_tests.boards.emulator import run_on_board
 from device_tests.boards.firmware import COMPILER, require_program
 from device_tests.transports.local import LocalTransport
+from edge_deploy.core.device import Device
 from edge_deploy.core.errors import BadInput, DeviceError, EdgeDeployError, ToolchainError, Unsupported
 
-__all__ = ["BoardChannel", "BoardTransport", "connect"]
+__all__ = ["ADDRESS", "EMULATED", "PREFIX", "BoardChannel", "BoardTransport", "connect", "describe"]
 
-DEFAULT = "cortex-m4"
+PREFIX = "qemu:"
+ADDRESS = "cortex-m3|m4|m7|m33|m55"
+EMULATED = True
 
 
-def connect(name: str = DEFAULT) -> BoardTransport:
-    """A transport to the emulated board of this name: cortex-m3, -m4, -m7, -m33 or -m55.
+def describe(address: str) -> Device:
+    """The emulated board of this core, e.g. "cortex-m4", with all the memory that is emulated.
 
     Raises:
         BadInput: No such board.
     """
-    return BoardTransport(find_board(name))
+    board = find_board(address)
+    return Device(
+        name=PREFIX + board.name,
+        kind="emulated",
+        isa=board.isa,
+        cores=1,
+        ram_bytes=board.ram_bytes,
+        flash_bytes=board.flash_bytes,
+        core=board.name,
+        runtimes=("c-host",),
+        transport="qemu-board",
+        address=board.name,
+    )
+
+
+def connect(device: Device) -> BoardTransport:
+    """A transport to the emulated board, with the flash and RAM of `device`.
+
+    Raises:
+        BadInput: No such board.
+    """
+    return BoardTransport(find_board(device.address), device)
 
 
 class BoardTransport:
-    """A fresh temporary folder stands for the flash; see `device_tests.contracts.Transport`."""
+    """A fresh temporary folder stands for the flash; see `device_tests.contracts.Transport`.
 
-    def __init__(self, board: Board) -> None:
+    Args:
+        device: Whose flash and RAM the program may take, as far as the board has that much.
+    """
+
+    def __init__(self, board: Board, device: Device) -> None:
         self._board = board
+        self._device = device
         self._storage = LocalTransport()
 
     def push(self, file: Path, name: str, *, sha256: str | None = None) -> str:
@@ -46,7 +75,7 @@ class BoardTransport:
         self, module: str, arguments: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
     ) -> BoardChannel:
         """A channel that builds and runs what was pushed; a board runs no Python, so `module` is not used."""
-        return BoardChannel(self._board)
+        return BoardChannel(self._board, self._device)
 
     def pull(self, name: str, destination: Path) -> None:
         """See `device_tests.contracts.Transport`."""
@@ -58,13 +87,13 @@ class BoardTransport:
 
 
 class BoardChannel:
-    """Answers: load (path of model.c, flash_bytes, ram_bytes), infer (inputs, outputs: paths of .npz), state."""
+    """Answers load (path of a C project or its model.c), infer and state; see `device_tests.contracts.Channel`."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, device: Device) -> None:
         self._board = board
+        self._flash_bytes = min(device.flash_bytes or board.flash_bytes, board.flash_bytes)
+        self._has_ram_bytes = min(device.arena_room_bytes, board.ram_bytes)
         self._project: Path | None = None
-        self._flash_bytes: int | None = None
-        self._has_ram_bytes: int | None = None
         self._ram_bytes = 0
 
     def ask(self, request: Mapping[str, Any], *, timeout_s: float) -> Any:
@@ -94,12 +123,35 @@ class BoardChannel:
         """See `device_tests.contracts.Channel`; no emulator outlives its request."""
         self._project = None
 
-    def _load(self, *, path: str, flash_bytes: int | None = None, ram_bytes: int | None = None) -> dict[str, Any]:
+    def _load(
+        self,
+        *,
+        path: str,
+        backend: str | None = None,
+        signature: str | None = None,
+        threads: int = 1,
+        kernels: str = "default",
+        seed: int = 0,
+        inputs: str | None = None,
+        source: Sequence[object] = (),
+    ) -> dict[str, Any]:
         require_program(COMPILER)
-        if Path(path).suffix != ".c":
+        model = Path(path) / "model.c" if Path(path).is_dir() else Path(path)
+        if model.suffix != ".c" or not model.is_file():
             raise Unsupported(f"qemu:{self._board.name}: runs C projects only; convert with --to c, not {path}.")
-        self._project = Path(path).parent
-        self._flash_bytes, self._has_ram_bytes = flash_bytes, ram_bytes
+        wishes = {
+            "backend": (backend, (None, "c-host")),
+            "threads": (threads, (1,)),
+            "kernels": (kernels, ("default",)),
+        }
+        problems = [
+            f"qemu:{self._board.name}: {name} = {given}: must be left out; a board runs generated C on one core."
+            for name, (given, fine) in wishes.items()
+            if given not in fine
+        ]
+        if problems:
+            raise Unsupported(*problems)
+        self._project = model.parent
         return {"kernels": f"generated C, emulated {self._board.name} (qemu)", "emulated": True}
 
     def _infer(self, *, inputs: str, outputs: str, timeout_s: float) -> dict[str, Any]:

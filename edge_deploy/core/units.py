@@ -7,7 +7,7 @@ import re
 
 from edge_deploy.core.errors import BadInput
 
-__all__ = ["format_bytes", "format_seconds", "parse_bits_per_second", "parse_bytes", "parse_seconds"]
+__all__ = ["format_bytes", "format_seconds", "parse_bits_per_second", "parse_bytes", "parse_hertz", "parse_seconds"]
 
 _BYTES = {"": 1, "b": 1} | {
     unit: factor
@@ -19,6 +19,7 @@ _BITS_PER_SECOND = {
     for prefix, factor in (("", 1.0), ("k", 1e3), ("m", 1e6), ("g", 1e9))
     for unit in ("bps", "bit/s", "bit")
 }
+_HERTZ = {"hz": 1.0, "khz": 1e3, "mhz": 1e6, "ghz": 1e9}
 _SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "min": 60.0, "h": 3600.0}
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)\s*([^\s0-9]*)\s*\Z")
 
@@ -50,6 +51,15 @@ def parse_seconds(text: str, *, where: str) -> float:
         BadInput: Not a duration; names `where`.
     """
     return _parse(text, _SECONDS, where, 'a duration with its unit, e.g. "40 ms"')
+
+
+def parse_hertz(text: str, *, where: str) -> float:
+    """Hertz of text such as "180 MHz" or "2.4 GHz".
+
+    Raises:
+        BadInput: Not a frequency; names `where`.
+    """
+    return _parse(text, _HERTZ, where, 'a frequency with its unit, e.g. "180 MHz"')
 
 
 def _parse(text: str, units: dict[str, int] | dict[str, float], where: str, right: str) -> float:
