@@ -14,6 +14,7 @@ from edge_deploy.core.errors import BadInput
 __all__ = [
     "BENCHMARK",
     "BenchmarkReport",
+    "Counted",
     "Machine",
     "MachineState",
     "MemoryKinds",
@@ -113,6 +114,29 @@ class RunConditions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """What a device tells that has no time of its own, such as an emulated board.
+
+    Attributes:
+        instructions: Of one inference, the run's divided by its samples: the same at every repetition. No cycles.
+        by_function: The same by function of the program, most first.
+        flash_bytes: Code and constants of the whole program.
+        ram_bytes: Values, and the deepest stack that was seen.
+        differing_bits: Of all bits of all outputs, against the reference; None where nothing was compared.
+        compared_bits: How many those are.
+        reference: What the outputs were compared with.
+    """
+
+    instructions: float
+    by_function: dict[str, float]
+    flash_bytes: int
+    ram_bytes: int
+    differing_bits: int | None = None
+    compared_bits: int = 0
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BenchmarkReport:
     """The measurements of one artifact on one device: the content of `benchmark.json`.
 
@@ -132,6 +156,7 @@ class BenchmarkReport:
         memory_base: By kind, before the model was loaded; None where the device does not tell the kinds apart.
         memory_peak: The largest value of each kind while it was loaded and warmed up, and after the runs.
         states: The machine before each round.
+        counted: In place of times, where the device has none; then `rounds_s` is empty.
     """
 
     artifact: str
@@ -157,10 +182,11 @@ class BenchmarkReport:
     memory_base: MemoryKinds | None = None
     memory_peak: MemoryKinds | None = None
     states: tuple[MachineState, ...] = ()
+    counted: Counted | None = None
 
     def __post_init__(self) -> None:
         values = [value for values in self.rounds_s for value in values]
-        if not values:
+        if not values and self.counted is None:
             raise BadInput(f"benchmark of {self.artifact}: no measured run.")
         if any(not math.isfinite(value) or value < 0 for value in (*values, *self.warm_up_s, self.load_s)):
             raise BadInput(f"benchmark of {self.artifact}: a duration is negative or not finite.")
@@ -197,7 +223,16 @@ class Ratio:
 
 
 def run_seconds(report: BenchmarkReport) -> np.ndarray:
-    """Seconds of every measured run [runs], in the order they were taken."""
+    """Seconds of every measured run [runs], in the order they were taken.
+
+    Raises:
+        BadInput: The device counted instructions and knows no time.
+    """
+    if not report.rounds_s:
+        raise BadInput(
+            f"benchmark of {report.artifact} on {report.device.name}: counted instructions, and has no seconds; measure "
+            "it on a device with a clock."
+        )
     return np.concatenate([np.asarray(values, dtype=np.float64) for values in report.rounds_s])
 
 
