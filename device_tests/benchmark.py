@@ -5,69 +5,40 @@ Every worker is bound to CPUs, and before each round a gate looks whether the ma
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from device_tests.contracts import Channel
+from device_tests.benchmark_subject import Subject, check_fit, read_subject
+from device_tests.benchmark_turn import LOAD_TIMEOUT_S, RUN_TIMEOUT_S, Turn, ask, ask_if_known
 from device_tests.device_list import connect, find_device
 from device_tests.protocol_cpus import parse_cpus
 from device_tests.protocol_gates import Gate, gate_doubts, pass_gate
-from edge_deploy.core.artifact import MANIFEST
 from edge_deploy.core.benchmark import BenchmarkReport, Machine, MachineState, MemoryKinds, RunConditions
 from edge_deploy.core.clock import SystemClock
 from edge_deploy.core.device import Device
 from edge_deploy.core.digest import file_sha256
-from edge_deploy.core.errors import BadInput, EdgeDeployError, error_from_json, error_to_json
+from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import from_json, to_json
-from edge_deploy.core.tensor import TensorInfo
-from edge_deploy.core.units import format_bytes
-from runtimes.folder import artifact_file, read_artifact
 
-__all__ = ["Subject", "Turn", "ask", "ask_if_known", "benchmark", "measure_in_turns", "read_subject"]
+__all__ = [
+    "LOAD_TIMEOUT_S",
+    "RUN_TIMEOUT_S",
+    "Subject",
+    "Turn",
+    "ask",
+    "benchmark",
+    "measure_in_turns",
+    "read_subject",
+]
 
-FORMATS = {".tflite": "tflite", ".pte": "executorch", ".onnx": "onnx", ".pt2": "torch"}
-LOAD_TIMEOUT_S = 600.0
-RUN_TIMEOUT_S = 1800.0
 PROFILED = {"runs": 10, "repeats": 5}
 GATE_WINDOW_S = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """What is measured: an artifact folder, or a model file that may not be ours.
-
-    Attributes:
-        files: File, its name on the device, and its sha256; the manifest first, or else the model.
-        is_folder: The session opens the folder, not the first file.
-        source: The float model's inputs; empty for a bare file.
-    """
-
-    path: Path
-    name: str
-    format: str
-    recipe: str
-    sha256: str
-    model_bytes: int
-    files: tuple[tuple[Path, str, str], ...]
-    is_folder: bool = False
-    source: tuple[TensorInfo, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
-    """One subject with the worker that runs it, and the path that it has on the device."""
-
-    subject: Subject
-    channel: Channel
-    path: str
 
 
 def benchmark(
@@ -121,7 +92,7 @@ def benchmark(
     parse_cpus(cpus)
     where = find_device(device)
     subjects = [read_subject(path) for path in (*artifacts, *against)]
-    _check_fit(subjects, where)
+    check_fit(subjects, where)
     with ExitStack() as stack:
         transport = connect(where)
         stack.callback(transport.close)
@@ -150,55 +121,6 @@ def benchmark(
             gate=gate or Gate(),
             progress=progress,
         )
-
-
-def _check_fit(subjects: Sequence[Subject], device: Device) -> None:
-    """Refuse before anything is sent what the device cannot hold."""
-    rooms = [("flash", device.flash_bytes), ("memory", device.ram_bytes if device.flash_bytes is None else None)]
-    problems = [
-        f"{subject.path}: {format_bytes(subject.model_bytes)}, {device.name} has {format_bytes(room)} of {what}."
-        for subject in subjects
-        for what, room in rooms
-        if room is not None and subject.model_bytes > room
-    ]
-    if problems:
-        raise BadInput(*problems)
-
-
-def read_subject(path: Path) -> Subject:
-    """What stands at `path`: a folder with a manifest, or a model file.
-
-    Raises:
-        BadInput: Neither.
-    """
-    if path.is_dir():
-        artifact = read_artifact(path)
-        manifest = (path / MANIFEST, MANIFEST, file_sha256(path / MANIFEST))
-        return Subject(
-            path=path,
-            name=artifact.name,
-            format=artifact.format,
-            recipe=artifact.spec.recipe,
-            sha256=artifact.model_file.sha256,
-            model_bytes=artifact.device_bytes,
-            files=(manifest, *((artifact_file(path, e.path), e.path, e.sha256) for e in artifact.files)),
-            is_folder=True,
-            source=artifact.source_inputs,
-        )
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file or folder.")
-    if path.suffix not in FORMATS:
-        raise BadInput(f"{path}: {path.suffix or 'no'} suffix: must be one of {', '.join(FORMATS)}, or a folder.")
-    beside = [path, *(sorted(path.parent.glob(f"{path.stem}*.ptd")) if path.suffix == ".pte" else ())]
-    return Subject(
-        path=path,
-        name=path.name,
-        format=FORMATS[path.suffix],
-        recipe="",
-        sha256=file_sha256(path),
-        model_bytes=sum(file.stat().st_size for file in beside),
-        files=tuple((file, file.name, file_sha256(file)) for file in beside),
-    )
 
 
 def measure_in_turns(
@@ -310,16 +232,6 @@ def measure_in_turns(
     return tuple(reports)
 
 
-def ask_if_known(turn: Turn, request: Mapping[str, Any], *, timeout_s: float) -> Any:
-    """The worker's answer; None where the device's end does not know this request."""
-    try:
-        return ask(turn, request, timeout_s=timeout_s)
-    except BadInput as error:
-        if any(f"worker request {request['do']!r}" in problem for problem in error.problems):
-            return None
-        raise
-
-
 def _bind(turn: Turn, cpus: str, threads: int) -> tuple[int, ...]:
     """The CPUs that the worker will run on; empty where it is free to choose, or cannot be bound."""
     wish = parse_cpus(cpus)
@@ -357,14 +269,3 @@ def _doubts(machine: Machine, load: Sequence[float], *, steady: bool) -> tuple[s
     if load and load[0] > machine.cores:
         doubts.append(f"the machine was busy: load average above {machine.cores} on {machine.cores} cores")
     return tuple(doubts)
-
-
-def ask(turn: Turn, request: Mapping[str, Any], *, timeout_s: float) -> Any:
-    """The worker's answer; its errors name the user's file and not the copy on the device."""
-    try:
-        return turn.channel.ask(request, timeout_s=timeout_s)
-    except EdgeDeployError as error:
-        here, there = str(turn.subject.path), turn.path
-        told = json.loads(json.dumps(error_to_json(error)).replace(json.dumps(there)[1:-1], json.dumps(here)[1:-1]))
-        told["problems"] = [text if here in text else f"{here}: {text}" for text in told["problems"]]
-        raise error_from_json(told) from error

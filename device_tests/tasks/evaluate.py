@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from device_tests.benchmark import Turn, ask
+from device_tests.benchmark_turn import Turn, ask
 from device_tests.contracts import Transport
 from device_tests.tasks.data import TaskSamples
 from device_tests.tasks.feeds import Feed, feed_of, scores_of
