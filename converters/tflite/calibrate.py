@@ -102,15 +102,23 @@ def calibrate(
 
 
 def activations(
-    path: Path, samples: dict[str, np.ndarray], sources: tuple[TensorInfo, ...]
+    path: Path,
+    samples: dict[str, np.ndarray],
+    sources: tuple[TensorInfo, ...],
+    *,
+    file_inputs: tuple[TensorInfo, ...] | None = None,
 ) -> Iterator[Callable[[int], np.ndarray]]:
     """After each inference of the first signature a function that reads a tensor by its index.
+
+    Args:
+        file_inputs: The same inputs as the file has them, where their layout differs from the source's.
 
     Raises:
         BadInput: Samples do not fit the inputs.
         ToolchainError: The interpreter cannot run the file.
     """
-    yield from _runs(path, read_model(path), 0, _Feeds(samples=samples, sources=sources, file_inputs=sources))
+    feeds = _Feeds(samples=samples, sources=sources, file_inputs=file_inputs or sources)
+    yield from _runs(path, read_model(path), 0, feeds)
 
 
 def _calibrate_signature(
