@@ -2,9 +2,9 @@
 
 Three things are learned. How long transfers really take after a measured rate (`link_memory`): from the training
 traces, then from every measurement. How far edge, uplink and cloud are off the model: one factor each, the moving
-average of observed over expected seconds of answered requests, as SPINN's scale factors (Laskaridis et al., MobiCom
-2020). And how sure that is: another cut than the static one is chosen only when its expected latency is lower by more
-than the standard error of the difference, so that rare conditions do not invite bets.
+geometric mean of observed over expected seconds of answered requests, as SPINN's scale factors (Laskaridis et al.,
+MobiCom 2020). And how sure that is: another cut than the static one is chosen only when its expected latency is lower
+by more than the standard error of the difference, so that rare conditions do not invite bets.
 """
 
 from __future__ import annotations
@@ -28,9 +28,13 @@ __all__ = ["Learned", "Learning", "train"]
 # Without a fallback a transfer counts as this long at most.
 NEVER_S = 60.0
 LOOK_BACK_TICKS = 8
-# Weight of a new observation in a factor, and the range a factor can take.
-FORGETS = 0.02
+# Weight of a new observation in a factor, the range a factor can take, and the seconds after which one that is not
+# observed has gone back most of the way to the model: what is avoided is not seen to have become better.
+FORGETS = 0.05
 FACTORS = (0.05, 20.0)
+UNSEEN_S = 300.0
+# A single request tells no more than this ratio: a transfer that met a dead link says nothing about the others.
+MOST_TOLD = 4.0
 ENDLESS_BPS = 1e15
 
 
@@ -85,7 +89,7 @@ class Learned(Policy):
         uplinks = np.asarray(conditions["uplink_bps"], dtype=float)
         rows = np.empty((len(uplinks), len(self.table.cuts)))
         for tick in range(len(uplinks)):
-            learning = self._look_back(learning, float(uplinks[tick]))
+            learning = self._look_back(self._forget_unseen(learning, state.cut), float(uplinks[tick]))
             now = {name: np.asarray(values)[tick : tick + 1] for name, values in conditions.items()}
             learning, rows[tick] = self._expect(learning, now)
         return State(cut=state.cut, since_s=state.since_s, memory=learning), rows
@@ -116,6 +120,13 @@ class Learned(Policy):
             if request.send_s is not None and learning.send_s is not None and learning.send_s[cut] > 0:
                 send = _towards(send, request.send_s / learning.send_s[cut])
         return State(cut=state.cut, since_s=state.since_s, memory=replace(learning, edge=edge, send=send, cloud=cloud))
+
+    def _forget_unseen(self, learning: Learning, cut: int) -> Learning:
+        """What the cut in force does not use drifts back to the model."""
+        kept = math.exp(-self.setting.tick_s / UNSEEN_S)
+        if not self.table.crosses[cut]:
+            return replace(learning, send=learning.send**kept, cloud=learning.cloud**kept)
+        return learning if self.table.edge_s[cut] > 0 else replace(learning, edge=learning.edge**kept)
 
     def _look_back(self, learning: Learning, rate: float) -> Learning:
         """Learn what a transfer took that began when the oldest of the kept rates had been measured."""
@@ -185,4 +196,6 @@ def _slowdowns(table: CutTable, now: Mapping[str, np.ndarray]) -> tuple[np.ndarr
 
 
 def _towards(factor: float, seen: float) -> float:
-    return min(max(factor + FORGETS * (seen - factor), FACTORS[0]), FACTORS[1])
+    """A step of the moving geometric mean."""
+    told = min(max(seen / factor, 1 / MOST_TOLD), MOST_TOLD)
+    return min(max(factor * told**FORGETS, FACTORS[0]), FACTORS[1])
