@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from converters.executorch.program import LAYER, attribute
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.layer_rule import LayerTraits
 
-__all__ = ["Weighted", "check_finite_weights", "is_pointwise", "layer_name", "node_macs", "weighted_layers"]
+__all__ = [
+    "Weighted",
+    "check_finite_weights",
+    "is_pointwise",
+    "layer_name",
+    "layer_traits",
+    "node_macs",
+    "weighted_layers",
+]
 
 _SHAPE_ONLY = ("getitem", "sym_size", "_assert", "_guard", "eq", "ge", "le", "mul", "add")
 
@@ -103,6 +113,19 @@ def weighted_layers(graph: Any) -> tuple[Weighted, ...]:
             )
         )
     return tuple(found)
+
+
+def layer_traits(layers: Sequence[Weighted]) -> tuple[LayerTraits, ...]:
+    """What the rules of a recipe can know of the layers."""
+    return tuple(
+        LayerTraits(name=layer.name, op=layer.op, family=_family(layer), weights=layer.count) for layer in layers
+    )
+
+
+def _family(layer: Weighted) -> str:
+    if layer.kind == "conv" and layer.groups > 1 and layer.shape[1] == 1:
+        return "depthwise"
+    return {"conv_transpose": "transposed-conv", "conv3d": "conv"}.get(layer.kind, layer.kind)
 
 
 def check_finite_weights(graph: Any) -> None:

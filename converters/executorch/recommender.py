@@ -17,6 +17,7 @@ from converters.executorch.recommender_module import Group, build_module, group_
 from converters.executorch.recommender_readback import read_back
 from converters.executorch.recommender_tables import StackedTables, check_finite, check_half_a_step, stack_tables
 from converters.recommender.model import Recommender, load
+from converters.recommender.traits import recommender_traits
 from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import ToolchainError, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
@@ -45,6 +46,7 @@ def lower(request: LowerRequest) -> Lowered:
     captured, spec = request.captured, request.spec
     assert captured.recommender is not None, "the caller asks for recommenders only"
     model, arrays = load(captured.recommender)
+    spec, idle = spec.bound(recommender_traits(model, table_op="aten.embedding", dense_op="aten.linear"))
     layers = (*model.bottom, *model.top)
     for name, array in arrays.items():
         check_finite(_owner(model, name), array)
@@ -73,6 +75,7 @@ def lower(request: LowerRequest) -> Lowered:
     flow = read_flow(
         kept.module(check_guards=False), tuple(info.name for info in inputs), tuple(info.name for info in outputs)
     )
+    needs = (NEEDS_KERNELS,) if any(s.bits != 32 and s.granularity == "row" for s in stacked) else ()
     return Lowered(
         files=written.files,
         signatures=_signatures(captured, inputs, model.output),
@@ -80,7 +83,7 @@ def lower(request: LowerRequest) -> Lowered:
         outcomes=outcomes,
         toolchain=versions("torch", "torchao", "executorch"),
         minimum_runtime=MINIMUM_RUNTIME,
-        warnings=(NEEDS_KERNELS,) if any(s.bits != 32 and s.granularity == "row" for s in stacked) else (),
+        warnings=(*idle, *needs),
     )
 
 

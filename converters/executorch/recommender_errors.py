@@ -18,6 +18,7 @@ from converters.executorch.layer_errors import (
 )
 from converters.executorch.traced import constant, layer_nodes, run_traced
 from converters.recommender.model import Dense, Recommender, load
+from converters.recommender.traits import recommender_traits
 from edge_deploy.core.layer_errors import LayerErrors
 
 __all__ = ["layer_errors"]
@@ -53,7 +54,8 @@ def _table_errors(
     from converters.executorch.program import attribute
     from converters.executorch.recommender_module import group_lookups
 
-    bits = {table.name: request.spec.bits_for(table.name) for table in model.tables}
+    spec, _ = request.spec.bound(recommender_traits(model, table_op="aten.embedding", dense_op="aten.linear"))
+    bits = {table.name: spec.bits_for(table.name) for table in model.tables}
     found: WeightErrors = {}
     for number, group in enumerate(group_lookups(model, bits)):
         stored = attribute(graph, f"lookups.{number}")

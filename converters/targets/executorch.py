@@ -16,6 +16,15 @@ from edge_deploy.core.toolchain import versions
 __all__ = ["FORMAT", "layer_errors", "lower"]
 
 FORMAT = "executorch"
+WARM = (
+    "torch",
+    "torchao.quantization.pt2e.quantize_pt2e",
+    "executorch.exir",
+    "executorch.backends.xnnpack.partition.xnnpack_partitioner",
+    "executorch.backends.xnnpack.quantizer.xnnpack_quantizer",
+    "ai_edge_litert.schema_py_generated",
+)
+"""What a process that lowers may import before it is asked to."""
 _MINIMUM_RUNTIME = "executorch 1.0"
 
 
@@ -55,7 +64,7 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
 def _lower_program(request: LowerRequest) -> Lowered:
     from converters.executorch.embeddings import NEEDS_KERNELS, NOT_FOR_MCU
     from converters.executorch.flow import flow_graph, read_flow
-    from converters.executorch.layers import check_finite_weights, weighted_layers
+    from converters.executorch.layers import check_finite_weights, layer_traits, weighted_layers
     from converters.executorch.lowering import write_program
     from converters.executorch.outcomes import outcomes_of
     from converters.executorch.program import export, load_graph, tidy
@@ -75,6 +84,8 @@ def _lower_program(request: LowerRequest) -> Lowered:
     has_tables = any(layer.kind == "embedding" for layer in layers)
     if has_tables and spec.for_device == "mcu" and not spec.is_float:
         raise Unsupported(NOT_FOR_MCU)
+    spec, idle = spec.bound(layer_traits(layers))
+    request = replace(request, spec=spec)
     choices = choose_widths(layers, spec, is_recommender=captured.kind == "recommender")
     inputs, outputs = captured.inputs, captured.outputs
     shared: dict[str, str] = {}
@@ -111,7 +122,7 @@ def _lower_program(request: LowerRequest) -> Lowered:
         outcomes=outcomes,
         toolchain=versions("torch", "torchao", "executorch"),
         minimum_runtime=_MINIMUM_RUNTIME,
-        warnings=warnings,
+        warnings=(*idle, *warnings),
     )
 
 

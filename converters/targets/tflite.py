@@ -12,6 +12,7 @@ from converters.contracts import Captured, Lowered, LowerRequest
 from converters.tflite.calibrate import Calibration, calibrate, load_samples
 from converters.tflite.flatbuffer import read_model, write_model
 from converters.tflite.hybrid import choose_hybrid, choose_tables, has_tables, quantize_hybrid
+from converters.tflite.layer_traits import layer_traits
 from converters.tflite.outcomes import layer_outcomes, precision_warnings
 from converters.tflite.plan import Choice, choose
 from converters.tflite.quantizer import Quantized, prepare, quantize_static
@@ -79,6 +80,12 @@ def lower_file(float_file: Path, request: LowerRequest) -> Lowered:
         write_model(model, path)
         return _lowered(request, model, path, {})
     model = prepare(float_file)
+    spec, idle = request.spec.bound(layer_traits(views(model)))
+    lowered = _lower_prepared(replace(request, spec=spec), model, path)
+    return replace(lowered, warnings=(*idle, *lowered.warnings))
+
+
+def _lower_prepared(request: LowerRequest, model: Any, path: Path) -> Lowered:
     if request.captured.kind != "cnn" and has_tables(model):
         return _lower_with_tables(request, model, path)
     by_layer: dict[str, Choice] = {}

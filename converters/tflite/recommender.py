@@ -12,6 +12,7 @@ from converters.contracts import Lowered, LowerRequest
 from converters.quantize.packing import pack_int4
 from converters.quantize.uniform import quantize_symmetric, symmetric_scales
 from converters.recommender.model import Dense, Recommender, load
+from converters.recommender.traits import recommender_traits
 from converters.tflite.emit import Emitter
 from converters.tflite.recommender_check import check_tables
 from converters.tflite.recommender_columns import TopColumns, order_columns, permuted
@@ -47,6 +48,14 @@ def lower(request: LowerRequest) -> Lowered:
     model, arrays = load(request.captured.recommender)
     if request.captured.outputs:
         model = replace(model, output=replace(model.output, name=request.captured.outputs[0].name))
+    is_mcu = request.spec.for_device == "mcu"
+    traits = recommender_traits(model, table_op="GATHER" if is_mcu else "EMBEDDING_LOOKUP", dense_op="FULLY_CONNECTED")
+    spec, idle = request.spec.bound(traits)
+    lowered = _lower(replace(request, spec=spec), model, arrays)
+    return replace(lowered, warnings=(*idle, *lowered.warnings))
+
+
+def _lower(request: LowerRequest, model: Recommender, arrays: Mapping[str, np.ndarray]) -> Lowered:
     if request.spec.for_device == "mcu":
         from converters.tflite.recommender_mcu import lower_mcu
 
