@@ -28,7 +28,7 @@ lint: $(INSTALLED)
 packages:
 	@needed=$$(sed 's/#.*//' packages.txt | xargs); \
 	if [ -n "$$needed" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  dpkg -s $$needed >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$needed; } || \
+	  dpkg -s $$needed >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$needed; } || \
 	    echo "$$needed: cannot be installed here; the tests that need them are skipped"; \
 	fi
 

@@ -2,26 +2,57 @@
 
 import hashlib
 import inspect
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import pytest
 
 from device_tests.contracts import Transport, TransportModule
 from device_tests.device_list import connect, find_device
+from device_tests.loopback.phone import loopback_phone
+from device_tests.loopback.sshd import loopback_sshd
 from edge_deploy.core import registry
-from edge_deploy.core.errors import BadInput, DeviceError, ToolchainError
+from edge_deploy.core.errors import BadInput, DeviceError, MissingExtra, ToolchainError
 
 # What each transport is tried with: a context manager that gives the device string. A new transport adds itself here.
-TRIALS = {"local": lambda: nullcontext("host"), "qemu-board": lambda: nullcontext("qemu:cortex-m4")}
+TRIALS = {
+    "local": lambda: nullcontext("host"),
+    "qemu-board": lambda: nullcontext("qemu:cortex-m4"),
+    "qemu-arm64": lambda: nullcontext("qemu:arm64-cortex-a53"),
+    "ssh": lambda: over_ssh(),
+    "adb": lambda: over_adb(),
+}
 NAMES = registry.names("device_tests.transports")
 
 
-@pytest.fixture(params=NAMES)
-def transport(request):
-    with TRIALS[request.param]() as text:
-        made = connect(find_device(text))
-        yield made
-        made.close()
+@contextmanager
+def over_ssh():
+    with loopback_sshd() as server:
+        yield f"ssh:{server.address}"
+
+
+@contextmanager
+def over_adb():
+    with loopback_phone() as phone:
+        yield f"adb:{phone.serial}"
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def address(request):
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(TRIALS[request.param]())
+        except MissingExtra as missing:
+            pytest.skip(str(missing))
+
+
+@pytest.fixture
+def transport(address):
+    try:
+        made = connect(find_device(address))
+    except MissingExtra as missing:
+        pytest.skip(str(missing))
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -76,11 +107,11 @@ def test_a_worker_started_by_a_transport_answers(transport):
         worker.close()
 
 
-@pytest.mark.parametrize("method", ["push", "run", "pull", "close"])
-def test_it_is_called_as_the_contract_says(transport, method):
-    have = inspect.signature(getattr(type(transport), method)).parameters
-    want = inspect.signature(getattr(Transport, method)).parameters
-    assert [(p.name, p.kind) for p in have.values()] == [(p.name, p.kind) for p in want.values()]
+def test_it_is_called_as_the_contract_says(transport):
+    for method in ("push", "run", "pull", "close"):
+        have = inspect.signature(getattr(type(transport), method)).parameters
+        want = inspect.signature(getattr(Transport, method)).parameters
+        assert [(p.name, p.kind) for p in have.values()] == [(p.name, p.kind) for p in want.values()], method
 
 
 def test_closing_twice_is_fine(transport):
