@@ -14,14 +14,17 @@ from typing import NoReturn
 import typer
 
 from edge_deploy.cli import (
+    bench_suite,
     benchmark,
     calibrate,
+    compare,
     convert,
     cuts,
     demo,
     doctor,
     inspect,
     list_,
+    loadgen,
     plan,
     profile,
     report,
@@ -55,6 +58,9 @@ app.command("verify")(verify.command)
 app.command("sign")(sign.sign)
 app.command("verify-signature")(sign.verify_signature)
 app.command("benchmark")(benchmark.command)
+app.command("compare")(compare.command)
+app.command("bench-suite")(bench_suite.command)
+app.command("loadgen")(loadgen.command)
 app.command("cuts")(cuts.command)
 app.command("profile")(profile.command)
 app.command("plan")(plan.command)
