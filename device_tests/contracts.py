@@ -99,6 +99,8 @@ class ProgramTransport(Transport, Protocol):
 class TransportModule(Protocol):
     """What a module of `device_tests.transports` offers; importing it is cheap.
 
+    One whose devices have no time of their own says COUNTS_INSTRUCTIONS = True besides.
+
     Attributes:
         PREFIX: What a device string of this transport begins with, e.g. "ssh:"; the longest that fits is taken. Empty
             where only a device file leads here.

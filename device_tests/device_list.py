@@ -23,7 +23,7 @@ from edge_deploy.core.device import Device, read_device
 from edge_deploy.core.errors import BadInput
 from runtimes.probes.machine import read_machine
 
-__all__ = ["address_forms", "connect", "device_names", "find_device"]
+__all__ = ["address_forms", "connect", "counts_instructions", "device_names", "find_device"]
 
 FOLDER = Path(__file__).parent / "devices"
 TRANSPORTS = "device_tests.transports"
@@ -53,6 +53,18 @@ def find_device(text: str) -> Device:
     if found is not None:
         return found[1].describe(text.removeprefix(found[1].PREFIX))
     return _described(text)
+
+
+def counts_instructions(text: str) -> bool:
+    """Whether the device of this string counts instructions in place of time; asks no device.
+
+    Raises:
+        BadInput: No such device, or its description is wrong.
+    """
+    name, at, there = text.partition("@")
+    found = _transport_of(there if at and ":" not in name else text)
+    module = found[1] if found is not None else registry.load(TRANSPORTS, _described(text).transport)
+    return bool(getattr(module, "COUNTS_INSTRUCTIONS", False))
 
 
 def connect(device: Device) -> Transport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from device_tests.boards.firmware import STACK_BYTES, build_firmware, require_pr
 from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import DeviceError, ToolchainError
 
-__all__ = ["BoardRun", "run_on_board"]
+__all__ = ["BoardRun", "emulator_version", "run_on_board"]
 
 HERE = Path(__file__).parent
 TIMEOUT_S = 300.0
@@ -110,6 +111,17 @@ def run_on_board(
             stack_bytes=stack,
             kernels=f"generated C, emulated {board.name} (qemu)",
         )
+
+
+def emulator_version() -> str:
+    """E.g. "QEMU 7.2.22".
+
+    Raises:
+        MissingExtra: It is not installed.
+    """
+    done = run([require_program("qemu-system-arm"), "--version"], timeout_s=60, what="qemu-system-arm")
+    found = re.search(r"version (\d[\w.]*)", done.stdout)
+    return f"QEMU {found.group(1)}" if found else "QEMU"
 
 
 def _counter(folder: Path) -> Path:

@@ -12,17 +12,27 @@ from typing import Any
 import numpy as np
 
 from device_tests.boards.board import Board, find_board
-from device_tests.boards.emulator import run_on_board
+from device_tests.boards.emulator import emulator_version, run_on_board
 from device_tests.boards.firmware import COMPILER, require_program
 from device_tests.transports.local import LocalTransport
 from edge_deploy.core.device import Device
 from edge_deploy.core.errors import BadInput, DeviceError, EdgeDeployError, ToolchainError, Unsupported
 
-__all__ = ["ADDRESS", "EMULATED", "PREFIX", "BoardChannel", "BoardTransport", "connect", "describe"]
+__all__ = [
+    "ADDRESS",
+    "COUNTS_INSTRUCTIONS",
+    "EMULATED",
+    "PREFIX",
+    "BoardChannel",
+    "BoardTransport",
+    "connect",
+    "describe",
+]
 
 PREFIX = "qemu:"
 ADDRESS = "cortex-m3|m4|m7|m33|m55"
 EMULATED = True
+COUNTS_INSTRUCTIONS = True
 
 
 def describe(address: str) -> Device:
@@ -152,7 +162,10 @@ class BoardChannel:
         if problems:
             raise Unsupported(*problems)
         self._project = model.parent
-        return {"kernels": f"generated C, emulated {self._board.name} (qemu)", "emulated": True}
+        return {
+            "kernels": f"generated C, emulated {self._board.name} (qemu)",
+            "emulator": f"emulated by {emulator_version()} as {self._board.machine}",
+        }
 
     def _infer(self, *, inputs: str, outputs: str, timeout_s: float) -> dict[str, Any]:
         from runtimes.formats.c_source import read_signatures

@@ -1,0 +1,91 @@
+"""Generated C measured on emulated boards, by the same report as everything else."""
+
+import math
+import shutil
+
+import numpy as np
+import pytest
+
+from device_tests.benchmark import read_subject
+from device_tests.counting import count_instructions
+from device_tests.device_list import connect, counts_instructions, find_device
+from device_tests.reference import differences, infer_on, reference_answers, signature_of
+from edge_deploy.api.convert import convert
+from edge_deploy.api.request import convert_request
+from edge_deploy.core.benchmark import BenchmarkReport, run_seconds
+from edge_deploy.core.errors import BadInput, DeviceError
+from edge_deploy.core.serde import from_json, to_json
+
+SMALL_BOARD = """
+kind = "microcontroller"
+isa = "armv7e-m"
+core = "cortex-m4"
+cores = 1
+ram = "{ram}"
+flash = "{flash}"
+"""
+
+
+@pytest.fixture(scope="module")
+def artifact(data, tmp_path_factory):
+    for program in ("arm-none-eabi-gcc", "qemu-system-arm", "cc"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (make packages)")
+    (source,) = (data / "models" / "yardstick_cnn_int8").glob("*.tflite")
+    request = convert_request(str(source), to=["c"], precision=["int8"], out=tmp_path_factory.mktemp("c") / "out")
+    return convert(request).folder / "c-int8"
+
+
+def test_instructions_are_counted_and_every_bit_is_that_of_the_reference_kernels(artifact):
+    first, again = (count_instructions([artifact], device="qemu:cortex-m4", samples=3)[0] for _ in range(2))
+    assert first.provenance == "emulated"
+    assert first.counted.instructions == again.counted.instructions > 1e5
+    assert first.counted.differing_bits == 0 < first.counted.compared_bits
+    assert "reference" in first.counted.reference
+    assert first.counted.flash_bytes > first.counted.ram_bytes > 1000
+    assert from_json(BenchmarkReport, to_json(first), where="report") == first
+    with pytest.raises(BadInput, match="counted instructions, and has no seconds"):
+        run_seconds(first)
+
+
+def test_a_described_devices_flash_and_ram_are_the_linkers(artifact, tmp_path):
+    for name, ram, flash in (
+        ("fits", "16 KiB", "64 KiB"),
+        ("small_ram", "2 KiB", "64 KiB"),
+        ("small", "1 MiB", "9 KB"),
+    ):
+        (tmp_path / f"{name}.toml").write_text(SMALL_BOARD.format(ram=ram, flash=flash))
+    on = {name: f"{tmp_path}/{name}.toml@qemu:cortex-m4" for name in ("fits", "small_ram", "small")}
+    (report,) = count_instructions([artifact], device=on["fits"], samples=1)
+    assert report.device.ram_bytes == 16 << 10
+    with pytest.raises(DeviceError, match="too many for 2048 bytes of RAM"):
+        count_instructions([artifact], device=on["small_ram"], samples=1)
+    with pytest.raises(DeviceError, match="too many for 9000 bytes of FLASH"):
+        count_instructions([artifact], device=on["small"], samples=1)
+
+
+def test_a_board_counts_and_this_machine_takes_time(tmp_path):
+    (tmp_path / "x.toml").write_text(SMALL_BOARD.format(ram="1 KiB", flash="1 KiB"))
+    assert counts_instructions("qemu:cortex-m55")
+    assert counts_instructions(f"{tmp_path}/x.toml@qemu:cortex-m4")
+    assert not counts_instructions("host")
+    assert not counts_instructions(f"{tmp_path}/x.toml")
+
+
+def test_the_same_samples_give_the_same_values_on_this_machine(artifact):
+    subject = read_subject(artifact)
+    signature = signature_of(subject)
+    (info,) = signature.inputs
+    feeds = {info.name: np.arange(2 * math.prod(info.shape), dtype=np.int64).astype(np.int8).reshape(2, *info.shape)}
+    transport = connect(find_device("host"))
+    try:
+        got = infer_on(transport, subject, feeds)
+    finally:
+        transport.close()
+    found = differences(got.outputs, reference_answers(subject, feeds).outputs)
+    assert [(each.differing, each.largest) for each in found] == [(0, 0.0)]
+
+
+def test_differences_count_values_bits_and_the_largest_step():
+    (found,) = differences({"y": np.array([1, 2, 7], np.int8)}, {"y": np.array([1, 3, 0], np.int8)})
+    assert (found.values, found.differing, found.differing_bits, found.largest) == (3, 2, 4, 7.0)
