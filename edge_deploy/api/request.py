@@ -11,6 +11,7 @@ from converters.contracts import CaptureRequest
 from edge_deploy.core import registry
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import QuantSpec, RangeMethod, spec_for_recipe
+from edge_deploy.core.recipe_file import read_recipe
 from edge_deploy.core.tensor import DType, TensorInfo
 from edge_deploy.zoo.description import find_description
 
@@ -81,15 +82,16 @@ class ConvertRequest:
 
 
 def folder_name(target: str, spec: QuantSpec) -> str:
-    """Name of the folder of one pair, e.g. tflite-int8 or tflite-int8-mcu."""
-    return f"{target}-{spec.recipe}" + ("-mcu" if spec.for_device == "mcu" else "")
+    """Name of the folder of one pair, e.g. tflite-int8, tflite-int8-mcu, or tflite-mixed for a recipe mixed.toml."""
+    return f"{target}-{spec.name}" + ("-mcu" if spec.for_device == "mcu" else "")
 
 
 def convert_request(
     source: str,
     *,
     to: Sequence[str],
-    precision: Sequence[str],
+    precision: Sequence[str] = (),
+    recipe: Sequence[str | Path] = (),
     out: str | Path,
     calibrate: str | Path | None = None,
     evaluate: str | Path | None = None,
@@ -115,6 +117,9 @@ def convert_request(
 ) -> ConvertRequest:
     """Check the options of a conversion against each other and against the file system; touches no model.
 
+    Args:
+        recipe: Files with rules for single layers, see `edge_deploy.core.recipe_file`; each is one more precision.
+
     Raises:
         BadInput: All problems at once.
     """
@@ -131,24 +136,18 @@ def convert_request(
             registry.load("converters.targets", target)
         except BadInput as error:
             problems += [f"--to: {problem}" for problem in error.problems]
-    specs = []
-    for recipe in dict.fromkeys(precision):
-        try:
-            specs.append(
-                spec_for_recipe(
-                    recipe,
-                    fallback_bits=FALLBACK_BITS[fallback] if fallback else None,
-                    io=io,
-                    table_scale=table_scale,
-                    for_device=for_device,
-                    plain_pte=plain_pte,
-                    range_method=ranges,
-                    percentile=percentile,
-                )
-            )
-        except BadInput as error:
-            problems += error.problems
-    if plain_pte and ("executorch" not in to or "int4" not in precision):
+    options: dict[str, object] = {
+        "fallback_bits": FALLBACK_BITS[fallback] if fallback else None,
+        "io": io,
+        "table_scale": table_scale,
+        "for_device": for_device,
+        "plain_pte": plain_pte,
+        "range_method": ranges,
+        "percentile": percentile,
+    }
+    specs, wrong = _specs(precision, recipe, options)
+    problems += wrong
+    if plain_pte and ("executorch" not in to or not any(_asks_for_int4(spec) for spec in specs)):
         problems.append(
             "--plain-pte: is about INT4 on ExecuTorch; add --to executorch --precision int4, or leave it out."
         )
@@ -183,6 +182,33 @@ def convert_request(
         strict=strict,
         force=force,
     )
+
+
+def _specs(
+    precision: Sequence[str], recipe: Sequence[str | Path], options: dict[str, object]
+) -> tuple[tuple[QuantSpec, ...], list[str]]:
+    """What precisions and recipe files ask for, and all that is wrong with them."""
+    found: list[QuantSpec] = []
+    problems: list[str] = []
+    for name in dict.fromkeys(precision):
+        try:
+            found.append(spec_for_recipe(name, **options))
+        except BadInput as error:
+            problems += error.problems
+    for path in dict.fromkeys(Path(each) for each in recipe):
+        try:
+            spec = read_recipe(path, **options)
+        except BadInput as error:
+            problems += [f"--recipe {problem}" for problem in error.problems]
+            continue
+        if any(spec.name == other.name for other in found):
+            problems.append(f"--recipe {path}: another precision is called {spec.name} too; rename the file.")
+        found.append(spec)
+    return tuple(found), problems
+
+
+def _asks_for_int4(spec: QuantSpec) -> bool:
+    return 4 in (spec.weight_bits, *(rule.weight_bits for rule in spec.rules))
 
 
 def parse_input(text: str) -> TensorInfo:

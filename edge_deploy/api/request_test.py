@@ -29,7 +29,7 @@ def test_all_problems_of_a_request_come_at_once_with_close_names(tmp_path):
         convert_request("net.h5", to=["tflit"], precision=["int9"], inputs=["x"], out=tmp_path / "out")
     text = str(error.value)
     assert "did you mean tflite?" in text
-    assert "--precision int9: must be one of float32, int8, int4" in text
+    assert "--precision int9: must be one of float32, float16, int8, int4" in text
     assert "--input x:" in text
 
 

@@ -125,7 +125,7 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
     comparison = artifact.verification.comparisons[0]
     found = artifact.verification.differences[0]
     return {
-        "artifact": f"{artifact.format} {artifact.spec.recipe}",
+        "artifact": f"{artifact.format} {artifact.spec.name}",
         "bytes": artifact.device_bytes,
         "agreement": comparison.top1_agreement,
         "snr_db": comparison.snr_db,

@@ -53,8 +53,21 @@ def command(
         ),
     ] = ["tflite"],  # noqa: B006
     precision: Annotated[
-        list[str], typer.Option(metavar="RECIPE", help="float32, int8 or int4; one artifact for each. Repeatable.")
-    ] = ["int8"],  # noqa: B006
+        list[str],
+        typer.Option(
+            metavar="PRECISION",
+            help="float32, float16, int8, int4, int8-dynamic, int8-weight, int4-weight or int16x8 (microcontrollers); "
+            "one artifact for each. Repeatable; int8 without this and --recipe.",
+        ),
+    ] = [],  # noqa: B006
+    recipe: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="FILE",
+            help="A .toml with a precision and rules for single layers, or a recipe of ai-edge-quantizer (.json); one "
+            "artifact for each. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
     fallback: Annotated[
         str | None,
         typer.Option(
@@ -152,7 +165,8 @@ def command(
     request = convert_request(
         one_source(model, source),
         to=to,
-        precision=precision,
+        precision=precision if precision or recipe else ["int8"],
+        recipe=recipe,
         out=out,
         calibrate=calibrate,
         evaluate=evaluate,
@@ -175,7 +189,7 @@ def command(
         evaluate_limit=eval_limit,
         force=force,
     )
-    checks = int(calibrate is not None and not all(spec.is_float for spec in request.specs))
+    checks = int(calibrate is not None and any(spec.needs_ranges for spec in request.specs))
     with progress_bar(STAGES_BESIDE_PAIRS + checks + len(request.targets) + len(request.pairs)) as progress:
         conversion = convert(request, progress=progress)
     if as_json:

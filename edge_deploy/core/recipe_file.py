@@ -21,6 +21,7 @@ A rule applies where all of its conditions (layer, operator, position, min_weigh
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,8 @@ def read_recipe(path: Path, **options: object) -> QuantSpec:
         raise BadInput(f"{path}: cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is not TOML ({error}).") from error
+    if not re.fullmatch(r"[\w.-]+", path.stem):
+        raise BadInput(f"{path}: the name goes into the artifact's folder; use letters, digits, '.', '_' and '-' only.")
     return recipe_from_data(data, label=path.stem, where=path.name, **options)
 
 
