@@ -64,6 +64,10 @@ def print_benchmarks(reports: Sequence[BenchmarkReport]) -> None:
     """One line a report, each compared with the first, which it took turns with."""
     from edge_deploy.core.benchmark import percentiles, ratio
 
+    counted = [report for report in reports if report.counted is not None]
+    if counted:
+        _print_counts(counted)
+        return
     first, rows = reports[0], []
     for report in reports:
         stats = percentiles(report)
@@ -90,8 +94,34 @@ def print_benchmarks(reports: Sequence[BenchmarkReport]) -> None:
     print_table(title, columns, rows)
 
 
+def _print_counts(reports: Sequence[BenchmarkReport]) -> None:
+    """Instructions in place of times, and whether every bit is the reference's."""
+    rows = []
+    for report in reports:
+        found = report.counted
+        assert found is not None
+        rows.append(
+            (
+                f"{report.artifact} {report.format} {report.recipe}".strip(),
+                f"{found.instructions:,.0f}",
+                human_bytes(found.flash_bytes),
+                human_bytes(found.ram_bytes),
+                f"{found.differing_bits} of {found.compared_bits}",
+                found.reference,
+            )
+        )
+    first = reports[0]
+    title = f"{first.provenance} on {first.device.name} ({first.machine.cpu_model}): instructions, no times"
+    columns = ("artifact", "instructions", "flash, all code", "RAM, stack too", "bits that differ", "from")
+    print_table(title, columns, rows)
+
+
 def print_layers(report: BenchmarkReport) -> None:
-    """The slowest layers."""
+    """The slowest layers; of a device that counts, the functions with the most instructions."""
+    if report.counted is not None:
+        most = [(name, f"{count:,.0f}") for name, count in list(report.counted.by_function.items())[:15]]
+        print_table(f"{report.artifact} {report.format} {report.recipe}: functions", ("function", "instructions"), most)
+        return
     if report.layer_source == "none":
         print(f"{report.artifact} {report.format} {report.recipe}: this runtime gave no times per layer")
         return
