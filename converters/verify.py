@@ -34,6 +34,8 @@ class Run:
 def all_runs(artifact: Artifact) -> tuple[Run, ...]:
     """The default signature at 1 and 2 threads, because kernels differ by thread count, and every other at 1."""
     first, *others = (signature.name for signature in artifact.signatures)
+    if artifact.format == "c":  # which runs on one thread
+        return (Run(signature=first, threads=1),)
     rest = (Run(signature=other, threads=1) for other in others)
     return Run(signature=first, threads=1), Run(signature=first, threads=2), *rest
 
