@@ -16,7 +16,7 @@ from runtimes.folder import artifact_file, read_artifact
 
 __all__ = ["Subject", "check_fit", "read_subject"]
 
-FORMATS = {".tflite": "tflite", ".pte": "executorch", ".onnx": "onnx", ".pt2": "torch"}
+FORMATS = {".tflite": "tflite", ".pte": "executorch", ".onnx": "onnx", ".pt2": "torch", ".c": "c"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,8 @@ def check_fit(subjects: Sequence[Subject], device: Device) -> None:
     problems = [
         f"{subject.path}: {format_bytes(subject.model_bytes)}, {device.name} has {format_bytes(room)} of {what}."
         for subject in subjects
+        # The text of a C project is no firmware yet; the linker says whether that fits.
+        if subject.format != "c"
         for what, room in rooms
         if room is not None and subject.model_bytes > room
     ]
@@ -77,7 +79,7 @@ def read_subject(path: Path) -> Subject:
         raise BadInput(f"{path}: no such file or folder.")
     if path.suffix not in FORMATS:
         raise BadInput(f"{path}: {path.suffix or 'no'} suffix: must be one of {', '.join(FORMATS)}, or a folder.")
-    beside = [path, *(sorted(path.parent.glob(f"{path.stem}*.ptd")) if path.suffix == ".pte" else ())]
+    beside = [path, *_belonging(path)]
     return Subject(
         path=path,
         name=path.name,
@@ -87,3 +89,12 @@ def read_subject(path: Path) -> Subject:
         model_bytes=sum(file.stat().st_size for file in beside),
         files=tuple((file, file.name, file_sha256(file)) for file in beside),
     )
+
+
+def _belonging(path: Path) -> list[Path]:
+    """What a bare model file cannot do without: weights of a program, the kernels of a C project."""
+    if path.suffix == ".pte":
+        return sorted(path.parent.glob(f"{path.stem}*.ptd"))
+    if path.suffix == ".c":
+        return sorted(each for each in path.parent.iterdir() if each.suffix in (".c", ".h") and each != path)
+    return []

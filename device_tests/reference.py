@@ -17,7 +17,7 @@ from device_tests.device_list import connect, find_device
 from edge_deploy.core.artifact import Signature
 from edge_deploy.core.serde import to_json
 
-__all__ = ["Answers", "Difference", "differences", "infer_on", "reference_answers", "signature_of"]
+__all__ = ["Answers", "Difference", "differences", "infer_on", "reference_answers", "signature_of", "stacked"]
 
 # What a C project keeps of the file that it was made of.
 C_SOURCE = "model.tflite"
@@ -148,6 +148,11 @@ def differences(got: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray])
     return tuple(_difference(name, got[name], values) for name, values in wanted.items())
 
 
+def stacked(sets: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """[samples, ...] by name of one set a sample."""
+    return {name: np.stack([each[name] for each in sets]) for name in sets[0]}
+
+
 def _difference(name: str, got: np.ndarray, want: np.ndarray) -> Difference:
     ours, theirs = np.ascontiguousarray(got), np.ascontiguousarray(want)
     bits = np.unpackbits(ours.view(np.uint8) ^ theirs.view(np.uint8)) if ours.size else np.zeros(0, np.uint8)
@@ -166,8 +171,3 @@ def _litert_is_installed() -> bool:
     import importlib.util
 
     return importlib.util.find_spec("ai_edge_litert") is not None
-
-
-def stacked(sets: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """[samples, ...] by name of one set a sample."""
-    return {name: np.stack([each[name] for each in sets]) for name in sets[0]}
