@@ -88,7 +88,7 @@ INTERLEAVED_ASPECTS = ("device", "machine", "provenance", "threads", "batch")
 def unlike(report: BenchmarkReport, base: BenchmarkReport) -> dict[str, tuple[object, object]]:
     """Aspects in which two reports differ, with both values."""
     names = INTERLEAVED_ASPECTS if report.group == base.group else tuple(ASPECTS)
-    pairs = {name: (ASPECTS[name](report), ASPECTS[name](base)) for name in names}  # type: ignore[no-untyped-call]
+    pairs = {name: (ASPECTS[name](report), ASPECTS[name](base)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 

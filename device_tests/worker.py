@@ -190,7 +190,8 @@ class Worker:
             for name, values in session.run(call).items():
                 rows[name].append(np.array(values))
         with Path(outputs).open("wb") as file:
-            np.savez(file, **{name: np.stack(values) for name, values in rows.items()})
+            stacked = {name: np.stack(values) for name, values in rows.items()}
+            np.savez(file, **stacked)  # type: ignore[arg-type]  # names of outputs
         return {"samples": len(calls)}
 
     def _loadgen(self, **settings: Any) -> dict[str, Any]:

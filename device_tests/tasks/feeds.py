@@ -116,7 +116,8 @@ def _process(task: Task, signature: Signature, source: tuple[TensorInfo, ...]) -
     known = next((info for info in source if info.mean and info.std), None)
     if known is not None:
         own = Preprocess(mean=known.mean, std=known.std)
-        same = np.allclose(*(apply(each, np.full(_sample_shape(task), 100.0)) for each in (own, task.preprocess)))
+        grey = np.full(_sample_shape(task), 100.0)
+        same = np.allclose(apply(own, grey), apply(task.preprocess, grey))
         return own, "" if same else "preprocessed as the manifest says, not as the task does"
     info = signature.inputs[0]
     if task.data.dtype == "uint8" and len(info.scale) == 1 and info.dtype in ("int8", "uint8"):

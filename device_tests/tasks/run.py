@@ -243,7 +243,7 @@ def _load(turn: Turn, model: TaskModelFile, backend: str | None, options: SuiteO
 
 def _figures(model_bytes: int, report: BenchmarkReport | None, found: Evaluation) -> dict[str, Any]:
     figures: dict[str, Any] = {"quality": found.quality, "inferences": found.inferences, "flash_bytes": model_bytes}
-    notes = (found.note,) if found.note else ()
+    notes: tuple[str, ...] = (found.note,) if found.note else ()
     if report is None:
         told = found.told
         figures |= {

@@ -74,7 +74,7 @@ def loadgen(
     settings = LoadGenSettings(
         scenario=scenario,
         mode=mode,
-        length=LENGTHS[length],  # type: ignore[index]  # checked above
+        length=LENGTHS[length],
         qps=(qps or 1.0) if scenario == "server" else 0.0,
         latency_limit_s=latency_limit_s if scenario == "server" else 0.0,
         seed=seed,

@@ -49,6 +49,27 @@ def command(
         int, typer.Option(metavar="N", help="Turns that artifacts take; --against needs at least 6.")
     ] = 12,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the random inputs and of the order of turns.")] = 0,
+    cpus: Annotated[
+        str, typer.Option(metavar="CPUS", help='CPUs to bind workers to: auto, none, or e.g. "0,2-3".')
+    ] = "auto",
+    gate: Annotated[
+        str, typer.Option(metavar="POLICY", help="Before a round on a busy or hot machine: wait, flag, refuse, or off.")
+    ] = "flag",
+    max_load: Annotated[
+        float, typer.Option(metavar="CORES", help="Other work, in cores, from which on the machine is busy.")
+    ] = 0.25,
+    max_temperature: Annotated[float, typer.Option(metavar="CELSIUS", help="From which on the machine is hot.")] = 80.0,
+    fail_if_slower: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Exit with 8 when the first is shown to be slower than another by more than e.g. 5%; with --against, "
+            "when any ARTIFACT is than any of those.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every report there too, for `edge-deploy compare`.")
+    ] = None,
     public_key: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Ed25519 public key (PEM) that must have signed each ARTIFACT."),
@@ -62,8 +83,16 @@ def command(
     """
     import sys
 
-    from edge_deploy.api.benchmark import benchmark_and_keep
+    from device_tests.compare import compare, parse_margin
+    from device_tests.compare import fail_if_slower as fail
+    from device_tests.protocol_gates import Gate
+    from edge_deploy.api.benchmark import artifact_folders, benchmark_and_keep
+    from edge_deploy.core.errors import BadInput
 
+    margin = None if fail_if_slower is None else parse_margin(fail_if_slower)
+    bases = len(artifact_folders(against))
+    if margin is not None and bases + len(artifact_folders(artifacts)) < 2:
+        raise BadInput("--fail-if-slower: needs a second ARTIFACT, or --against, to compare with.")
     reports = benchmark_and_keep(
         artifacts,
         against=against,
@@ -77,13 +106,21 @@ def command(
         runs=runs,
         rounds=rounds,
         seed=seed,
+        cpus=cpus,
+        gate=Gate(policy=gate, busy_cores=max_load, temperature_c=max_temperature),  # type: ignore[arg-type]  # checked
+        out=out,
         public_key=public_key,
         progress=lambda line: print(f"- {line}", file=sys.stderr, flush=True),
     )
     if as_json:
         print_json({"reports": list(reports)})
-        return
-    print_benchmarks(reports)
-    if layers:
-        for report in reports:
-            print_layers(report)
+    else:
+        print_benchmarks(reports)
+        if layers:
+            for report in reports:
+                print_layers(report)
+    if margin is not None:
+        first = len(reports) - bases if bases else 1
+        lines = fail([compare(ours, theirs) for ours in reports[:first] for theirs in reports[first:]], margin)
+        for line in lines:
+            print(line, file=sys.stderr if as_json else sys.stdout)
