@@ -17,11 +17,17 @@ __all__ = ["Entry", "Model", "collect"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One artifact folder: its name, manifest, and what else was measured of it."""
+    """One artifact folder: its name, manifest, and what else was measured of it.
+
+    Attributes:
+        benchmark: With times.
+        counts: In their place, of a device that counts instructions.
+    """
 
     folder: str
     artifact: Artifact
     benchmark: BenchmarkReport | None = None
+    counts: BenchmarkReport | None = None
     layers: LayerErrors | None = None
 
     @property
@@ -80,10 +86,13 @@ def collect(folder: Path) -> tuple[Model, ...]:
 def _read(manifest: Path, folder: Path) -> Entry:
     home = manifest.parent
     benchmark, layers = home / BENCHMARK, home / LAYERS
+    measured = read_json(BenchmarkReport, benchmark) if benchmark.is_file() else None
+    is_counted = measured is not None and measured.counted is not None
     return Entry(
         folder=str(home.relative_to(folder)) if home != folder else home.name,
         artifact=read_json(Artifact, manifest),
-        benchmark=read_json(BenchmarkReport, benchmark) if benchmark.is_file() else None,
+        benchmark=None if is_counted else measured,
+        counts=measured if is_counted else None,
         layers=read_json(LayerErrors, layers) if layers.is_file() else None,
     )
 

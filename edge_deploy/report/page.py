@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge_deploy.core.toolchain import versions
 from edge_deploy.report.artifacts import artifact_table
 from edge_deploy.report.collect import Model
+from edge_deploy.report.counts import counts_section
 from edge_deploy.report.latency import latency_section
 from edge_deploy.report.layers import layer_table, weight_histograms
 from edge_deploy.report.markup import Markup, element, join
@@ -61,6 +62,7 @@ def _model(model: Model, number: int) -> Markup:
         (layer_table(entry) for entry in model.entries),
         _weights(histograms),
         latency_section(model) or "",
+        counts_section(model) or "",
         origin_section(model),
         attributes={"id": f"model-{number}"},
     )
