@@ -63,7 +63,11 @@ def counts_instructions(text: str) -> bool:
     """
     name, at, there = text.partition("@")
     found = _transport_of(there if at and ":" not in name else text)
-    module = found[1] if found is not None else registry.load(TRANSPORTS, _described(text).transport)
+    if found is None:
+        transport = _described(text).transport
+        module: object = registry.load(TRANSPORTS, transport) if transport else None
+    else:
+        module = found[1]
     return bool(getattr(module, "COUNTS_INSTRUCTIONS", False))
 
 
@@ -74,12 +78,15 @@ def connect(device: Device) -> Transport:
         BadInput: Nothing says where the device is.
         DeviceError: It cannot be reached.
     """
+    emulate = f"; {device.name}@qemu:{device.core} emulates it." if _is_emulated_core(device.core) else "."
+    if not device.transport:
+        forms = ", ".join(device.name + "@" + form for form in address_forms())
+        raise BadInput(f"--device {device.name}: nothing says how it is reached; give one of {forms}{emulate}")
     module = cast(TransportModule, registry.load(TRANSPORTS, device.transport))
     if not device.address and module.ADDRESS and not module.ADDRESS.startswith("["):
         raise BadInput(
             f"--device {device.name}: reached by {device.transport}, and nothing says where; give --device "
-            f"{device.name}@{module.PREFIX}{module.ADDRESS}, or a .toml file with address = {module.ADDRESS!r}"
-            + (f"; {device.name}@qemu:{device.core} emulates it." if _is_emulated_core(device.core) else ".")
+            f"{device.name}@{module.PREFIX}{module.ADDRESS}, or a .toml file with address = {module.ADDRESS!r}{emulate}"
         )
     return module.connect(device)
 
@@ -92,7 +99,7 @@ def _described(name: str) -> Device:
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}, or a .toml file."
         raise BadInput(f"--device {name}: unknown; {hint}")
     device = read_device(path, detected=_this_machine() if path.stem == "host" else None)
-    if device.transport not in registry.names(TRANSPORTS):
+    if device.transport and device.transport not in registry.names(TRANSPORTS):
         close = difflib.get_close_matches(device.transport, registry.names(TRANSPORTS), n=1)
         hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(registry.names(TRANSPORTS))}."
         raise BadInput(f"{path}: transport = {device.transport!r}: unknown; {hint}")

@@ -66,6 +66,19 @@ def test_a_device_file_with_an_unknown_transport_is_refused(tmp_path):
         find_device(str(tmp_path / "x.toml"))
 
 
+def test_a_dozen_real_devices_of_every_kind_are_described():
+    kinds = [find_device(name).kind for name in device_names()]
+    assert {"phone", "single-board", "microcontroller"} <= set(kinds)
+    assert len(kinds) > 12
+
+
+def test_a_described_microcontroller_is_emulated_by_its_own_core():
+    found = find_device("nucleo-f446re@qemu:cortex-m4")
+    assert (found.flash_bytes, found.ram_bytes, found.kind) == (512 << 10, 128 << 10, "emulated")
+    with pytest.raises(BadInput, match="nucleo-f446re@qemu:cortex-m4 emulates it"):
+        connect(find_device("nucleo-f446re"))
+
+
 def test_a_device_that_lies_nowhere_yet_is_asked_for_its_address(board):
     with pytest.raises(BadInput, match=r"nothing says where; give --device nucleo@qemu:.* or a \.toml"):
         connect(find_device(board))
@@ -75,4 +88,8 @@ def test_a_device_that_lies_nowhere_yet_is_asked_for_its_address(board):
 def test_every_shipped_description_is_whole(name):
     device = find_device(name)
     assert device.name == name
-    assert device.ram_bytes > 0
+    if device.kind != "host":
+        assert device.source and device.core and device.clock_hz and device.runtimes
+        assert device.flash_bytes or device.kind != "microcontroller" or device.npu
+        with pytest.raises(BadInput, match=f"{name}@"):
+            connect(device)

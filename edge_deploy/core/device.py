@@ -39,7 +39,7 @@ class Device:
         clock_hz: Of that core at most; None where unknown.
         npu: Accelerator as its compiler names it, e.g. "ethos-u55-128"; empty without one.
         runtimes: Names of engines in the order of preference.
-        transport: Name of a module in `device_tests.transports`.
+        transport: Name of a module in `device_tests.transports`; empty where the user has to say it.
         address: Where that transport finds it, e.g. "pi@raspberrypi.local"; empty where there is one place only, or
             where the user has not said yet.
         source: Where these facts are published.
