@@ -68,9 +68,19 @@ def step(policy: Policy, state: State, now_s: float, conditions: Conditions) -> 
     return state, plan
 
 
-def decide(policy: Policy, state: State, now_s: float, conditions: Mapping[str, np.ndarray]) -> State:
-    """`step` on arrays of shape (1,) and without the plan; `state.cut` is the index of the chosen cut."""
-    state, rows = policy.foresee(state, conditions)
+def decide(
+    policy: Policy,
+    state: State,
+    now_s: float,
+    conditions: Mapping[str, np.ndarray],
+    looked: Mapping[str, np.ndarray] | None = None,
+) -> State:
+    """`step` on arrays of shape (1,) and without the plan; `state.cut` is the index of the chosen cut.
+
+    Args:
+        looked: What `policy.look` makes of the conditions, where it is known already.
+    """
+    state, rows = policy.foresee(state, policy.look(conditions) if looked is None else looked)
     chosen = policy.choose(state, now_s, int(rows[0].argmin()), rows[0])
     limits = _seconds_to_limit(policy, conditions, rows)
     return chosen if limits is None else _within_limit(policy, chosen, now_s, limits[0])
@@ -94,7 +104,7 @@ def run(
         The last state, and the index of the cut from each tick on; shape (n,).
     """
     state = policy.start() if state is None else state
-    state, rows = policy.foresee(state, conditions)
+    state, rows = policy.foresee(state, policy.look(conditions))
     chosen = np.empty(len(ticks), dtype=np.int64)
     best = rows.argmin(axis=1).tolist()
     limits = _seconds_to_limit(policy, conditions, rows)

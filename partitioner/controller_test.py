@@ -81,7 +81,7 @@ def test_a_policy_that_moves_leaves_a_cut_that_is_expected_over_the_limit(name):
     ticks, over = np.arange(200.0), 0
     for tick, now_s in enumerate(ticks.tolist()):
         one = {field: values[tick : tick + 1] for field, values in told.items()}
-        _, row = policy.foresee(state, one)
+        _, row = policy.foresee(state, policy.look(one))
         seconds = row[0] if policy.foresees_seconds else expected_s(policy.table, one, policy.setting)[0]
         state = decide(policy, state, now_s, one)
         assert seconds[state.cut] <= limit_s or seconds.min() > limit_s

@@ -110,9 +110,20 @@ class Policy:
         """The state before the first decision."""
         return State(cut=self.first)
 
-    def foresee(self, state: State, conditions: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
-        """Expected latency of every cut at consecutive ticks, from what was measured; shape (n, C)."""
-        return state, expected_s(self.table, dict(conditions), self.setting)
+    def look(self, conditions: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """What `foresee` takes, made of what was measured alone: of many ticks at once where they are known.
+
+        Args:
+            conditions: By field, shape (n,).
+
+        Returns:
+            Arrays whose first axis are the ticks.
+        """
+        return conditions
+
+    def foresee(self, state: State, looked: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
+        """Expected latency of every cut at consecutive ticks, from what `look` made; shape (n, C)."""
+        return state, expected_s(self.table, dict(looked), self.setting)
 
     def choose(self, state: State, now_s: float, best: int, row: np.ndarray) -> State:
         """The state with the cut that is in force from now on.

@@ -21,9 +21,9 @@ class Fixed(Policy):
 
     moves: ClassVar[bool] = False
 
-    def foresee(self, state: State, conditions: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
+    def foresee(self, state: State, looked: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
         """Nothing needs to be foreseen."""
-        return state, np.zeros((len(conditions["uplink_bps"]), 1))
+        return state, np.zeros((len(looked["uplink_bps"]), 1))
 
     def choose(self, state: State, now_s: float, best: int, row: np.ndarray) -> State:
         """No change."""

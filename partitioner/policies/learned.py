@@ -83,14 +83,28 @@ class Learned(Policy):
         """With what training taught."""
         return State(cut=self.first, memory=Learning(link=self.link))
 
-    def foresee(self, state: State, conditions: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
+    def look(self, conditions: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """All but the uplink by the cost model, on a link that is never the matter: before anything learned."""
+        measured = {name: np.atleast_1d(np.asarray(values, dtype=float)) for name, values in conditions.items()}
+        uplink = measured["uplink_bps"]
+        costs = cost(self.table, {**measured, "uplink_bps": np.full(len(uplink), ENDLESS_BPS)})
+        slow_edge, slow_cloud = _slowdowns(self.table, measured, len(uplink))
+        return {
+            "uplink_bps": uplink,
+            "edge_s": costs.edge_s + costs.encode_s,
+            "link_s": costs.rtt_s + costs.queue_s + costs.downlink_s,
+            "cloud_s": costs.cloud_s,
+            "slow_edge": slow_edge,
+            "slow_cloud": slow_cloud,
+        }
+
+    def foresee(self, state: State, looked: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
         """Expected latency, plus what it may exceed the static cut's by in bad luck; tick after tick."""
         learning: Learning = state.memory
-        uplinks = np.asarray(conditions["uplink_bps"], dtype=float)
-        rows = np.empty((len(uplinks), len(self.table.cuts)))
-        for tick in range(len(uplinks)):
-            learning = self._look_back(self._forget_unseen(learning, state.cut), float(uplinks[tick]))
-            now = {name: np.asarray(values)[tick : tick + 1] for name, values in conditions.items()}
+        rows = np.empty((len(looked["uplink_bps"]), len(self.table.cuts)))
+        for tick in range(len(rows)):
+            now = {name: values[tick] for name, values in looked.items()}
+            learning = self._look_back(self._forget_unseen(learning, state.cut), float(now["uplink_bps"]))
             learning, rows[tick] = self._expect(learning, now)
         return State(cut=state.cut, since_s=state.since_s, memory=learning), rows
 
@@ -144,14 +158,12 @@ class Learned(Policy):
 
     def _expect(self, learning: Learning, now: dict[str, np.ndarray]) -> tuple[Learning, np.ndarray]:
         table, setting = self.table, self.setting
-        # All but the uplink by the cost model, on a link that is never the matter.
-        costs = cost(table, {**now, "uplink_bps": np.full(1, ENDLESS_BPS)})
-        slow_edge, slow_cloud = (float(np.ravel(factor)[0]) for factor in _slowdowns(table, now))
-        sends, error, late = (values[0] for values in recall(learning.link, now["uplink_bps"]))
+        slow_edge, slow_cloud = float(now["slow_edge"]), float(now["slow_cloud"])
+        sends, error, late = (values[0] for values in recall(learning.link, now["uplink_bps"].reshape(1)))
         pays = np.where(table.crosses, 1.0 - table.exit_share, 0.0)
         sending = np.minimum(sends * learning.send, learning.link.most_s)
-        on_edge = (costs.edge_s[0] + costs.encode_s[0]) * learning.edge
-        answer = costs.rtt_s[0] + costs.queue_s[0] + costs.cloud_s[0] * learning.cloud + costs.downlink_s[0]
+        on_edge = now["edge_s"] * learning.edge
+        answer = now["link_s"] + now["cloud_s"] * learning.cloud
         rest = finish_on_edge_s(table)
         if rest is not None and math.isfinite(setting.fallback_after_s):
             answer = np.minimum(answer, setting.fallback_after_s)
@@ -189,13 +201,14 @@ def train(table: CutTable, training: Training, name: str, argument: str) -> Lear
     return Learned(name=name, table=table, setting=setting, first=static_cut(table, training), link=link)
 
 
-def _slowdowns(table: CutTable, now: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    zero = np.zeros(1)
-    given = {name: now.get(name, zero) for name in ("edge_load", "edge_memory", "cloud_load", "cloud_memory")}
-    return slowdowns(table, given)
+def _slowdowns(table: CutTable, measured: Mapping[str, np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
+    zero = np.zeros(count)
+    given = {name: measured.get(name, zero) for name in ("edge_load", "edge_memory", "cloud_load", "cloud_memory")}
+    on_edge, on_cloud = slowdowns(table, given)
+    return np.broadcast_to(on_edge, count), np.broadcast_to(on_cloud, count)
 
 
 def _towards(factor: float, seen: float) -> float:
     """A step of the moving geometric mean."""
     told = min(max(seen / factor, 1 / MOST_TOLD), MOST_TOLD)
-    return min(max(factor * told**FORGETS, FACTORS[0]), FACTORS[1])
+    return float(min(max(factor * told**FORGETS, FACTORS[0]), FACTORS[1]))

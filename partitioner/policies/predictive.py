@@ -40,12 +40,12 @@ class Predictive(Policy):
     trend: float = 0.1
     margin: float = 0.02
 
-    def foresee(self, state: State, conditions: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
+    def foresee(self, state: State, looked: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
         """Expected latency under the forecast rates."""
         before = state.memory or (None, None)
-        uplink, up = forecast(np.asarray(conditions["uplink_bps"]), self.level, self.trend, before[0])
-        downlink, down = forecast(np.asarray(conditions["downlink_bps"]), self.level, self.trend, before[1])
-        rows = expected_s(self.table, {**conditions, "uplink_bps": uplink, "downlink_bps": downlink}, self.setting)
+        uplink, up = forecast(np.asarray(looked["uplink_bps"]), self.level, self.trend, before[0])
+        downlink, down = forecast(np.asarray(looked["downlink_bps"]), self.level, self.trend, before[1])
+        rows = expected_s(self.table, {**looked, "uplink_bps": uplink, "downlink_bps": downlink}, self.setting)
         return State(cut=state.cut, since_s=state.since_s, memory=(up, down)), rows
 
     def choose(self, state: State, now_s: float, best: int, row: np.ndarray) -> State:

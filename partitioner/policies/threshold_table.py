@@ -47,9 +47,9 @@ class ThresholdTable(Policy):
 
     foresees_seconds: ClassVar[bool] = False
 
-    def foresee(self, state: State, conditions: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
+    def foresee(self, state: State, looked: Mapping[str, np.ndarray]) -> tuple[State, np.ndarray]:
         """0 for the cut that the table says, 1 for the others: a table knows no latencies."""
-        wanted = self.choice[cells(self.axes, conditions)]
+        wanted = self.choice[cells(self.axes, looked)]
         rows = np.ones((len(wanted), len(self.table.cuts)))
         rows[np.arange(len(wanted)), wanted] = 0.0
         return state, rows

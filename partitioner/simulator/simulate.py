@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,11 +103,11 @@ def simulate(
             policy.name, policy.table, trace, arrival_s, ticks, decided, world, seed=seed, compiled=compiled
         )
     run_kernel = _Run(policy.table, trace, arrival_s, ticks, world, seed, compiled)
-    state = policy.start()
+    state, looked = policy.start(), policy.look(told)
     decided = np.empty(len(ticks), dtype=np.int64)
     for tick, now_s in enumerate(ticks.tolist()):
         state = observe(policy, state, run_kernel.answered(now_s))
-        state = decide(policy, state, now_s, {name: values[tick : tick + 1] for name, values in told.items()})
+        state = decide(policy, state, now_s, _at(told, tick), _at(looked, tick))
         decided[tick] = state.cut
         if tick == 0 or state.cut != decided[tick - 1]:
             run_kernel.switch(now_s, state.cut, first=tick == 0)
@@ -265,6 +265,10 @@ class _Run:
             ticks_s=self.ticks,
             decided=decided,
         )
+
+
+def _at(arrays: Mapping[str, np.ndarray], tick: int) -> dict[str, np.ndarray]:
+    return {name: values[tick : tick + 1] for name, values in arrays.items()}
 
 
 def _link(truth: CutTable, trace: Trace) -> np.ndarray:
