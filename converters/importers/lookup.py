@@ -51,6 +51,26 @@ def _gather(op: Operator, build: Builder) -> None:
     build.set(op.outputs[0], build.emit(op.layer, gather, [build.plain(op.inputs[0]), ids], shape=shape))
 
 
+def _gather_nd(op: Operator, build: Builder) -> None:
+    """Picks out slices by constant indices, as `tf.gather_nd` and boolean masks of known values become."""
+    import torch
+
+    places = torch.from_numpy(build.needed(op, 1, "indices").astype(np.int64))
+    depth, shape = places.shape[-1], build.shape(op.inputs[0])
+    if depth == 0 or depth > len(shape):
+        raise op.refuse(f"indices of {depth} axes into a tensor of {len(shape)}")
+    index = places.reshape(-1, depth)
+    # One axis is left, so that any backend takes the gather: the picked axes are one.
+    strides = torch.tensor([int(np.prod(shape[axis + 1 : depth])) for axis in range(depth)])
+    flat = (index * strides).sum(1)
+    rest = shape[depth:]
+
+    def pick(x: Any) -> Any:
+        return x.reshape(-1, *rest).index_select(0, flat).reshape(*places.shape[:-1], *rest)
+
+    build.set(op.outputs[0], build.emit(op.layer, pick, [build.plain(op.inputs[0])], shape=build.shape(op.outputs[0])))
+
+
 def _batch_matmul(op: Operator, build: Builder) -> None:
     turns = bool(op.option("adjX", False)), bool(op.option("adjY", False))
 
@@ -63,5 +83,5 @@ def _batch_matmul(op: Operator, build: Builder) -> None:
     build.set(op.outputs[0], build.emit(op.layer, product, values, shape=build.shape(op.outputs[0])))
 
 
-OPERATORS = {"EMBEDDING_LOOKUP": _lookup, "GATHER": _gather, "BATCH_MATMUL": _batch_matmul}
+OPERATORS = {"EMBEDDING_LOOKUP": _lookup, "GATHER": _gather, "GATHER_ND": _gather_nd, "BATCH_MATMUL": _batch_matmul}
 """How each operator is built."""

@@ -340,6 +340,14 @@ class _Interpreter:
         block = Dot(left=left.reshape(-1, 1).numpy(), right=right.reshape(-1, 1).numpy())
         return self._elementwise(block, tuple(left.shape), "float")
 
+    def _op_pow(self, node: Any, x: Any, exponent: Any) -> Sym:
+        if not isinstance(x, Sym) or isinstance(exponent, Sym) or not _is_two(exponent):
+            raise NotUnderstood("a power other than the square")
+        return self._op_mul(node, x, x)
+
+    def _op_square(self, node: Any, x: Sym) -> Sym:
+        return self._op_mul(node, x, x)
+
     def _op_add(self, node: Any, a: Any, b: Any, alpha: float = 1) -> Sym:
         import torch
 
@@ -378,6 +386,13 @@ class _Interpreter:
         shift = -mean.double() * scale + (0 if bias is None else bias.double())
         along = (1, -1) + (1,) * (x.labels.ndim - 2)
         return self._affine(x, scale.reshape(along), shift.reshape(along)), None, None
+
+
+def _is_two(exponent: Any) -> bool:
+    """Whether all values of a number or a tensor are 2."""
+    import torch
+
+    return bool((torch.as_tensor(exponent) == 2).all())
 
 
 def _kind(node: Any) -> str:

@@ -117,3 +117,11 @@ class Labels:
         number = bisect_right(self._starts, label) - 1
         # An empty block shares its start with the next one, which is the one found.
         return self._blocks[number], label - self._starts[number], number
+
+    def block(self, number: int) -> Any:
+        """The block of this number, as `find` tells it."""
+        return self._blocks[number]
+
+    def start(self, number: int) -> int:
+        """The label of a block's first element."""
+        return self._starts[number]

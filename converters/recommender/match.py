@@ -11,6 +11,7 @@ from converters.recommender.interpret import NotUnderstood
 from converters.recommender.labels import Affine, Const, Dot, Input, Labels, Linear, Sum, Unary
 from converters.recommender.model import Activation
 from converters.recommender.pooled import Pooled, read_pooled
+from converters.recommender.products import multiply_out
 
 __all__ = ["Layer", "Matched", "Vector", "match"]
 
@@ -167,10 +168,10 @@ class _Matcher:
 
     def _combination(self, row: np.ndarray) -> tuple[list[Layer], np.ndarray]:
         """An output that is a sum of products and biases, as one layer: matrix factorisation and the like."""
-        order: dict[int, int] = {}
-        terms: list[tuple[int, int, float]] = []
         bias = np.zeros(len(row))
+        found: list[dict[int, float]] = []
         for out, label in enumerate(row):
+            terms: dict[int, float] = {}
             stack = [(int(label), 1.0)]
             while stack:
                 current, factor = stack.pop()
@@ -188,13 +189,31 @@ class _Matcher:
                     pairs = zip(block.row, weights, strict=True)
                     stack.extend((int(arg), factor * float(w)) for arg, w in reversed(list(pairs)))
                 else:
-                    terms.append((out, order.setdefault(current, len(order)), factor))
+                    terms[current] = terms.get(current, 0.0) + factor
+            found.append(self._multiplied_out(terms))
+        order = {label: place for place, label in enumerate(dict.fromkeys(label for terms in found for label in terms))}
         weight = np.zeros((len(row), len(order)))
-        for out, column, factor in terms:
-            weight[out, column] += factor
+        for out, terms in enumerate(found):
+            for label, factor in terms.items():
+                weight[out, order[label]] += factor
         if not order:
             raise NotUnderstood("an output without inputs")
         return [Layer(name="top.0", weight=weight, bias=bias, activation="none")], np.array(list(order))
+
+    def _multiplied_out(self, terms: dict[int, float]) -> dict[int, float]:
+        """The terms with products of sums as sums of products of two look-ups, where they are nothing else.
+
+        Factorization machines come as half the difference of a squared sum and a sum of squares (Rendle, 2010).
+        """
+        products = {label: pair for label in terms if (pair := self._pair(label)) is not None}
+        if not any(self._needs_multiplying(pair) for pair in products.values()):
+            return terms
+        expanded = multiply_out(self.labels, ((pair, terms[label]) for label, pair in products.items()))
+        return {label: factor for label, factor in terms.items() if label not in products} | expanded
+
+    def _needs_multiplying(self, pair: tuple[np.ndarray, np.ndarray]) -> bool:
+        one, other = (self._lookup_row(side) for side in pair)
+        return one is None or other is None or one == other
 
     def _columns(self, row: np.ndarray) -> tuple[Vector | tuple[str | Pooled, str | Pooled], ...]:
         pairs = {int(label): self._pair(int(label)) for label in row}

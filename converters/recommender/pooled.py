@@ -12,7 +12,7 @@ import numpy as np
 
 from converters.recommender.labels import Affine, Const, Dot, Input, Labels, Opaque, Row, Sum
 
-__all__ = ["Pooled", "read_pooled"]
+__all__ = ["Pooled", "id_element", "read_pooled"]
 
 Element = tuple[int, int]  # input number, place in the input's memory order
 
@@ -56,7 +56,7 @@ def read_pooled(labels: Labels, label: int) -> tuple[Pooled, int] | None:
     """The look-up that `label` is a component of, and which; None when it is something else."""
     block, place, _ = labels.find(label)
     if isinstance(block, Row):
-        own_id = _id_element(labels, block.id_label)
+        own_id = id_element(labels, block.id_label)
         return None if own_id is None else (_pooled(block, [own_id], "none", None), place)
     if not isinstance(block, (Sum, Dot, Opaque, Affine)) or (isinstance(block, Affine) and not _is_mean(labels, label)):
         return None
@@ -69,7 +69,7 @@ def read_pooled(labels: Labels, label: int) -> tuple[Pooled, int] | None:
     first, component = found.rows[0]
     if any(at != component or row.table is not first.table for row, at in found.rows):
         return None
-    ids = [_id_element(labels, row.id_label) for row, _ in found.rows]
+    ids = [id_element(labels, row.id_label) for row, _ in found.rows]
     if found.needs_raw_ids and not all(_is_raw_id(labels, row.id_label) for row, _ in found.rows):
         return None
     known = [element for element in ids if element is not None]
@@ -175,7 +175,8 @@ def _collect_below(labels: Labels, label: int, found: _Found) -> None:
         if block.op in ("ne", "eq"):
             number = _number(labels, block.args[place])
             found.compared |= set() if number is None else {number}
-            found.deep |= number is None
+            # A count of ids that is compared with zero keeps an empty bag from being divided by it.
+            found.deep |= number is None and not any(_is_zero(labels, int(label)) for label in block.args[place])
         elif block.op in ("gt", "ge", "lt", "le"):
             # A mask by order (ids below zero as padding, lengths, offsets) depends on values that the proof's random
             # inputs cannot be trusted to visit; only "above zero" is the same as "not zero" for ids of a table.
@@ -211,7 +212,7 @@ def _number(labels: Labels, operands: np.ndarray) -> int | None:
     for label, other in (operands, operands[::-1]):
         block, place, _ = labels.find(int(label))
         if isinstance(block, Const):
-            element = _id_element(labels, int(other))
+            element = id_element(labels, int(other))
             return None if element is None else int(block.values[place]) - element[1]
     return None
 
@@ -226,11 +227,34 @@ def _wraps(labels: Labels, operands: np.ndarray) -> bool:
     condition, place, _ = labels.find(int(operands[0]))
     if not isinstance(condition, Opaque) or condition.op != "lt":
         return False
-    ends = [_id_element(labels, int(label)) for label in (condition.args[place][0], operands[1], operands[2])]
+    ends = [id_element(labels, int(label)) for label in (condition.args[place][0], operands[1], operands[2])]
     return ends[0] is not None and all(end is not None and end[0] == ends[0][0] for end in ends)
 
 
-def _id_element(labels: Labels, label: int) -> tuple[Element, int] | None:
+def _without_wrap(labels: Labels, terms: np.ndarray) -> int | None:
+    """The id of id + rows * (id < 0), which counts a negative one from the table's end; None for another sum."""
+    if len(terms) != 2:
+        return None
+    for kept, other in (terms, terms[::-1]):
+        block, place, _ = labels.find(int(other))
+        if not isinstance(block, Affine) or block.shift[place] != 0:
+            continue
+        below, at, _ = labels.find(int(block.args[place]))
+        if not isinstance(below, Opaque) or below.op != "lt":
+            continue
+        zero = int(below.args[at][1])
+        compared = id_element(labels, int(below.args[at][0]))
+        if _is_zero(labels, zero) and compared is not None and compared == id_element(labels, int(kept)):
+            return int(kept)
+    return None
+
+
+def _is_zero(labels: Labels, label: int) -> bool:
+    block, place, _ = labels.find(label)
+    return isinstance(block, Const) and float(block.values[place]) == 0
+
+
+def id_element(labels: Labels, label: int) -> tuple[Element, int] | None:
     """The input element that an id is, and the offset added to it; clamps to a table's rows change nothing."""
     offset = 0
     block, place, _ = labels.find(label)
@@ -242,6 +266,8 @@ def _id_element(labels: Labels, label: int) -> tuple[Element, int] | None:
             label = int(block.args[place][0])
         elif isinstance(block, Opaque) and block.op == "where" and _wraps(labels, block.args[place]):
             label = int(block.args[place][2])
+        elif isinstance(block, Sum) and (kept := _without_wrap(labels, block.args[place])) is not None:
+            label = kept
         else:
             return None
         block, place, _ = labels.find(label)
