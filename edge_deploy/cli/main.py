@@ -20,6 +20,7 @@ from edge_deploy.cli import (
     compare,
     convert,
     cuts,
+    debug,
     demo,
     doctor,
     inspect,
@@ -57,6 +58,7 @@ app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
 app.command("sign")(sign.sign)
 app.command("verify-signature")(sign.verify_signature)
+app.command("debug")(debug.command)
 app.command("benchmark")(benchmark.command)
 app.command("compare")(compare.command)
 app.command("bench-suite")(bench_suite.command)
@@ -76,13 +78,13 @@ app.add_typer(study.app, name="study")
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run one command and exit with its code; every error ends in a message, a traceback only with --debug."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given
+    with_tracebacks = "--debug" in given
     words = [word for word in given if word != "--debug"]
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s: %(message)s")
     signal.signal(signal.SIGTERM, _terminate)
     for name, value in QUIET_THREADS.items():
         os.environ.setdefault(name, value)
-    sys.exit(_run(words, debug=debug))
+    sys.exit(_run(words, debug=with_tracebacks))
 
 
 def _run(words: list[str], *, debug: bool) -> int:

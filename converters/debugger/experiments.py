@@ -1,0 +1,79 @@
+"""Answers of the float model with some layers' errors added: what each layer costs, and what would be without it.
+
+An error is what a layer of an artifact makes wrong by itself, on the float model's values. Adding it where the layer
+stands tells what it does to the answer; errors of all layers together stand for the artifact, up to what errors do to
+one another. One pass over the samples: no conversion, no training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from converters.debugger.contracts import Arrays, Rig
+from converters.debugger.measure import SiteStatistics, batches
+
+__all__ = ["FLOAT", "Experiment", "Experiments", "run_experiments"]
+
+FLOAT = "float"
+"""The choice of a layer that adds nothing but the rounding of what integer layers read of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """Which error each layer adds.
+
+    Attributes:
+        choices: Rig of each layer, by its name in `rigs`; FLOAT, or a layer that is missing, for none.
+    """
+
+    name: str
+    choices: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiments:
+    """Answers [samples, values] by the experiment's name, "" for the float model's; and what was seen on the way.
+
+    Attributes:
+        statistics: Of each rig's sites, by the rig's name and the layer's.
+    """
+
+    answers: Mapping[str, np.ndarray]
+    statistics: Mapping[str, Mapping[str, SiteStatistics]]
+
+
+def run_experiments(rigs: Mapping[str, Rig], samples: Arrays, experiments: Sequence[Experiment]) -> Experiments:
+    """Run all experiments in one pass over the samples.
+
+    Args:
+        rigs: By name, all with the same float model; the first computes the answers.
+        samples: Arrays [samples, ...] by source input.
+
+    Raises:
+        ToolchainError: A runtime failed.
+    """
+    first = next(iter(rigs.values()))
+    statistics = {name: {site.layer: SiteStatistics(site=site) for site in rig.sites} for name, rig in rigs.items()}
+    answers: dict[str, list[np.ndarray]] = {name: [] for name in ("", *(each.name for each in experiments))}
+    for feeds, new in batches(samples, first.batch):
+        errors: dict[str, dict[str, np.ndarray]] = {}
+        for name, rig in rigs.items():
+            seen = rig.see(feeds)
+            for each in statistics[name].values():
+                each.add(seen)
+            errors[name] = seen.own_errors()
+            if FLOAT not in errors:
+                errors[FLOAT] = {}
+                for layer, site in ((site.layer, site) for site in rig.sites if site.kind == "layer"):
+                    if site.grid is not None and layer in seen.want:
+                        errors[FLOAT][layer] = site.grid.rounded(seen.want[layer]) - seen.want[layer]
+        answers[""].append(first.answer(feeds, {})[:new])
+        for experiment in experiments:
+            chosen = {
+                layer: errors[rig][layer] for layer, rig in experiment.choices.items() if layer in errors.get(rig, {})
+            }
+            answers[experiment.name].append(first.answer(feeds, chosen)[:new])
+    return Experiments(answers={name: np.concatenate(parts) for name, parts in answers.items()}, statistics=statistics)

@@ -1,0 +1,112 @@
+"""What would mend an artifact, as a recipe and one command that can be pasted."""
+
+from __future__ import annotations
+
+import glob
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from converters.contracts import CaptureRequest
+from converters.debugger.finding import Diagnosis, LayerDiagnosis, WhatIf
+from edge_deploy.core.artifact import Artifact
+from edge_deploy.core.quant_spec import LayerRule, QuantSpec
+from edge_deploy.core.tensor import TensorInfo
+
+__all__ = ["choose_change", "convert_command", "recipe_text", "source_arguments", "with_layers"]
+
+CLOSE_DB = 0.5  # of two remedies that help equally, the one that costs fewer bytes
+WIDTHS = {"int8": 8, "float32": 32}
+
+
+def choose_change(diagnosis: Diagnosis) -> tuple[LayerDiagnosis, WhatIf] | None:
+    """The one layer at another precision that is expected to help most; None where none is expected to help."""
+    options = [(layer, what_if) for layer in diagnosis.layers for what_if in layer.what_if]
+    if not options:
+        return None
+    best = max(what_if.likeness.snr_db for _, what_if in options)
+    if best <= diagnosis.estimated.snr_db:
+        return None
+    close = [option for option in options if option[1].likeness.snr_db >= best - CLOSE_DB]
+    return min(close, key=lambda option: (WIDTHS[option[1].precision], -option[1].likeness.snr_db))
+
+
+def with_layers(spec: QuantSpec, changes: Sequence[tuple[str, int]]) -> QuantSpec:
+    """The same spec with other weight bits for some layers, by name."""
+    rules = tuple(LayerRule(pattern=glob.escape(layer), weight_bits=bits) for layer, bits in changes)
+    return replace(spec, rules=(*spec.rules, *rules))
+
+
+def recipe_text(spec: QuantSpec, comment: str) -> str:
+    """A spec's precision and rules as convert's --precision reads them from a TOML file."""
+    lines = [f"# {line}" for line in comment.splitlines()] + [f"precision = {json.dumps(spec.recipe)}"]
+    for rule in spec.rules:
+        lines += ["", "[[rule]]"]
+        if rule.pattern != "*":
+            lines.append(f"layer = {json.dumps(rule.pattern)}")
+        if rule.operators:
+            lines.append(f"operator = {json.dumps(list(rule.operators))}")
+        for name in ("position", "min_weights", "max_weights", "weight_bits", "activations", "weight_scale"):
+            value = getattr(rule, name)
+            if value is not None:
+                lines.append(f"{name} = {json.dumps(value)}")
+        if rule.range_method is not None:
+            lines.append(f"ranges = {json.dumps(rule.range_method)}")
+        if rule.percentile is not None:
+            lines.append(f"percentile = {rule.percentile}")
+    return "\n".join(lines) + "\n"
+
+
+def convert_command(
+    source: CaptureRequest,
+    artifact: Artifact,
+    *,
+    precision: str,
+    calibrate: Path | str | None,
+    evaluate: Path | str | None,
+    out: Path,
+) -> str:
+    """The command line that converts the source again with the artifact's options.
+
+    Args:
+        precision: A precision's name or the path of a recipe.
+    """
+    spec = artifact.spec
+    words = ["edge-deploy", "convert", *source_arguments(source), "--to", artifact.format, "--precision", precision]
+    if spec.fallback_bits is not None:
+        words += ["--fallback", "float32" if spec.fallback_bits == 32 else f"int{spec.fallback_bits}"]
+    defaults = QuantSpec(recipe=spec.recipe)
+    for option, value, usual in (
+        ("--io", spec.io, defaults.io),
+        ("--for", spec.for_device, defaults.for_device),
+        ("--table-scale", spec.table_scale, defaults.table_scale),
+        ("--ranges", spec.range_method, defaults.range_method),
+        ("--percentile", f"{spec.percentile:g}", f"{defaults.percentile:g}"),
+    ):
+        if value != usual:
+            words += [option, value]
+    words += ["--plain-pte"] if spec.plain_pte else []
+    words += ["--calibrate", str(calibrate)] if calibrate is not None else []
+    words += ["--eval", str(evaluate)] if evaluate is not None else []
+    return shlex.join([*words, "--out", str(out)])
+
+
+def source_arguments(source: CaptureRequest) -> list[str]:
+    """How convert is told of a source."""
+    is_factory = ":" in source.source and not Path(source.source).exists()
+    words = ["--source", source.source] if is_factory else [source.source]
+    words += ["--weights", str(source.weights)] if source.weights is not None else []
+    for info in source.inputs:
+        words += ["--input", _declared(info)]
+    for name, shape in (source.shapes or {}).items():
+        words += ["--shape", f"{name}:{','.join(map(str, shape))}"]
+    for batch in source.batches if source.batches != (1,) else ():
+        words += ["--batch", str(batch)]
+    return words
+
+
+def _declared(info: TensorInfo) -> str:
+    dtype = "" if info.dtype == "float32" else f":{info.dtype}"
+    return f"{info.name}:{','.join(map(str, info.shape))}{dtype}"
