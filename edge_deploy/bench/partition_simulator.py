@@ -34,7 +34,7 @@ RATE_HZ = 50.0
 CROSSING = "fixed:008"
 MANY, FEWER, PLAIN = 1_000_000, 200_000, 20_000
 ROUNDS = 5
-# What issue 5 asks for, requests a second.
+# Requests a second.
 WANTED = {"fixed": 1_000_000, "adaptive": 500_000, "learner": 20_000}
 
 
