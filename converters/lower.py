@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from converters.contracts import Lowered, LowerRequest
+from converters.passes.settle import settle_passes, trial_of, with_rules
 from edge_deploy.core import registry
 from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.child import run_in_child
@@ -48,7 +49,13 @@ def _lower_one(target: str, request: Any) -> Lowered:
     """Also leaves `layers.json` where the target can tell each layer's error."""
     module = registry.load("converters.targets", target)
     wanted = from_json(LowerRequest, request, where="request")
-    lowered: Lowered = module.lower(wanted)
+    trial = trial_of(module)
+    if trial is not None and wanted.captured.recommender is None:
+        wanted, passes = settle_passes(wanted, trial)
+        settled: Lowered = module.lower(with_rules(wanted))
+        lowered = replace(settled, passes=passes)
+    else:
+        lowered = module.lower(wanted)
     if not wanted.spec.is_float and hasattr(module, "layer_errors"):
         path = wanted.folder / LAYERS
         write_json(module.layer_errors(wanted), path)

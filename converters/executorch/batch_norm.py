@@ -9,15 +9,19 @@ from converters.executorch.program import attribute, set_attribute
 __all__ = ["fold_batch_norms"]
 
 
-def fold_batch_norms(graph: Any) -> None:
-    """Remove inference batch norms, in place.
+def fold_batch_norms(graph: Any, *, into_layers: bool = True) -> int:
+    """Remove inference batch norms, in place; returns how many disappeared in the layers before them.
 
     A batch norm whose input comes from a convolution or linear of its own disappears in that layer's weights
     (arXiv:1712.05877, section 3.2). One that stands alone on images, as in pre-activation ResNets, becomes a 1x1
     depthwise convolution, which is the same arithmetic and can be quantized per channel.
+
+    Args:
+        into_layers: False keeps all of them apart from the layers before them.
     """
     import torch
 
+    folded = 0
     for node in list(graph.graph.nodes):
         if node.target is not torch.ops.aten.batch_norm.default or node.args[5]:
             continue
@@ -25,8 +29,11 @@ def fold_batch_norms(graph: Any) -> None:
             continue
         statistics = [None if arg is None else attribute(graph, arg.target) for arg in node.args[1:5]]
         scale, shift = _scale_and_shift(statistics, float(node.args[7]))
-        if not _fold_into_producer(graph, node, scale, shift):
+        if into_layers and _fold_into_producer(graph, node, scale, shift):
+            folded += 1
+        else:
             _make_depthwise(graph, node, scale, shift)
+    return folded
 
 
 def _scale_and_shift(statistics: list[Any], epsilon: float) -> tuple[Any, Any]:

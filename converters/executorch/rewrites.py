@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 __all__ = ["rewrite"]
 
 
-def rewrite(graph: torch.fx.GraphModule) -> None:
-    """Fold batch norms, make dense products linears, PReLUs sums and whole-image poolings means; in place."""
+def rewrite(graph: torch.fx.GraphModule, *, fold: bool = True) -> int:
+    """Fold batch norms, make dense products linears, PReLUs sums and whole-image poolings means; in place.
+
+    Args:
+        fold: False keeps batch norms as layers of their own.
+
+    Returns:
+        How many batch norms disappeared in other layers.
+    """
     from converters.executorch.batch_norm import fold_batch_norms
     from converters.executorch.delegable import spell_out
     from converters.executorch.prelu import spell_out_prelus
@@ -21,11 +28,12 @@ def rewrite(graph: torch.fx.GraphModule) -> None:
     _dense_to_linear(graph)
     spell_out(graph)
     spell_out_prelus(graph)
-    fold_batch_norms(graph)
+    folded = fold_batch_norms(graph, into_layers=fold)
     _pool_whole_images(graph)
     graph.graph.eliminate_dead_code()
     graph.graph.lint()
     graph.recompile()
+    return folded
 
 
 def _rank(node: Any) -> int:

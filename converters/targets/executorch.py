@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from converters.contracts import Captured, Lowered, LowerRequest
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome, Signature
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.layer_errors import LayerErrors
+from edge_deploy.core.passes import FOLD, PassRecord
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.toolchain import versions
 
-__all__ = ["FORMAT", "layer_errors", "lower"]
+__all__ = ["FORMAT", "layer_errors", "lower", "try_out"]
 
 FORMAT = "executorch"
 WARM = (
@@ -61,24 +66,48 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
         return LayerErrors(layers=(), method=f"not compared ({type(error).__name__}: {error})")
 
 
-def _lower_program(request: LowerRequest) -> Lowered:
-    from converters.executorch.embeddings import NEEDS_KERNELS, NOT_FOR_MCU
-    from converters.executorch.flow import flow_graph, read_flow
+def try_out(
+    request: LowerRequest, held: Path
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple[PassRecord, ...]]:
+    """Float and quantized outputs on the samples of the npz `held`: by these passes are judged."""
+    from converters.executorch.routes import quantize_program
+    from converters.passes.trial_program import outputs_of
+
+    ready = _prepare(request)
+    made = quantize_program(ready.program, ready.choices, ready.request)
+    return *outputs_of(request.captured, made, held), ready.passes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    """A float program with everything that is decided before it is quantized.
+
+    Attributes:
+        request: With rules bound to the program's layers, and `idle` what bound to none.
+    """
+
+    request: LowerRequest
+    program: Any
+    choices: Sequence[Any]
+    idle: tuple[str, ...]
+    passes: tuple[PassRecord, ...]
+
+
+def _prepare(request: LowerRequest) -> _Ready:
+    from converters.executorch.embeddings import NOT_FOR_MCU
     from converters.executorch.layers import check_finite_weights, layer_traits, weighted_layers
-    from converters.executorch.lowering import write_program
-    from converters.executorch.outcomes import outcomes_of
     from converters.executorch.program import export, load_graph, tidy
     from converters.executorch.rewrites import rewrite
-    from converters.executorch.routes import is_dynamic, quantize_program
-    from converters.executorch.shared_weights import note_shared
     from converters.executorch.widths import choose_widths
-    from runtimes.formats.pte import read_facts
+    from converters.passes.float_program import change_float_program
 
     captured, spec = request.captured, request.spec
     graph = load_graph(captured)
-    rewrite(graph)
+    folded = rewrite(graph, fold=FOLD in spec.passes or not spec.needs_ranges)
     check_finite_weights(graph)
     tidy(graph)
+    told = PassRecord(name=FOLD, applied=folded > 0, detail=f"{folded} batch norms")
+    passes = (told, *change_float_program(graph, request)) if folded else change_float_program(graph, request)
     program = export(graph, captured.inputs, captured.batches)
     layers = weighted_layers(program.module(check_guards=False))
     has_tables = any(layer.kind == "embedding" for layer in layers)
@@ -87,6 +116,21 @@ def _lower_program(request: LowerRequest) -> Lowered:
     spec, idle = spec.bound(layer_traits(layers))
     request = replace(request, spec=spec)
     choices = choose_widths(layers, spec, is_recommender=captured.kind == "recommender")
+    return _Ready(request=request, program=program, choices=choices, idle=idle, passes=passes)
+
+
+def _lower_program(request: LowerRequest) -> Lowered:
+    from converters.executorch.embeddings import NEEDS_KERNELS
+    from converters.executorch.flow import flow_graph, read_flow
+    from converters.executorch.lowering import write_program
+    from converters.executorch.outcomes import outcomes_of
+    from converters.executorch.routes import is_dynamic, quantize_program
+    from converters.executorch.shared_weights import note_shared
+    from runtimes.formats.pte import read_facts
+
+    ready = _prepare(request)
+    request, program, choices = ready.request, ready.program, ready.choices
+    captured, spec = request.captured, request.spec
     inputs, outputs = captured.inputs, captured.outputs
     shared: dict[str, str] = {}
     if not spec.is_float and request.calibration is None and not is_dynamic(request):
@@ -122,7 +166,8 @@ def _lower_program(request: LowerRequest) -> Lowered:
         outcomes=outcomes,
         toolchain=versions("torch", "torchao", "executorch"),
         minimum_runtime=_MINIMUM_RUNTIME,
-        warnings=(*idle, *warnings),
+        warnings=(*ready.idle, *warnings),
+        passes=ready.passes,
     )
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from converters.contracts import Captured, Lowered, LowerRequest
+from converters.passes.float_tflite import change_float_graph, changed_file
 from converters.tflite.calibrate import Calibration, calibrate, load_samples
 from converters.tflite.flatbuffer import read_model, write_model
 from converters.tflite.hybrid import choose_hybrid, choose_tables, has_tables, quantize_hybrid
@@ -22,12 +25,13 @@ from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.layer_errors import LayerErrors
+from edge_deploy.core.passes import BIASES, ROUNDING, PassRecord
 from edge_deploy.core.quant_spec import spec_for_recipe
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.toolchain import versions
 from runtimes.formats.tflite import read_facts, read_graph
 
-__all__ = ["FORMAT", "layer_errors", "lower", "lower_file"]
+__all__ = ["FORMAT", "layer_errors", "lower", "lower_file", "try_out"]
 
 FORMAT = "tflite"
 MODEL = "model.tflite"
@@ -67,8 +71,20 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
             lower(replace(request, spec=spec, folder=Path(folder)))
             float_file = Path(folder) / MODEL
         else:
-            float_file = _float_file(request.captured, Path(folder))
+            changed = changed_file(request)
+            float_file = changed if changed.exists() else _float_file(request.captured, Path(folder))
         return compare(float_file, request.folder / MODEL, samples, request.captured.inputs)
+
+
+def try_out(
+    request: LowerRequest, held: Path
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple[PassRecord, ...]]:
+    """Float and quantized outputs on the samples of the npz `held`: by these passes are judged."""
+    from converters.passes.trial_tflite import try_out as try_file
+
+    file_inputs = _as_in_file(request.captured, request.captured.inputs)
+    float_file = _float_file(request.captured, request.captured.folder)
+    return try_file(request, held, float_file=float_file, file_inputs=file_inputs)
 
 
 def lower_file(float_file: Path, request: LowerRequest) -> Lowered:
@@ -91,10 +107,10 @@ def _lower_prepared(request: LowerRequest, model: Any, path: Path) -> Lowered:
     by_layer: dict[str, Choice] = {}
     if request.spec.for_device == "phone" and has_tables(model):
         by_layer = _quantize_tables(model, request)
-    quantized = _quantize(model, request)
+    quantized, passes = _quantize(model, request)
     write_model(quantized.model, path)
     by_layer = {**{quantized.layers[key]: choice for key, choice in quantized.plan.choices.items()}, **by_layer}
-    return _lowered(request, quantized.model, path, by_layer)
+    return replace(_lowered(request, quantized.model, path, by_layer), passes=passes)
 
 
 def _quantize_tables(model: Any, request: LowerRequest) -> dict[str, Choice]:
@@ -130,12 +146,18 @@ def _as_in_file(captured: Captured, infos: tuple[TensorInfo, ...]) -> tuple[Tens
     return tuple(adapted(info) for info in infos)
 
 
-def _quantize(model: Any, request: LowerRequest) -> Quantized:
+def _quantize(model: Any, request: LowerRequest) -> tuple[Quantized, tuple[PassRecord, ...]]:
     choose(views(model), request.spec)  # refuse before the slow step
+    passes = change_float_graph(model, request, _as_in_file(request.captured, request.captured.inputs))
     calibration = _calibration(model, request)
-    return quantize_static(
-        model, request.spec, calibration.ranges, means=calibration.means, covariances=calibration.covariances
+    quantized = quantize_static(
+        model,
+        request.spec,
+        calibration.ranges,
+        means=calibration.means if BIASES in request.spec.passes else None,
+        covariances=calibration.covariances if ROUNDING in request.spec.passes else None,
     )
+    return quantized, passes
 
 
 def _calibration(model: Any, request: LowerRequest) -> Calibration:

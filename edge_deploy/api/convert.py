@@ -284,6 +284,7 @@ def _artifact(
         calibration_samples=used.samples if used else 0,
         minimum_runtime=lowered.minimum_runtime,
         warnings=(*captured.notes, *(used.notes if used else ()), *lowered.warnings),
+        passes=lowered.passes,
     )
 
 

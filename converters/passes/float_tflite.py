@@ -1,0 +1,68 @@
+"""The passes that change a float TFLite graph before it is calibrated, and a file of it for later comparison."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from converters.contracts import LowerRequest
+from converters.passes.equalise_tflite import equalise_model
+from converters.passes.fold_tflite import fold_model
+from converters.tflite.calibrate import activations, load_samples
+from converters.tflite.flatbuffer import write_model
+from converters.tflite.plan import choose
+from converters.tflite.structure import views
+from edge_deploy.core.passes import EQUALISE, FOLD, PassRecord
+from edge_deploy.core.tensor import TensorInfo
+
+__all__ = ["EQUALISED_ON", "change_float_graph", "changed_file"]
+
+EQUALISED_ON = 256
+"""Calibration samples that ranges of channels are taken from, at most."""
+
+
+def changed_file(request: LowerRequest) -> Path:
+    """Where `change_float_graph` leaves the graph that the artifact in this request's folder was quantized from."""
+    key = hashlib.sha256(str(request.folder).encode()).hexdigest()[:12]
+    return request.captured.folder / f"changed-{key}.tflite"
+
+
+def change_float_graph(
+    model: Any,
+    request: LowerRequest,
+    file_inputs: tuple[TensorInfo, ...],
+) -> tuple[PassRecord, ...]:
+    """Apply the spec's passes on the float graph, in place; the result computes what it did.
+
+    Args:
+        model: As `converters.tflite.quantizer.prepare` gives it.
+        file_inputs: The source's inputs as the file has them.
+    """
+    records = []
+    if FOLD in request.spec.passes:
+        folded = fold_model(model)
+        if folded:
+            records.append(PassRecord(name=FOLD, applied=True, detail=f"{folded} operators folded"))
+    if EQUALISE in request.spec.passes and request.calibration is not None and request.spec.activations == "int8":
+        changed_file(request).parent.mkdir(parents=True, exist_ok=True)
+        write_model(model, changed_file(request))
+        samples = {name: array[:EQUALISED_ON] for name, array in load_samples(request.calibration).items()}
+        choices = choose(views(model), request.spec)
+        bits = {
+            node.layer: choices[node.key].bits
+            for view in views(model)
+            for node in view.nodes
+            if node.key in choices and choices[node.key].bits < 16
+        }
+        runs = activations(changed_file(request), samples, request.captured.inputs, file_inputs=file_inputs)
+        found = equalise_model(model, runs, bits, weight_scale=request.spec.weight_scale)
+        detail = (
+            f"{found.groups} sets of channels; largest over smallest range {found.ratio[0]:.1f} -> {found.ratio[1]:.1f}"
+            if found.groups
+            else "no set of channels gains"
+        )
+        records.append(PassRecord(name=EQUALISE, applied=found.groups > 0, detail=detail))
+    if records:
+        write_model(model, changed_file(request))
+    return tuple(records)
