@@ -50,7 +50,7 @@ def _lower_one(target: str, request: Any) -> Lowered:
     module = registry.load("converters.targets", target)
     wanted = from_json(LowerRequest, request, where="request")
     trial = trial_of(module)
-    if trial is not None and wanted.captured.recommender is None:
+    if trial is not None and wanted.captured.kind != "recommender":
         wanted, passes = settle_passes(wanted, trial)
         settled: Lowered = module.lower(with_rules(wanted))
         lowered = replace(settled, passes=passes)

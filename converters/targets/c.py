@@ -6,13 +6,14 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from converters.c.from_tflite import lower_integer_file
 from converters.contracts import Lowered, LowerRequest
 from edge_deploy.core.artifact import LayerOutcome, Signature
 from edge_deploy.core.errors import BadInput, Unsupported
 
-__all__ = ["FORMAT", "lower"]
+__all__ = ["FORMAT", "lower", "try_out"]
 
 FORMAT = "c"
 TFLITE = "model.tflite"
@@ -54,6 +55,12 @@ def lower(request: LowerRequest) -> Lowered:
         toolchain={**integer.toolchain, **lowered.toolchain},
         warnings=(BORDER, *(w for w in integer.warnings if "XNNPACK" not in w), *lowered.warnings),
     )
+
+
+def try_out(request: LowerRequest, held: Path) -> Any:
+    """Float and quantized outputs on the samples of the npz `held`, by the TFLite file that the project is made of."""
+    spec = replace(request.spec, io="int8", for_device="mcu")
+    return import_module("converters.targets.tflite").try_out(replace(request, spec=spec), held)
 
 
 def _informed(lowered: Lowered, integer: Lowered) -> Signature:

@@ -10,6 +10,7 @@ from typing import get_args
 from converters.contracts import CaptureRequest
 from edge_deploy.core import registry
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.passes import chosen_passes
 from edge_deploy.core.quant_spec import QuantSpec, RangeMethod, spec_for_recipe
 from edge_deploy.core.recipe_file import read_recipe
 from edge_deploy.core.tensor import DType, TensorInfo
@@ -106,6 +107,8 @@ def convert_request(
     plain_pte: bool = False,
     ranges: str = "percentile",
     percentile: float = 99.999,
+    with_passes: Sequence[str] = (),
+    without_passes: Sequence[str] = (),
     features: str | Path | None = None,
     labels: str | Path | None = None,
     max_drop: float | None = None,
@@ -119,6 +122,8 @@ def convert_request(
 
     Args:
         recipe: Files with rules for single layers, see `edge_deploy.core.recipe_file`; each is one more precision.
+        with_passes: Of `edge_deploy.core.passes.PASSES`, beside those that are tried anyway.
+        without_passes: That are not tried; "all" for none but `with_passes`.
 
     Raises:
         BadInput: All problems at once.
@@ -131,6 +136,11 @@ def convert_request(
     ]
     if problems:
         raise BadInput(*problems)
+    passes: tuple[str, ...] = ()
+    try:
+        passes = chosen_passes(with_passes=with_passes, without_passes=without_passes)
+    except BadInput as error:
+        problems += error.problems
     for target in dict.fromkeys(to):
         try:
             registry.load("converters.targets", target)
@@ -144,6 +154,7 @@ def convert_request(
         "plain_pte": plain_pte,
         "range_method": ranges,
         "percentile": percentile,
+        "passes": passes,
     }
     specs, wrong = _specs(precision, recipe, options)
     problems += wrong

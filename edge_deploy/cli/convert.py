@@ -117,6 +117,21 @@ def command(
         float,
         typer.Option(metavar="PERCENT", help="With --ranges percentile: share of the values that the range covers."),
     ] = 99.999,
+    with_pass: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PASS",
+            help="Also try first-last-int8: the first and last layer keep 8 bits under --precision int4. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
+    without_pass: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PASS|all",
+            help="Do not try fold-batch-norms, equalise-ranges, compensated-rounding or correct-biases. Each is tried "
+            "on held calibration samples, and applied only if it lowers the error. Repeatable.",
+        ),
+    ] = [],  # noqa: B006
     evaluate: Annotated[
         Path | None,
         typer.Option(
@@ -181,6 +196,8 @@ def command(
         for_device=for_device,
         ranges=ranges,
         percentile=percentile,
+        with_passes=with_pass,
+        without_passes=without_pass,
         features=features,
         labels=labels,
         max_drop=max_drop,

@@ -10,6 +10,7 @@ from edge_deploy.report.latency import latency_section
 from edge_deploy.report.layers import layer_table, weight_histograms
 from edge_deploy.report.markup import Markup, element, join
 from edge_deploy.report.origin import model_facts, origin_section, warnings_section
+from edge_deploy.report.passes import passes_section
 from edge_deploy.report.plots import plots
 from edge_deploy.report.style import STYLE
 
@@ -58,6 +59,7 @@ def _model(model: Model, number: int) -> Markup:
         element("p", _reading_help(model), css="muted"),
         plots(model) or "",
         warnings_section(model) or "",
+        passes_section(model) or "",
         element("h3", "What the layers became"),
         (layer_table(entry) for entry in model.entries),
         _weights(histograms),
