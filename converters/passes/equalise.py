@@ -29,7 +29,7 @@ BY_WEIGHT = (0.0, 0.25, 0.5)
 BY_ROW = (0.0, 0.25, 0.5, 1.0)
 # A channel that calibration hardly reached gets no more than this: later inputs may reach it.
 MOST = 32.0
-# Of the largest value seen that a clipped channel keeps room for.
+# Times the largest value seen that a channel keeps room for.
 ROOM = 1.25
 LEAST_GAIN = 0.02
 
@@ -164,7 +164,8 @@ def _best(
         index = slots[reader.tensor]
         found = statistics[reader.tensor]
         magnitude = np.maximum(-found.low, found.high)
-        np.maximum.at(reach, index, magnitude / max(magnitude.max(), 1e-30))
+        # Small channels fill the range but for some room, because later samples may go beyond these.
+        np.maximum.at(reach, index, np.minimum(ROOM * magnitude / max(magnitude.max(), 1e-30), 1.0))
         energy = np.square(reader.weights).sum(axis=(1, 3)).reshape(-1)
         np.add.at(weight, index[reader.slots], energy / _power(reader, statistics))
     made = np.zeros(len(least))

@@ -118,7 +118,7 @@ def net_row(net: Net, formats: tuple[str, ...] = FORMATS) -> dict[str, Any]:
         force=True,
     )
     conversion = convert(request, progress=lambda stage: _say(f"{net.name}: {stage}"))
-    return {"ours": [_facts(artifact) for artifact in conversion.artifacts], "stock": _stock_rows(net, formats)}
+    return {"ours": [_facts(artifact) for artifact in conversion.artifacts], "stock": stock_rows(net, formats)}
 
 
 def _facts(artifact: Artifact) -> dict[str, Any]:
@@ -138,7 +138,8 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _stock_rows(net: Net, formats: tuple[str, ...]) -> list[dict[str, Any]]:
+def stock_rows(net: Net, formats: tuple[str, ...]) -> list[dict[str, Any]]:
+    """What each stock converter of the net makes of it, on the same calibration samples."""
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         captured = capture_net(net, work)

@@ -1,7 +1,7 @@
 """SqueezeNet 1.1 for images of 3 x 224 x 224, as the ONNX model zoo has it: its tensors come as one .npy each.
 
-After Iandola et al., "SqueezeNet", arXiv:1602.07360, in the smaller version 1.1; parameters are named conv0 to conv25 in
-the order in which the layers run, as in those files.
+After Iandola et al., "SqueezeNet", arXiv:1602.07360, in the smaller version 1.1; parameters are named conv0 to conv25,
+in the order in which the layers run, as in those files.
 """
 
 from __future__ import annotations
