@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -60,6 +61,7 @@ class NativeChannel:
         self._model: NativeModel | None = None
         self._cpus: tuple[int, ...] = ()
         self._files = 0
+        self._token = secrets.token_hex(4)  # channels of one transport share its folder
         self.kernels = ""
 
     @property
@@ -299,7 +301,7 @@ class NativeChannel:
 
     def _name(self, name: str) -> str:
         self._files += 1
-        return f"files/{self._files}-{name}"
+        return f"files/{self._token}-{self._files}-{name}"
 
     def _original(self, path: str) -> Path:
         if path not in self._transport.pushed:

@@ -58,8 +58,8 @@ class Shell(Protocol):
             DeviceError: The device is gone, refuses us, or gives no answer in time.
         """
 
-    def send(self, file: Path, path: str, *, timeout_s: float) -> Answer:
-        """Write a file on the device; a code other than 0 says that it did not get there."""
+    def send(self, file: Path, folder: str, name: str, *, timeout_s: float) -> Answer:
+        """Write a file on the device, in or below a folder that is there; a code other than 0 says that it failed."""
 
     def fetch(self, path: str, file: Path, *, timeout_s: float) -> Answer:
         """Read a file of the device."""
@@ -138,18 +138,16 @@ class ShellTransport:
         except OSError as error:
             raise DeviceError(f"{file}: could not be pushed ({error.strerror or error}).") from error
         partial = f"{path}.partial"
-        self._must(f"mkdir -p {shlex.quote(posixpath.dirname(path))}", f"{file}: could not be pushed")
-        sent = self._shell.send(file, partial, timeout_s=transfer_s(size))
+        sent = self._shell.send(file, self.folder, posixpath.relpath(partial, self.folder), timeout_s=transfer_s(size))
         if sent.code:
             self._refused(file, size, sent)
-        found = self._digest(partial, size)
+        found = self._digest(partial, size, wanted=wanted, path=path)
         if found != wanted:
             self._shell.run(f"rm -f {shlex.quote(partial)}")
             raise DeviceError(
                 f"{file}: sha256 {found} arrived on {self._shell.where}: must be {wanted}; the file was changed or "
                 "damaged, or the device's storage is full."
             )
-        self._must(f"mv -f {shlex.quote(partial)} {shlex.quote(path)}", f"{file}: could not be pushed")
         self.pushed[path] = file
         return path
 
@@ -233,8 +231,11 @@ class ShellTransport:
         if old:
             self._shell.run(f"rm -rf {' '.join(old)}")
 
-    def _digest(self, path: str, size: int) -> str:
-        told = self._shell.run(f"sha256sum {shlex.quote(path)}", timeout_s=transfer_s(size))
+    def _digest(self, partial: str, size: int, *, wanted: str, path: str) -> str:
+        """The sha256 of what arrived; if it is the wanted one, the file has its name now. One round trip."""
+        move = f"mv -f {shlex.quote(partial)} {shlex.quote(path)}"
+        line = f's=$(sha256sum {shlex.quote(partial)}) && case "$s" in {wanted}*) {move};; esac && echo "$s"'
+        told = self._shell.run(line, timeout_s=transfer_s(size))
         word = told.out.partition(" ")[0].lstrip("\\")
         if told.code or not re.fullmatch("[0-9a-f]{64}", word):
             raise DeviceError(

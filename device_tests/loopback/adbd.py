@@ -178,7 +178,7 @@ class Connection:
 
         async def into() -> None:
             assert process.stdin is not None
-            with contextlib.suppress(Gone, OSError):
+            try:
                 while True:
                     number, size = struct.unpack("<BI", await stream.exactly(5)) if framed else (STDIN, 0)
                     data = await stream.exactly(size) if framed else await stream.some()
@@ -187,7 +187,12 @@ class Connection:
                         await process.stdin.drain()
                     elif number == END_OF_INPUT:
                         break
-            process.stdin.close()
+            except Gone:  # nobody listens any more
+                _kill(process)
+            except OSError:
+                return
+            finally:
+                process.stdin.close()
 
         feeding = asyncio.ensure_future(into())
         try:
@@ -196,11 +201,12 @@ class Connection:
             if framed:
                 await stream.write(struct.pack("<BIB", EXIT, 1, code & 0xFF))
         finally:
+            _kill(process)
+            await process.wait()
             feeding.cancel()
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, 9)
-                await process.wait()
+            for source in (process.stdout, process.stderr):
+                if source is not None:
+                    await source.read()  # to its end, which closes the pipe
 
     async def _sync(self, stream: Stream) -> None:
         while True:
@@ -263,6 +269,12 @@ class Connection:
         except OSError:
             return b"STAT" + bytes(12)
         return b"STAT" + struct.pack("<3I", found.st_mode, found.st_size & 0xFFFFFFFF, int(found.st_mtime))
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """The process and what it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, 9)
 
 
 class Adbd:
@@ -330,5 +342,6 @@ class Adbd:
             task.cancel()
         if pending:
             self._loop.run_until_complete(asyncio.gather(*pending, return_exceptions=True))
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        for _ in range(3):  # so that pipes that were told to close do so
+            self._loop.run_until_complete(asyncio.sleep(0))
         self._loop.close()

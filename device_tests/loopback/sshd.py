@@ -29,8 +29,11 @@ class Sshd:
         folder: Holds `config` of the client, its key, and known_hosts.
     """
 
-    def __init__(self, folder: Path, program: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, folder: Path, program: str, environment: Mapping[str, str], vanishes_after_bytes: int | None
+    ) -> None:
         self.folder = folder
+        self._patience = vanishes_after_bytes
         self._program = program
         self._children: list[subprocess.Popen[bytes]] = []
         for name in ("host", "user"):
@@ -64,8 +67,33 @@ class Sshd:
             except OSError:  # closed
                 return
             with connection:
-                number = connection.fileno()
-                self._children.append(subprocess.Popen(command, stdin=number, stdout=number, cwd="/"))
+                if self._patience is None:
+                    self._start(command, connection)
+                    continue
+                # The server's end of a pair; between it and the client somebody counts.
+                inner, outer = socket.socketpair()
+                with outer:
+                    self._start(command, outer)
+                client = connection.dup()
+            threading.Thread(target=self._pass_on, args=(client, inner), daemon=True).start()
+            threading.Thread(target=self._pass_on, args=(inner, client, False), daemon=True).start()
+
+    def _start(self, command: list[str], connection: socket.socket) -> None:
+        number = connection.fileno()
+        self._children.append(subprocess.Popen(command, stdin=number, stdout=number, cwd="/"))
+
+    def _pass_on(self, source: socket.socket, target: socket.socket, is_counted: bool = True) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 14):
+                if is_counted:
+                    assert self._patience is not None
+                    self._patience -= len(data)
+                    if self._patience < 0:
+                        break
+                target.sendall(data)
+        for each in (source, target):
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     def vanish(self) -> None:
         """End every connection, as a device does that loses its power, and take no new one."""
@@ -79,11 +107,14 @@ class Sshd:
 
 
 @contextlib.contextmanager
-def loopback_sshd(environment: Mapping[str, str] | None = None) -> Iterator[Sshd]:
+def loopback_sshd(
+    environment: Mapping[str, str] | None = None, *, vanishes_after_bytes: int | None = None
+) -> Iterator[Sshd]:
     """A server that lets in whoever runs this, by a key that EDGE_DEPLOY_SSH_CONFIG leads to meanwhile.
 
     Args:
         environment: Variables that sessions on the "device" have.
+        vanishes_after_bytes: So much may arrive, over all connections, before they break; None for never.
 
     Raises:
         MissingExtra: The server is not installed.
@@ -95,7 +126,7 @@ def loopback_sshd(environment: Mapping[str, str] | None = None) -> Iterator[Sshd
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # which its start-up script would make
     before = os.environ.get(CONFIG)
     with tempfile.TemporaryDirectory(prefix="edge-deploy-sshd-") as folder:
-        server = Sshd(Path(folder), program, environment or {})
+        server = Sshd(Path(folder), program, environment or {}, vanishes_after_bytes)
         os.environ[CONFIG] = str(server.folder / "config")
         try:
             yield server

@@ -88,10 +88,10 @@ class AdbShell:
             raise DeviceError(f"{self.where}: {_reason(answer.err)}")
         return answer
 
-    def send(self, file: Path, path: str, *, timeout_s: float) -> Answer:
+    def send(self, file: Path, folder: str, name: str, *, timeout_s: float) -> Answer:
         """See `device_tests.remote_shell.Shell`."""
         # A link would be sent as a link.
-        return self._transfer("push", str(file.resolve()), path, timeout_s=timeout_s)
+        return self._transfer("push", str(file.resolve()), f"{folder}/{name}", timeout_s=timeout_s)
 
     def fetch(self, path: str, file: Path, *, timeout_s: float) -> Answer:
         """See `device_tests.remote_shell.Shell`."""

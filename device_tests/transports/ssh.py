@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import posixpath
 import shlex
 import shutil
 import subprocess
@@ -109,11 +110,14 @@ class SshShell:
         """See `device_tests.remote_shell.Shell`."""
         return self._ssh(command, timeout_s=timeout_s)
 
-    def send(self, file: Path, path: str, *, timeout_s: float) -> Answer:
+    def send(self, file: Path, folder: str, name: str, *, timeout_s: float) -> Answer:
         """See `device_tests.remote_shell.Shell`."""
         try:
             with file.open("rb") as source:
-                return self._ssh(f"cat > {shlex.quote(path)}", timeout_s=timeout_s, stdin=source, what=str(file))
+                # A command that comes late must not make the run's folder again after it was removed.
+                below = shlex.quote(posixpath.dirname(name) or ".")
+                line = f"cd {shlex.quote(folder)} && mkdir -p {below} && cat > {shlex.quote(name)}"
+                return self._ssh(line, timeout_s=timeout_s, stdin=source, what=str(file))
         except OSError as error:
             raise DeviceError(f"{file}: could not be pushed ({error.strerror or error}).") from error
 

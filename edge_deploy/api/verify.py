@@ -13,6 +13,7 @@ from converters.capture import capture, run_float
 from converters.contracts import CaptureRequest
 from converters.samples import random_samples, spool
 from edge_deploy.api.judge import judge
+from edge_deploy.api.verify_on_device import compare_on_device
 from edge_deploy.core.artifact import Artifact, Verification
 from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest
 from edge_deploy.core.errors import BadInput
@@ -34,6 +35,7 @@ def verify(
     max_drop: float | None = None,
     strict: bool = False,
     public_key: Path | str | None = None,
+    device: str = "host",
     progress: Callable[[str], None] = lambda stage: None,
 ) -> tuple[Artifact, Verification]:
     """Check digests, claims against bytes, and outputs at 1 and 2 threads.
@@ -43,9 +45,13 @@ def verify(
         request: The float model it came from; without it, 1 thread is compared with 2.
         evaluate: Samples to compare on; without them, seeded random inputs.
         public_key: PEM file of the Ed25519 key that must have signed the manifest.
+        device: Where the artifact runs, e.g. "qemu:arm64-cortex-a76"; without a request its answers are compared with
+            those that it gives on this machine.
 
     Raises:
-        BadInput: A file is missing, damaged or not what the manifest says, or the manifest is not signed.
+        BadInput: A file is missing, damaged or not what the manifest says, or the manifest is not signed; or there is
+            no such device.
+        DeviceError: The device cannot be reached, or does not run the artifact.
         VerificationFailed: A claim is false, or outputs are garbage or worse than `max_drop`.
     """
     progress("check files")
@@ -69,9 +75,16 @@ def verify(
         progress("run the artifact")
         if request is None:
             compare_with.answer(folder, signature=first, feeds=feeds, answers=answers)
-            note += "; compared with its own answers at 1 thread: no source was given"
+            here = "" if device == "host" else " on this machine"
+            note += f"; compared with its own answers{here} at 1 thread: no source was given"
         runs = compare_with.all_runs(artifact)
-        comparisons = compare_with.compare(folder, runs=runs, feeds=feeds, answers=answers, scores=scores)
+        if device == "host":
+            comparisons = compare_with.compare(folder, runs=runs, feeds=feeds, answers=answers, scores=scores)
+        else:
+            progress(f"run the artifact on {device}")
+            comparisons = compare_on_device(
+                folder, artifact, device=device, runs=runs, feeds=feeds, answers=answers, scores=scores
+            )
         with np.load(answers, allow_pickle=False) as archive:
             source_scores = archive[artifact.source_outputs[0].name]
         result = judge(

@@ -53,12 +53,18 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Ed25519 public key (PEM) that must have signed the manifest."),
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Where to run it: as for benchmark, e.g. qemu:arm64-cortex-a76 or ssh:pi@host."
+        ),
+    ] = "host",
     as_json: AsJson = False,
 ) -> None:
     """Check that an artifact is whole and still right.
 
     Digests of its files, what each layer is in the bytes, outputs at 1 and 2 threads; with --model or --source also
-    against the float model.
+    against the float model. With --device it runs there.
     """
     from converters.contracts import CaptureRequest
     from edge_deploy.api.request import one_source, parse_input, parse_shape
@@ -73,7 +79,7 @@ def command(
             inputs=inputs,
             shapes=dict(parse_shape(text) for text in shape) or None,
         )
-    with progress_bar(3) as progress:
+    with progress_bar(3 if device == "host" else 4) as progress:
         artifact, result = verify(
             folder,
             request=request,
@@ -81,6 +87,7 @@ def command(
             evaluate_limit=eval_limit,
             max_drop=max_drop,
             strict=strict,
+            device=device,
             public_key=public_key,
             progress=progress,
         )
