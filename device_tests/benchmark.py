@@ -33,6 +33,7 @@ __all__ = [
     "Turn",
     "ask",
     "benchmark",
+    "check_fit",
     "measure_in_turns",
     "read_subject",
 ]
@@ -227,6 +228,7 @@ def measure_in_turns(
                 memory_base=_kinds(begun.get("memory_base")),
                 memory_peak=_larger(_kinds(begun.get("memory_peak")), _kinds(ended.get("memory_peak"))),
                 states=tuple(states),
+                arena_bytes=begun.get("arena_bytes"),
             )
         )
     return tuple(reports)

@@ -98,9 +98,9 @@ class _UnderTest:
             self._waiting.put(list(samples))
             return
         start = self._clock.now_s()
-        self._complete(samples)
+        answered = self._complete(samples)
         if len(self.latencies_s) < KEPT_LATENCIES:
-            self.latencies_s.append(self._clock.now_s() - start)
+            self.latencies_s.append(answered - start)
 
     def close(self) -> None:
         if self._thread is not None:
@@ -118,16 +118,18 @@ class _UnderTest:
                 samples += more
             self._complete(samples)
 
-    def _complete(self, samples: Sequence[Any]) -> None:
+    def _complete(self, samples: Sequence[Any]) -> float:
+        """Answer and hand the answers over; when they were there."""
         answers: list[np.ndarray] = []
         if self.failure is None:
             try:
                 answers = self._batcher.answer([sample.index for sample in samples])
             except Exception as error:  # noqa: BLE001  # see the class: it is raised when LoadGen has ended
                 self.failure = error
+        answered = self._clock.now_s()
         if not answers or not self._keep:
             self._lg.QuerySamplesComplete([self._lg.QuerySampleResponse(sample.id, 0, 0) for sample in samples])
-            return
+            return answered
         kept = [np.ascontiguousarray(answer, np.float32) for answer in answers]
         self._lg.QuerySamplesComplete(
             [
@@ -135,6 +137,7 @@ class _UnderTest:
                 for sample, answer in zip(samples, kept, strict=True)
             ]
         )
+        return answered
 
 
 def run_loadgen(

@@ -6,6 +6,7 @@ with probability 1 - p) <= 1 - c; that is the regularised incomplete beta I_p(q 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ __all__ = ["early_stopping_s", "least_queries", "most_discarded"]
 CONFIDENCE = 0.99
 
 
+@functools.cache
 def most_discarded(queries: int, percentile: float, *, confidence: float = CONFIDENCE) -> int | None:
     """The most slow queries t of `queries` that may lie above what is stated; None where there are too few queries."""
     if _at_most(0, queries, 1 - percentile) > 1 - confidence:

@@ -112,6 +112,7 @@ class Worker:
             "cpus": list(self._cpus),
             "memory_base": to_json(base_kinds),
             "memory_peak": to_json(peak_kinds),
+            "arena_bytes": getattr(getattr(session, "arena", None), "total_bytes", None),
             "load_average": load_average(),
             "load_s": load_s,
             "base_rss_bytes": base,

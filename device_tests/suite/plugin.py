@@ -32,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("edge-deploy", "edge-deploy: artifacts on devices")
     for name, settings in OPTIONS:
         try:
-            group.addoption(name, dest=_dest(name), **settings)  # type: ignore[arg-type]  # of argparse
+            group.addoption(name, dest=_dest(name), **settings)
         except ValueError:
             continue  # another plugin has this option; what it says is not for us
 

@@ -125,6 +125,7 @@ def _infer(
     with given.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]  # names of inputs
     there = transport.push(given, f"{folder}/in.npz")
+    given.unlink()  # pushed may mean linked: the next chunk must not be written into this one
     beside = there.removesuffix("in.npz") + "out.npz"
     told = ask(turn, {"do": "infer", "inputs": there, "outputs": beside}, timeout_s=INFER_TIMEOUT_S)
     transport.pull(f"{folder}/out.npz", got)

@@ -61,8 +61,8 @@ class SuiteRow:
         runtime: Kernels as the device names them.
         offered: Items that the task has; `quality.items` were taken.
         p90_s: Of single inferences; None where the device has no time of its own, which counts instructions instead.
-        memory_bytes: What running the model took: peak anonymous memory above that of an empty process; on a board all
-            RAM.
+        memory_bytes: What running the model took: peak anonymous memory above that of an empty process; the arena,
+            where a runtime has one; on a board all RAM.
         mapped_bytes: Mapped files (the model's, libraries), which the system may drop; None where nothing is mapped.
         flash_bytes: Of the model's files; on a board of the whole firmware.
         problem: Why there is no result; empty for a row that has one.
@@ -254,7 +254,10 @@ def _figures(model_bytes: int, report: BenchmarkReport | None, found: Evaluation
     else:
         stats = percentiles(report)
         figures |= {"p90_s": stats.p90_s, "p50_s": stats.p50_s}
-        if report.memory_peak is not None and report.memory_base is not None:
+        if report.arena_bytes is not None:
+            figures["memory_bytes"] = report.arena_bytes
+            notes += (f"memory is the arena of {report.conditions.kernels}",)
+        elif report.memory_peak is not None and report.memory_base is not None:
             figures["memory_bytes"] = report.memory_peak.anonymous_bytes - report.memory_base.anonymous_bytes
             figures["mapped_bytes"] = report.memory_peak.mapped_bytes - report.memory_base.mapped_bytes
         else:

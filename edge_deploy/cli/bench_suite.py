@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table
+from edge_deploy.cli.output import AsJson, print_json, print_table
 
 if TYPE_CHECKING:
-    from device_tests.tasks.run import SuiteResult, SuiteRow
+    from device_tests.tasks.run import SuiteResult
 
-__all__ = ["command", "suite_cells"]
-
-COLUMNS = ("task", "model", "precision", "runtime", "quality (95 %)", "floor", "items", "p90", "memory", "flash")
+__all__ = ["command"]
 
 
 def command(
@@ -101,8 +99,10 @@ def command(
 
 
 def _print(result: SuiteResult) -> None:
+    from edge_deploy.report.suite_table import SUITE_COLUMNS, suite_cells
+
     first = result.rows[0]
-    print_table(f"{first.provenance} on {first.device}", COLUMNS, [suite_cells(row) for row in result.rows])
+    print_table(f"{first.provenance} on {first.device}", SUITE_COLUMNS, [suite_cells(row) for row in result.rows])
     for row in result.rows:
         if row.quality is not None and row.quality.parts:
             parts = ", ".join(f"{name} {value:.3f}" for name, value in row.quality.parts.items())
@@ -115,22 +115,3 @@ def _print(result: SuiteResult) -> None:
         print(f"note ({'all' if len(rows) == len(result.rows) else '; '.join(rows)}): {note}")
     for line in result.skipped:
         print(f"skipped: {line}")
-
-
-def suite_cells(row: SuiteRow) -> tuple[str, ...]:
-    """One line of the table."""
-    begin = (row.task.replace("_", " "), row.model, row.precision, row.runtime)
-    quality = row.quality
-    if quality is None:
-        return (*begin, f"failed: {row.problem}", "", "", "", "", "")
-    floor = "" if quality.floor is None else f"{quality.floor:.3f} {quality.verdict}"
-    floor += "" if quality.resolved else ", not resolved"
-    items = str(quality.items) if quality.items == row.offered else f"{quality.items} of {row.offered}"
-    items += "" if row.inferences == quality.items else f" ({row.inferences} inferences)"
-    if row.p90_s is not None:
-        speed = f"{row.p90_s * 1e6:.1f} us"
-    else:
-        speed = "" if row.instructions is None else f"{row.instructions / 1e6:.3f} M instructions"
-    memory = "" if row.memory_bytes is None else human_bytes(row.memory_bytes)
-    value = f"{quality.metric} {quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f})"
-    return (*begin, value, floor, items, speed, memory, human_bytes(row.flash_bytes))

@@ -156,6 +156,7 @@ class BenchmarkReport:
         memory_base: By kind, before the model was loaded; None where the device does not tell the kinds apart.
         memory_peak: The largest value of each kind while it was loaded and warmed up, and after the runs.
         states: The machine before each round.
+        arena_bytes: What the model's values take in a runtime that plans them in one block; None elsewhere.
         counted: In place of times, where the device has none; then `rounds_s` is empty.
     """
 
@@ -182,6 +183,7 @@ class BenchmarkReport:
     memory_base: MemoryKinds | None = None
     memory_peak: MemoryKinds | None = None
     states: tuple[MachineState, ...] = ()
+    arena_bytes: int | None = None
     counted: Counted | None = None
 
     def __post_init__(self) -> None:
@@ -230,8 +232,8 @@ def run_seconds(report: BenchmarkReport) -> np.ndarray:
     """
     if not report.rounds_s:
         raise BadInput(
-            f"benchmark of {report.artifact} on {report.device.name}: counted instructions, and has no seconds; measure "
-            "it on a device with a clock."
+            f"benchmark of {report.artifact} on {report.device.name}: counted instructions, and has no seconds; "
+            "measure it on a device with a clock."
         )
     return np.concatenate([np.asarray(values, dtype=np.float64) for values in report.rounds_s])
 
