@@ -135,7 +135,11 @@ class FileSignature:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TfliteFile:
-    """A .tflite file's structure; weights stay in the file."""
+    """A .tflite file's structure; weights stay in the file.
+
+    Attributes:
+        metadata: Name and buffer of each entry that goes with the model.
+    """
 
     path: Path
     bytes: int
@@ -144,6 +148,7 @@ class TfliteFile:
     subgraphs: tuple[FileSubgraph, ...]
     buffers: tuple[FileBuffer, ...]
     signatures: tuple[FileSignature, ...]
+    metadata: tuple[tuple[str, int], ...] = ()
 
 
 def read_tflite(path: Path) -> TfliteFile:
@@ -210,6 +215,7 @@ def _read_model(path: Path, content: mmap.mmap, schema: Any) -> TfliteFile:
     subgraphs = _entries(budget, model, "Subgraphs")
     buffers = _entries(budget, model, "Buffers")
     signatures = _entries(budget, model, "SignatureDefs")
+    metadata = _entries(budget, model, "Metadata")
     return TfliteFile(
         path=path,
         bytes=len(content),
@@ -218,6 +224,7 @@ def _read_model(path: Path, content: mmap.mmap, schema: Any) -> TfliteFile:
         subgraphs=tuple(_read_subgraph(budget, subgraph, codes, schema) for subgraph in subgraphs),
         buffers=tuple(_read_buffer(buffer) for buffer in buffers),
         signatures=tuple(_read_signature(budget, signature) for signature in signatures),
+        metadata=tuple((_text(budget, entry.Name()), entry.Buffer()) for entry in metadata),
     )
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_deploy.core.errors import BadInput
 from runtimes.formats.tflite_file import BITS, FileSubgraph, FileTensor, TfliteFile, read_tflite
 from runtimes.formats.tflite_layers import is_constant, tensor_names
 from runtimes.formats.tflite_lint_operators import operator_problems
+from runtimes.formats.tflite_metadata import metadata_notes
 
 __all__ = ["file_warnings", "lint", "lint_problems"]
 
@@ -58,6 +60,10 @@ def file_warnings(model: TfliteFile) -> tuple[str, ...]:
     wrong = sorted({kind for graph in model.subgraphs for kind in _wrong_in_reference_kernels(graph)})
     if wrong:
         found.append(f"the reference kernels (BUILTIN_REF) compute {' and '.join(wrong)} wrongly; take other kernels")
+    try:
+        metadata_notes(model)
+    except BadInput as error:
+        found.append(f"TFLite Metadata are not read: {error}")
     return tuple(found)
 
 

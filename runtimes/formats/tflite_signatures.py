@@ -8,6 +8,7 @@ from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.tensor import DType, TensorInfo
 from runtimes.formats.tflite_file import FileSubgraph, FileTensor, TfliteFile
+from runtimes.formats.tflite_metadata import TensorNote, metadata_notes, noted
 
 __all__ = ["PRIMARY", "file_signatures", "tensor_info"]
 
@@ -26,6 +27,7 @@ def file_signatures(model: TfliteFile) -> tuple[Signature, ...]:
     """
     if not model.subgraphs:
         raise BadInput(f"{model.path}: has no subgraph.")
+    notes = _notes(model)
     found = []
     for signature in model.signatures:
         if not 0 <= signature.subgraph < len(model.subgraphs):
@@ -34,14 +36,14 @@ def file_signatures(model: TfliteFile) -> tuple[Signature, ...]:
         found.append(
             Signature(
                 name=signature.key,
-                inputs=_tensors(model, graph, _in_call_order(signature.inputs, graph.inputs)),
-                outputs=_tensors(model, graph, _in_call_order(signature.outputs, graph.outputs)),
+                inputs=_tensors(model, signature.subgraph, _in_call_order(signature.inputs, graph.inputs), notes),
+                outputs=_tensors(model, signature.subgraph, _in_call_order(signature.outputs, graph.outputs), notes),
             )
         )
     if not found:
         graph = model.subgraphs[0]
         inputs, outputs = _named(graph, graph.inputs, "input"), _named(graph, graph.outputs, "output")
-        inputs_info, outputs_info = _tensors(model, graph, inputs), _tensors(model, graph, outputs)
+        inputs_info, outputs_info = _tensors(model, 0, inputs, notes), _tensors(model, 0, outputs, notes)
         found.append(Signature(name=PRIMARY, inputs=inputs_info, outputs=outputs_info))
     return tuple(found)
 
@@ -83,8 +85,32 @@ def _named(graph: FileSubgraph, indices: tuple[int, ...], fallback: str) -> tupl
     return tuple(zip(names, indices, strict=True))
 
 
-def _tensors(model: TfliteFile, graph: FileSubgraph, named: tuple[tuple[str, int], ...]) -> tuple[TensorInfo, ...]:
+def _notes(model: TfliteFile) -> dict[tuple[int, int], TensorNote]:
+    """Notes by subgraph and tensor; none where the metadata are damaged, which `tflite_lint` warns of."""
+    try:
+        notes = metadata_notes(model)
+    except BadInput:
+        return {}
+    found = {}
+    for (subgraph, border, place), note in notes.items():
+        if subgraph < len(model.subgraphs):
+            graph = model.subgraphs[subgraph]
+            indices = graph.inputs if border == "input" else graph.outputs
+            if place < len(indices):
+                found[subgraph, indices[place]] = note
+    return found
+
+
+def _tensors(
+    model: TfliteFile,
+    subgraph: int,
+    named: tuple[tuple[str, int], ...],
+    notes: dict[tuple[int, int], TensorNote],
+) -> tuple[TensorInfo, ...]:
+    graph = model.subgraphs[subgraph]
     for name, index in named:
         if not 0 <= index < len(graph.tensors):
             raise BadInput(f"{model.path}: input or output {name}: tensor {index} does not exist.")
-    return tuple(tensor_info(graph.tensors[index], name=name) for name, index in named)
+    return tuple(
+        noted(tensor_info(graph.tensors[index], name=name), notes.get((subgraph, index))) for name, index in named
+    )
