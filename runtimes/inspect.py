@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -13,6 +13,8 @@ from edge_deploy.core.errors import BadInput, EdgeDeployError, MissingExtra
 from edge_deploy.core.registry import load
 from runtimes.first_load import first_load, forked_load
 from runtimes.folder import weights_beside
+from runtimes.gpu_compatibility import GpuCompatibility, gpu_compatibility
+from runtimes.placement import BY_RULE, IN_FILE, OBSERVED, observed_placement
 
 __all__ = ["FileReport", "Trial", "inspect"]
 
@@ -36,6 +38,8 @@ class FileReport:
         problems: What is wrong with its structure.
         warnings: What is sound but will surprise somebody.
         loads: "yes", "no: <reason>", "died of SIGSEGV", "ran too long", or "not tried".
+        placement: How it is known where layers run (`LayerFacts.runs_on`).
+        gpu: What TensorFlow Lite's GPU compatibility analysis says; None where it was not asked for.
         runtime: The one that tried, with its version; empty when none did.
     """
 
@@ -50,13 +54,16 @@ class FileReport:
     warnings: tuple[str, ...]
     loads: str
     runtime: str
+    placement: str = ""
+    gpu: GpuCompatibility | None = None
 
 
-def inspect(path: Path | str, *, trial: Trial = "child", timeout_s: float = 120.0) -> FileReport:
+def inspect(path: Path | str, *, trial: Trial = "child", timeout_s: float = 120.0, gpu: bool = False) -> FileReport:
     """Read a `.tflite` or `.pte` file and let its runtime load it and run it once in another process.
 
     Args:
         trial: A fresh child process; a fork of this one (quick, for many files); or none.
+        gpu: Ask TensorFlow Lite too whether its GPU delegate takes the file; .tflite only.
 
     Raises:
         BadInput: Not a file of these types, or so damaged that nothing can be read from it.
@@ -82,6 +89,7 @@ def inspect(path: Path | str, *, trial: Trial = "child", timeout_s: float = 120.
         if layer.weight_dtype is not None:
             weight_bytes[layer.weight_dtype] += layer.weight_bytes
     loads, runtime = _try(path, backend, trial, timeout_s)
+    layers, placement = _placed(path, name, layers, is_tried=loads == "yes" and trial == "child")
     return FileReport(
         path=str(path),
         format=name,
@@ -94,7 +102,27 @@ def inspect(path: Path | str, *, trial: Trial = "child", timeout_s: float = 120.
         warnings=warnings,
         loads=loads,
         runtime=runtime,
+        placement=placement,
+        gpu=_gpu(path, name) if gpu else None,
     )
+
+
+def _placed(
+    path: Path, format_: Format, layers: tuple[LayerFacts, ...], *, is_tried: bool
+) -> tuple[tuple[LayerFacts, ...], str]:
+    """The layers with where they run, and how that is known."""
+    if format_ != "tflite":
+        return layers, IN_FILE if format_ == "executorch" else ""
+    seen = observed_placement(path) if is_tried else None
+    if seen is None:
+        return layers, BY_RULE
+    return tuple(replace(layer, runs_on=seen.get(layer.layer, layer.runs_on)) for layer in layers), OBSERVED
+
+
+def _gpu(path: Path, format_: Format) -> GpuCompatibility:
+    if format_ != "tflite":
+        raise BadInput(f"{path}: --gpu is for .tflite files: the analysis is TensorFlow Lite's.")
+    return gpu_compatibility(path)
 
 
 def _try(path: Path, backend: str, trial: Trial, timeout_s: float) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_deploy.doctor.delegates import check_delegates
 from edge_deploy.doctor.engines import check_engines
 from edge_deploy.doctor.finding import Finding
 from edge_deploy.doctor.machine import check_machine, read_resources
@@ -24,5 +25,6 @@ def diagnose(*, try_imports: bool = True) -> tuple[Finding, ...]:
         *check_packages(wished_packages(), installed),
         *check_cuda(installed),
         *check_engines(installed, try_imports=try_imports),
+        *check_delegates(installed),
         *check_machine(read_resources(), has_executorch="executorch" in installed),
     )

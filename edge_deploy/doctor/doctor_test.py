@@ -162,3 +162,13 @@ def test_every_finding_that_is_not_good_says_what_to_do_or_what_it_limits():
     for finding in diagnose(try_imports=False):
         assert finding.text
         assert finding.level != "problem" or finding.remedy
+
+
+def test_delegates_are_spoken_of_where_their_packages_are_installed():
+    from edge_deploy.doctor.delegates import check_delegates
+    from edge_deploy.doctor.packages import installed_packages
+
+    assert check_delegates({}) == ()
+    installed = installed_packages()
+    texts = " ".join(finding.text for finding in check_delegates(installed))
+    assert ("GPU compatibility analysis" in texts) == ("ai-edge-litert" in installed)
