@@ -17,16 +17,27 @@ def command(
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Page to write; default: report.html in FOLDER.")
     ] = None,
+    model_explorer: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write what is known of each layer (SNR, bits, seconds) as overlays that Model Explorer opens "
+            "with a .tflite file (custom node data).",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write artifacts and their benchmarks as one HTML page.
 
     Self-contained: sizes, accuracy, latency, what every layer became and how far it is from the model.
     """
-    from edge_deploy.report import write_report
+    from edge_deploy.report import write_overlays, write_report
 
     page = write_report(folder, out)
+    overlays = write_overlays(folder, model_explorer) if model_explorer is not None else ()
     if as_json:
-        print_json({"report": page})
-    else:
-        print(f"report: {page}")
+        print_json({"report": page, "overlays": list(overlays)})
+        return
+    print(f"report: {page}")
+    for path in overlays:
+        print(f"overlay: {path}")

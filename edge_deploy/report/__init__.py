@@ -6,9 +6,10 @@ from pathlib import Path
 
 from edge_deploy.core.errors import BadInput
 from edge_deploy.report.collect import collect
+from edge_deploy.report.model_explorer import write_overlays
 from edge_deploy.report.page import page
 
-__all__ = ["write_report"]
+__all__ = ["write_overlays", "write_report"]
 
 
 def write_report(folder: Path | str, out: Path | str | None = None) -> Path:
