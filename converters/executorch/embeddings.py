@@ -46,6 +46,9 @@ def quantize_embeddings(graph: Any, bits: Mapping[str, int], scale: Literal["row
         rows, scales, dim = _tables(attribute(graph, path), width, scale)
         with graph.graph.inserting_before(node):
             ids = graph.graph.call_function(aten.clamp.default, (node.args[1], 0, len(scales) - 1))
+            if not _is_long(node.args[1]):
+                # embedding_byte ends the process on ids of 32 bits.
+                ids = graph.graph.call_function(aten._to_copy.default, (ids,), {"dtype": torch.int64})
             table = graph.graph.get_attr(set_attribute(graph, path, "rows", rows))
             steps = graph.graph.get_attr(set_attribute(graph, path, "scales", scales))
             limits = (-128, 127) if width == 8 else (-8, 7)
@@ -62,6 +65,11 @@ def quantize_embeddings(graph: Any, bits: Mapping[str, int], scale: Literal["row
     graph.graph.eliminate_dead_code()
     graph.recompile()
     return changed
+
+
+def _is_long(ids: Any) -> bool:
+    """Whether a node's value is known to be of 64 bits."""
+    return "int64" in str(getattr(ids.meta.get("val"), "dtype", ""))
 
 
 def _tables(weight: Any, bits: int, scale: Literal["row", "table"]) -> tuple[Any, Any, int]:

@@ -44,7 +44,13 @@ def load_graph(captured: Captured) -> torch.fx.GraphModule:
 
         assert captured.float_tflite is not None
         channels_first = any(info.layout == "NCHW" for info in captured.inputs) and _has_images_last(captured)
-        module = import_module(captured.float_tflite, channels_first=channels_first)
+        # The file may have its inputs and outputs in another order than the source.
+        module = import_module(
+            captured.float_tflite,
+            channels_first=channels_first,
+            inputs=[info.name for info in captured.inputs],
+            outputs=[info.name for info in captured.outputs],
+        )
         graph = export(module, captured.inputs, captured.batches).module(check_guards=False)
     else:
         assert captured.program is not None

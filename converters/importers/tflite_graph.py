@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +33,14 @@ OPERATORS: dict[str, Callable[[Operator, Builder], None]] = {
 """Every operator that can be imported."""
 
 
-def import_module(path: Path, *, signature: str | None = None, channels_first: bool = False) -> nn.Module:
+def import_module(
+    path: Path,
+    *,
+    signature: str | None = None,
+    channels_first: bool = False,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+) -> nn.Module:
     """The network of a float .tflite file, in evaluation mode.
 
     It takes the file's inputs in call order, in their layout (NHWC) and type, and returns its outputs likewise, a
@@ -43,6 +50,9 @@ def import_module(path: Path, *, signature: str | None = None, channels_first: b
     Args:
         signature: Key of the signature to import; without it the first subgraph.
         channels_first: Take and return images as NCHW, as the source of the file has them.
+        inputs: Names in the signature, in the order in which the module takes them; the file's own order where these
+            are not its names.
+        outputs: Likewise.
 
     Raises:
         BadInput: No such file or signature, or the file is damaged.
@@ -50,7 +60,7 @@ def import_module(path: Path, *, signature: str | None = None, channels_first: b
         MissingExtra: torch or LiteRT is not installed.
     """
     require("torch", extra="export-executorch")
-    source = read_subgraph(path, signature)
+    source = read_subgraph(path, signature, inputs=inputs, outputs=outputs)
     unknown = tuple(
         Refusal(layer=op.layer, op=op.kind, reason="this operator cannot be imported")
         for op in source.operators

@@ -433,3 +433,25 @@ def test_published_keras_models_survive_the_way_through_tflite(data, tmp_path, f
 
     captured = capture(CaptureRequest(source=str(data / "models" / f"{file}.h5")), tmp_path)
     assert _largest_difference(captured.float_tflite) <= 1e-5
+
+
+def test_inputs_and_outputs_come_in_the_order_of_the_source_where_it_is_told(tmp_path):
+    """Converters sort inputs by name; two of one shape would be taken for each other."""
+    import tensorflow as tf
+
+    class Net(tf.Module):
+        @tf.function(
+            input_signature=[tf.TensorSpec((1, 3), tf.float32, name="z"), tf.TensorSpec((1, 3), tf.float32, name="a")]
+        )
+        def __call__(self, z, a):
+            return {"later": z - a, "first": z * 2.0}
+
+    net = Net()
+    tf.saved_model.save(net, str(tmp_path / "net"), signatures=net.__call__)
+    path = tmp_path / "net.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "net")).convert())
+    z, a = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[5.0, 5.0, 5.0]])
+    for names in (("z", "a"), ("a", "z")):
+        module = import_module(path, inputs=names, outputs=("later", "first"))
+        later, first = module(*(z if name == "z" else a for name in names))
+        assert torch.equal(later, z - a) and torch.equal(first, z * 2)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,15 @@ class Subgraph:
     outputs: tuple[int, ...]
 
 
-def read_subgraph(path: Path, signature: str | None) -> Subgraph:
+def read_subgraph(
+    path: Path, signature: str | None, *, inputs: Sequence[str] = (), outputs: Sequence[str] = ()
+) -> Subgraph:
     """The subgraph of `signature`, or the first one.
+
+    Args:
+        inputs: Names in the signature, in the order in which the subgraph's inputs are wanted; a file may have another
+            one than the source of the model. Left as they are where these are not the signature's names.
+        outputs: Likewise.
 
     Raises:
         BadInput: No such file or signature, or the file is damaged.
@@ -84,7 +92,13 @@ def read_subgraph(path: Path, signature: str | None) -> Subgraph:
             raise BadInput(f"{path}: not a .tflite file: bytes 4 to 8 are {identifier!r}, must be b'TFL3'.")
         model = flatbuffer_utils.read_model(str(path))
         graph = model.subgraphs[_subgraph_index(path, model, signature)]
-        return _subgraph(model, graph, schema)
+        found = _subgraph(model, graph, schema)
+        definition = _definition(model, signature)
+        return replace(
+            found,
+            inputs=_in_order(found.inputs, definition.inputs if definition else (), inputs),
+            outputs=_in_order(found.outputs, definition.outputs if definition else (), outputs),
+        )
     except OSError as error:
         raise BadInput(f"{path}: cannot be read ({error.strerror}).") from error
     except (struct.error, IndexError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
@@ -98,6 +112,25 @@ def _subgraph_index(path: Path, model: Any, signature: str | None) -> int:
     if signature not in known:
         raise BadInput(f"{path}: signature {signature}: unknown; the file has {', '.join(known) or 'none'}.")
     return known[signature]
+
+
+def _definition(model: Any, signature: str | None) -> Any:
+    """The signature with this key, or that of the first subgraph; None where there is none."""
+    return next(
+        (
+            entry
+            for entry in model.signatureDefs or ()
+            if (_text(entry.signatureKey) == signature if signature is not None else int(entry.subgraphIndex) == 0)
+        ),
+        None,
+    )
+
+
+def _in_order(indices: tuple[int, ...], named: Any, wanted: Sequence[str]) -> tuple[int, ...]:
+    places = {_text(entry.name): int(entry.tensorIndex) for entry in named}
+    if set(wanted) != set(places) or set(indices) != set(places.values()):
+        return indices
+    return tuple(places[name] for name in wanted)
 
 
 def _text(value: Any) -> str:

@@ -38,7 +38,19 @@ def settle(found: tuple[TensorInfo, ...], request: CaptureRequest) -> tuple[Tens
             problems += error.problems
     if problems:
         raise BadInput(*problems)
+    _refuse_several_batches(tuple(settled), request)
     return tuple(settled)
+
+
+def _refuse_several_batches(infos: tuple[TensorInfo, ...], request: CaptureRequest) -> None:
+    """Samples are told apart by the first dimension of every input, which must be the same batch."""
+    fixed = {info.shape[0] for info in infos} - {-1}
+    if len(fixed) > 1:
+        sizes = ", ".join(f"{info.name} {info.shape[0]}" for info in infos)
+        raise BadInput(
+            f"{request.source}: the first dimensions of its inputs differ ({sizes}): must be the batch in each. Ids "
+            "and offsets of several tables in one input must be one input a table, [batch, ids]; export it so."
+        )
 
 
 def _settle_one(info: TensorInfo, given: tuple[int, ...] | None, request: CaptureRequest) -> tuple[int, ...]:

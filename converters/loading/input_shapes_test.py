@@ -54,3 +54,12 @@ def test_scalars_and_wrong_ranks_are_refused():
         _settle(TensorInfo(name="x", shape=(), dtype="float32"))
     with pytest.raises(BadInput, match="5 sizes were given"):
         _settle(FLAT, shapes={"flat": (1, 2, 3, 4, 5)})
+
+
+def test_inputs_whose_first_dimensions_are_no_common_batch_are_refused_by_name():
+    found = (
+        TensorInfo(name="x", shape=(1, 5), dtype="float32"),
+        TensorInfo(name="offsets", shape=(3, 1), dtype="int64"),
+    )
+    with pytest.raises(BadInput, match=r"x 1, offsets 3"):
+        settle(found, CaptureRequest(source="model.onnx"))
