@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from functools import lru_cache
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None  # type: ignore[assignment]  # asked for before each use
 
 from edge_deploy.core.child import run_in_child
 from edge_deploy.core.digest import file_sha256
@@ -97,6 +101,8 @@ def load_and_run_once(path: str, backend: str, data_files: list[str], kernels: K
 
 def limit_memory(spare_bytes: int) -> None:
     """Let this process grow by no more than `spare_bytes` of address space, where Linux says how large it is now."""
+    if resource is None:
+        return
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     statm = Path("/proc/self/statm")
     if not statm.is_file():

@@ -84,7 +84,9 @@ def best_cuts(
         value[part] = scores[np.arange(len(chosen)), chosen]
         index[part] = chosen
 
-    workers = threads or len(os.sched_getaffinity(0))
+    # Only Linux tells which processors this process may use.
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = threads or own
     if workers == 1 or count <= rows:
         for start in range(0, count, rows):
             weigh(start)
