@@ -35,6 +35,11 @@ def tflite(folder: Path) -> Path:
     return hand.write(folder / "model.tflite")
 
 
+def micro(folder: Path) -> Path:
+    pytest.importorskip("tflite_micro")
+    return tflite(folder)
+
+
 def onnx(folder: Path) -> Path:
     library = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -104,6 +109,7 @@ MODELS: dict[str, Callable[[Path], Path]] = {
     "litert": tflite,
     "null": lambda folder: folder / "none",
     "onnxruntime": onnx,
+    "tflite-micro": micro,
     "torch-eager": pt2,
 }
 
@@ -135,7 +141,8 @@ def test_it_is_opened_as_the_contract_says(name: str) -> None:
 
 
 def test_every_backend_but_null_opens_a_type_of_file() -> None:
-    assert {*BACKENDS.values(), "null"} == set(registry.names(PACKAGE)) == set(MODELS)
+    # tflite-micro opens what litert opens, where it is asked for by name.
+    assert {*BACKENDS.values(), "null", "tflite-micro"} == set(registry.names(PACKAGE)) == set(MODELS)
 
 
 def test_arrays_go_in_and_come_out_by_name(name: str, opened: Any) -> None:
