@@ -39,6 +39,7 @@ def command(
     """
     from converters.support import entries, targets
     from device_tests.device_list import address_forms, device_names
+    from device_tests.tasks.task import suite_names, task_names
     from edge_deploy.core import registry
     from edge_deploy.core.quant_spec import RECIPES
     from edge_deploy.zoo.description import built_in_names
@@ -49,6 +50,8 @@ def command(
     known["precisions"] = list(RECIPES)
     known["devices"] = list(device_names())
     known["datasets"] = list(built_in_names())
+    known["tasks"] = list(task_names())
+    known["suites"] = [*suite_names(), "all"]
     known["device addresses"] = list(address_forms())
     if kind is not None:
         _print_kind(kind, known, as_json=as_json)
