@@ -5,7 +5,9 @@ The journeys, loaded when they are first used:
     convert           a trained model becomes verified artifacts; a `convert_request` says which
     verify            check a written artifact again, against its source where a CaptureRequest names it
     inspect           what any .tflite or .pte file contains
-    benchmark         measure artifacts on this machine
+    benchmark         measure artifacts on a device; read_report and compare say which of two is faster
+    bench_suite       quality, latency, memory and flash of models on the tasks of a suite
+    loadgen           let MLCommons' LoadGen measure an artifact
     list_cuts         where an artifact can be cut between edge and cloud, and what crosses there
     plan_partition    the best cut for two profiles and the state of the link
     profile           seconds per layer of an artifact on a device; profile_under_load, estimate_profile, fit_predictor
@@ -29,11 +31,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from converters.contracts import CaptureRequest
+    from device_tests.compare import compare
+    from edge_deploy.api.bench_suite import bench_suite
     from edge_deploy.api.benchmark import benchmark_and_keep as benchmark
+    from edge_deploy.api.benchmark import read_report
     from edge_deploy.api.codec_loss import codec_loss
     from edge_deploy.api.convert import Conversion, convert
     from edge_deploy.api.cuts import list_cuts
     from edge_deploy.api.inspect import inspect
+    from edge_deploy.api.loadgen import loadgen
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
     from edge_deploy.api.request import ConvertRequest, convert_request
     from edge_deploy.api.sign import sign, verify_signatures
@@ -68,8 +74,10 @@ __all__ = [
     "QuantSpec",
     "SimulateRequest",
     "TensorInfo",
+    "bench_suite",
     "benchmark",
     "codec_loss",
+    "compare",
     "convert",
     "diagnose",
     "estimate_profile",
@@ -77,12 +85,14 @@ __all__ = [
     "generate_trace",
     "inspect",
     "list_cuts",
+    "loadgen",
     "open_session",
     "convert_request",
     "plan_partition",
     "profile",
     "profile_under_load",
     "read_artifact",
+    "read_report",
     "read_trace",
     "sign",
     "simulate",
@@ -112,6 +122,10 @@ _HOMES = {
     "SimulateRequest": "edge_deploy.api.simulation_request:SimulateRequest",
     "TensorInfo": "edge_deploy.core.tensor:TensorInfo",
     "benchmark": "edge_deploy.api.benchmark:benchmark_and_keep",
+    "bench_suite": "edge_deploy.api.bench_suite:bench_suite",
+    "compare": "device_tests.compare:compare",
+    "loadgen": "edge_deploy.api.loadgen:loadgen",
+    "read_report": "edge_deploy.api.benchmark:read_report",
     "codec_loss": "edge_deploy.api.codec_loss:codec_loss",
     "convert": "edge_deploy.api.convert:convert",
     "diagnose": "edge_deploy.doctor:diagnose",
