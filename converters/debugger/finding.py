@@ -117,7 +117,7 @@ class Fix:
 
     Attributes:
         text: What it is, in a sentence.
-        recipe: TOML for convert's --precision; empty where the precision stays as it was.
+        recipe: TOML for convert's --recipe; empty where the precision stays as it was.
         command: To paste into a shell.
         layers: Whose precision changes, with the new one.
     """

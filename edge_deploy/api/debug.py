@@ -88,12 +88,14 @@ def _at_int8(spec: QuantSpec) -> QuantSpec:
 
 def _fix(case: Case, diagnosis: Diagnosis) -> Fix | None:
     request, spec = case.request, case.artifact.spec
+    where = (request.out or Path()) / RECIPE
     fixed = (request.out or Path("build/debug")).parent / "fixed"
     if diagnosis.cause.kind == "ranges" and case.artifact.calibration_digest:
         command = convert_command(
             request.source,
-            case.artifact,
-            precision=spec.recipe if not spec.rules else RECIPE,
+            spec,
+            case.artifact.format,
+            recipe=where if spec.rules else None,
             calibrate=request.data,
             evaluate=None,
             out=fixed,
@@ -106,11 +108,11 @@ def _fix(case: Case, diagnosis: Diagnosis) -> Fix | None:
     layer, what_if = change
     text = f"{layer.layer} at {what_if.precision}"
     changed = with_layers(spec, [(layer.layer, WIDTHS[what_if.precision])])
-    where = (request.out or Path()) / RECIPE
     command = convert_command(
         request.source,
-        case.artifact,
-        precision=str(where),
+        spec,
+        case.artifact.format,
+        recipe=where,
         calibrate=request.calibrate,
         evaluate=request.data if request.data != request.calibrate else None,
         out=fixed,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from converters.contracts import CaptureRequest
 from converters.debugger.finding import Diagnosis, LayerDiagnosis, WhatIf
-from edge_deploy.core.artifact import Artifact
 from edge_deploy.core.quant_spec import LayerRule, QuantSpec
 from edge_deploy.core.tensor import TensorInfo
 
@@ -40,8 +39,10 @@ def with_layers(spec: QuantSpec, changes: Sequence[tuple[str, int]]) -> QuantSpe
 
 
 def recipe_text(spec: QuantSpec, comment: str) -> str:
-    """A spec's precision and rules as convert's --precision reads them from a TOML file."""
+    """A spec's precision and rules as convert's --recipe reads them from a TOML file."""
     lines = [f"# {line}" for line in comment.splitlines()] + [f"precision = {json.dumps(spec.recipe)}"]
+    if spec.weight_scale != "channel":
+        lines.append(f"weight_scale = {json.dumps(spec.weight_scale)}")
     for rule in spec.rules:
         lines += ["", "[[rule]]"]
         if rule.pattern != "*":
@@ -61,20 +62,21 @@ def recipe_text(spec: QuantSpec, comment: str) -> str:
 
 def convert_command(
     source: CaptureRequest,
-    artifact: Artifact,
+    spec: QuantSpec,
+    target: str,
     *,
-    precision: str,
+    recipe: Path | None,
     calibrate: Path | str | None,
     evaluate: Path | str | None,
     out: Path,
 ) -> str:
-    """The command line that converts the source again with the artifact's options.
+    """The command line that converts the source with the spec's options.
 
     Args:
-        precision: A precision's name or the path of a recipe.
+        recipe: File with the precision and rules of layers; None for the spec's precision without any.
     """
-    spec = artifact.spec
-    words = ["edge-deploy", "convert", *source_arguments(source), "--to", artifact.format, "--precision", precision]
+    chosen = ["--precision", spec.recipe] if recipe is None else ["--recipe", str(recipe)]
+    words = ["edge-deploy", "convert", *source_arguments(source), "--to", target, *chosen]
     if spec.fallback_bits is not None:
         words += ["--fallback", "float32" if spec.fallback_bits == 32 else f"int{spec.fallback_bits}"]
     defaults = QuantSpec(recipe=spec.recipe)

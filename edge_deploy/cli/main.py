@@ -29,6 +29,7 @@ from edge_deploy.cli import (
     plan,
     profile,
     report,
+    search,
     sign,
     simulate,
     split,
@@ -59,6 +60,7 @@ app.command("verify")(verify.command)
 app.command("sign")(sign.sign)
 app.command("verify-signature")(sign.verify_signature)
 app.command("debug")(debug.command)
+app.command("search")(search.command)
 app.command("benchmark")(benchmark.command)
 app.command("compare")(compare.command)
 app.command("bench-suite")(bench_suite.command)

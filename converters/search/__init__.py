@@ -1,0 +1,1 @@
+"""Mixed precision: how much each layer costs at each width, and which assignments are worth converting."""
