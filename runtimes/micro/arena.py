@@ -89,11 +89,15 @@ def measure_here(path: str) -> MicroArena:
 
 def _least(model: bytes, size: int, where: str) -> int:
     """`size`, or what the interpreter needs on top of it while it prepares its operators."""
+    from runtimes.micro.interpreter import open_interpreter
+
     while True:
         try:
             open_interpreter(model, where=where, arena_bytes=size)
         except BadInput as error:
             missing = [int(count) for count in re.findall(r"missing: (\d+)", str(error))]
-            size += -(-max(missing, default=1) // ALIGNMENT) * ALIGNMENT
+            if not missing:
+                raise
+            size += -(-max(missing) // ALIGNMENT) * ALIGNMENT
         else:
             return size
