@@ -31,7 +31,7 @@ def _whom(concerned: Sequence[Artifact], all_of_them: Sequence[Artifact]) -> str
     """The artifacts that a note is about, in as few words as tell them."""
     words = []
     for name in dict.fromkeys(artifact.name for artifact in concerned):
-        mine = [f"{artifact.format} {artifact.spec.recipe}" for artifact in concerned if artifact.name == name]
+        mine = [f"{artifact.format} {artifact.spec.name}" for artifact in concerned if artifact.name == name]
         everyone = len(mine) == sum(artifact.name == name for artifact in all_of_them)
         words.append(name if everyone else f"{name} {', '.join(mine)}")
     return "; ".join(words)
@@ -50,7 +50,7 @@ def _row(artifact: Artifact) -> tuple[str, ...]:
     changed = sum(not outcome.is_as_asked for outcome in artifact.outcomes)
     layers = f"{len(artifact.outcomes)}" + (f", {changed} not as asked" if changed else "")
     return (
-        f"{artifact.name} {artifact.format} {artifact.spec.recipe}",
+        f"{artifact.name} {artifact.format} {artifact.spec.name}",
         human_bytes(artifact.device_bytes),
         "identical" if comparison.snr_db >= 999 else f"{comparison.snr_db:.1f}",
         "" if agreement is None else f"{agreement:.1%}",
@@ -62,7 +62,7 @@ def _row(artifact: Artifact) -> tuple[str, ...]:
 
 def print_benchmarks(reports: Sequence[BenchmarkReport]) -> None:
     """One line a report, each compared with the first, which it took turns with."""
-    from edge_deploy.core.benchmark import percentiles, ratio
+    from edge_deploy.core.benchmark import median_interval, percentiles, ratio
 
     counted = [report for report in reports if report.counted is not None]
     if counted:
@@ -75,23 +75,34 @@ def print_benchmarks(reports: Sequence[BenchmarkReport]) -> None:
         if report is not first:
             found = ratio(report, first)
             compared = f"{found.median:.2f}x ({found.low:.2f} to {found.high:.2f})"
-            compared += "" if found.resolved else ", not resolved"
+            compared += "" if found.resolved else ", difference not resolved"
+        low, high = median_interval(report)
         rows.append(
             (
                 f"{report.artifact} {report.format} {report.recipe}".strip(),
                 human_bytes(report.model_bytes),
-                f"{stats.p50_s * 1e6:.1f}",
+                f"{stats.p50_s * 1e6:.1f} ({low * 1e6:.1f} to {high * 1e6:.1f})",
                 f"{stats.p10_s * 1e6:.1f} to {stats.p90_s * 1e6:.1f}",
                 compared,
-                human_bytes(report.peak_rss_bytes),
+                human_bytes(report.peak_rss_bytes) + _kinds(report),
                 report.conditions.kernels,
             )
         )
-    columns = ("artifact", "size", "p50 us", "p10 to p90 us", "latency over the first", "peak memory", "kernels")
+    columns = ("artifact", "size", "p50 us (95 %)", "p10 to p90 us", "latency over the first", "peak memory", "kernels")
     title = (
         f"{first.provenance} on {first.device.name} ({first.machine.cpu_model}), {first.conditions.threads} thread(s)"
     )
     print_table(title, columns, rows)
+    for note in dict.fromkeys(note for report in reports for note in report.notes):
+        print(f"note: {note}")
+
+
+def _kinds(report: BenchmarkReport) -> str:
+    """Anonymous memory cannot be taken back, mapped files can."""
+    peak = report.memory_peak
+    if peak is None:
+        return ""
+    return f" ({human_bytes(peak.anonymous_bytes)} anonymous, {human_bytes(peak.mapped_bytes)} mapped)"
 
 
 def _print_counts(reports: Sequence[BenchmarkReport]) -> None:
