@@ -170,7 +170,8 @@ class WeightStore:
         return scales
 
     def _has_one_scale(self, node: Node, bits: int) -> bool:
-        return self.for_device == "mcu" and bits == 4 and node.kind == "FULLY_CONNECTED"
+        is_asked = node.key in self.plan.choices and self.plan.choices[node.key].one_scale
+        return is_asked or (self.for_device == "mcu" and bits == 4 and node.kind == "FULLY_CONNECTED")
 
     def _input_scale(self, view: View, node: Node) -> float:
         slot = OPERATORS[node.kind].data
