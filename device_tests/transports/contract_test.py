@@ -3,12 +3,15 @@
 import hashlib
 import inspect
 from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from device_tests.contracts import Transport, TransportModule
 from device_tests.device_list import connect, find_device
 from device_tests.loopback.phone import loopback_phone
+from device_tests.loopback.serial_board import loopback_board
 from device_tests.loopback.sshd import loopback_sshd
 from edge_deploy.core import registry
 from edge_deploy.core.errors import BadInput, DeviceError, MissingExtra, ToolchainError
@@ -20,7 +23,27 @@ TRIALS = {
     "qemu-arm64": lambda: nullcontext("qemu:arm64-cortex-a53"),
     "ssh": lambda: over_ssh(),
     "adb": lambda: over_adb(),
+    "serial": lambda: over_serial(),
 }
+HEADER = """
+#define MODEL_INPUTS 1
+#define MODEL_OUTPUTS 1
+#include <stdint.h>
+/* input 0: x [1, 4] */
+typedef int8_t model_input_0_t;
+/* output 0: y [1, 4] */
+typedef int8_t model_output_0_t;
+void *model_input(int index);
+const void *model_output(int index);
+int model_invoke(void);
+"""
+CODE = """
+#include "model.h"
+static int8_t x[4];
+void *model_input(int index) { return index ? 0 : x; }
+const void *model_output(int index) { return index ? 0 : x; }
+int model_invoke(void) { return 0; }
+"""
 NAMES = registry.names("device_tests.transports")
 
 
@@ -34,6 +57,15 @@ def over_ssh():
 def over_adb():
     with loopback_phone() as phone:
         yield f"adb:{phone.serial}"
+
+
+@contextmanager
+def over_serial():
+    with TemporaryDirectory() as folder:
+        Path(folder, "model.h").write_text(HEADER)
+        Path(folder, "model.c").write_text(CODE)
+        with loopback_board(Path(folder)) as (port, _):
+            yield f"serial:{port}"
 
 
 @pytest.fixture(scope="module", params=NAMES)
