@@ -24,9 +24,10 @@ from edge_deploy.core.passes import EQUALISE, FIRST_LAST, FOLD, PASSES, PassReco
 
 __all__ = ["Trial", "settle_passes", "trial_of", "with_rules"]
 
-FITTED, HELD = 128, 64
+FITTED, HELD = 128, 128
 """Samples that trials are quantized with, and judged on, at most."""
 LEAST_HELD = 4
+SMALLEST = 1e-12  # probability whose logarithm is taken
 LEAST_CHANGE_DB = 0.01
 
 Trial = Callable[[LowerRequest, Path], tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple[PassRecord, ...]]]
@@ -153,6 +154,7 @@ class _Bench:
         asked = replace(self.request, spec=spec, folder=folder, calibration=self.fitted)
         want, got, told = self.trial(with_rules(asked), self.held)
         pairs = [(want[name].astype(np.float64), got[name].astype(np.float64)) for name in want]
+        pairs = [_before_softmax(a, b.reshape(a.shape)) for a, b in pairs]
         noise = sum(float(np.square(a - b.reshape(a.shape)).sum()) for a, b in pairs)
         signal = sum(float(np.square(a).sum()) for a, _ in pairs)
         self.samples = len(pairs[0][0])
@@ -166,6 +168,19 @@ class _Bench:
                 known = np.isfinite(self.labels)
                 accuracy = float((answers[1] == self.labels)[known].mean())
         return _Score(snr_db=quality, agreement=agreement, accuracy=accuracy, told=told)
+
+
+def _before_softmax(want: np.ndarray, got: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of probabilities, less their mean: else the few samples that the net is unsure of are all that counts."""
+    is_softmax = (
+        want.ndim == 2 and want.shape[1] > 1 and want.min() >= 0 and np.allclose(want.sum(axis=1), 1, atol=1e-3)
+    )
+    if not is_softmax:
+        return want, got
+    # An INT8 probability is a multiple of 1/256, so that smaller ones cannot be told.
+    is_coarse = np.array_equal(np.rint(got * 256), got * 256)
+    logits = [np.log(np.maximum(each, 1 / 512 if is_coarse else SMALLEST)) for each in (want, got)]
+    return logits[0] - logits[0].mean(axis=1, keepdims=True), logits[1] - logits[1].mean(axis=1, keepdims=True)
 
 
 def trial_of(module: Any) -> Trial | None:

@@ -38,7 +38,8 @@ class PassRecord:
         applied: Whether the artifact was made with it.
         detail: What it did, or why it was not applied.
         samples: Held samples that it was measured on; 0 where it was not measured.
-        before_snr_db: 10 log10(sum float^2 / sum error^2) of the outputs without the pass, `after_snr_db` with it.
+        before_snr_db: 10 log10(sum float^2 / sum error^2) of the outputs without the pass, `after_snr_db` with it; of
+            the logits where the outputs are a softmax's.
         before_agreement: Share of samples with the float model's argmax.
         before_accuracy: Share of labelled samples that are right; None without labels.
     """
