@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.precision import PRECISIONS
 
 __all__ = ["RECIPE_KINDS", "Status", "Support", "entries", "lookup", "targets"]
 
 Status: TypeAlias = Literal["native", "stored only", "refused"]
 STATUSES = ("native", "stored only", "refused")
-# The recipes; "-dynamic": the form of `int8` and `int4` in a recommender for phones, whose activations stay float;
-# "-plain": `int4` with --plain-pte.
-RECIPE_KINDS = ("float32", "int8", "int4", "int4-plain", "int8-dynamic", "int4-dynamic")
+# The precisions; besides "int4-dynamic": the form of `int4` in a recommender for phones, whose activations stay float
+# (that of `int8` is "int8-dynamic"), and "int4-plain": `int4` with --plain-pte.
+RECIPE_KINDS = (*PRECISIONS, "int4-plain", "int4-dynamic")
 FILE = "support.toml"
 
 

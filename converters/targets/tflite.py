@@ -13,15 +13,16 @@ import numpy as np
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.passes.float_tflite import change_float_graph, changed_file
 from converters.tflite.calibrate import Calibration, calibrate, load_samples
+from converters.tflite.choice import Choice
 from converters.tflite.flatbuffer import read_model, write_model
 from converters.tflite.hybrid import choose_hybrid, choose_tables, has_tables, quantize_hybrid
 from converters.tflite.layer_traits import layer_traits
 from converters.tflite.outcomes import layer_outcomes, precision_warnings
-from converters.tflite.plan import Choice, choose
+from converters.tflite.plan import choose
 from converters.tflite.quantizer import Quantized, prepare, quantize_static
 from converters.tflite.signatures import describe, ensure_signatures
 from converters.tflite.structure import views
-from edge_deploy.core.artifact import FileEntry
+from edge_deploy.core.artifact import FileEntry, LayerFacts
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.layer_errors import LayerErrors
@@ -35,7 +36,6 @@ __all__ = ["FORMAT", "layer_errors", "lower", "lower_file", "try_out"]
 
 FORMAT = "tflite"
 MODEL = "model.tflite"
-MINIMUM_RUNTIMES = {4: "ai-edge-litert 1.4", 8: "tflite-runtime 2.14", 32: "tflite-runtime 2.14"}
 
 
 def lower(request: LowerRequest) -> Lowered:
@@ -147,9 +147,10 @@ def _as_in_file(captured: Captured, infos: tuple[TensorInfo, ...]) -> tuple[Tens
 
 
 def _quantize(model: Any, request: LowerRequest) -> tuple[Quantized, tuple[PassRecord, ...]]:
-    choose(views(model), request.spec)  # refuse before the slow step
+    choices = choose(views(model), request.spec)  # refuse before the slow step
     passes = change_float_graph(model, request, _as_in_file(request.captured, request.captured.inputs))
-    calibration = _calibration(model, request)
+    is_needed = any(choice.is_integer for choice in choices.values())
+    calibration = _calibration(model, request) if is_needed else Calibration()
     quantized = quantize_static(
         model,
         request.spec,
@@ -181,11 +182,23 @@ def _calibration(model: Any, request: LowerRequest) -> Calibration:
         named.unlink()
 
 
+def _minimum_runtime(facts: tuple[LayerFacts, ...]) -> str:
+    """What older runtimes refuse, or were not tried with: packed INT4, scales by channel or row among floats."""
+    weighted = [fact for fact in facts if fact.weight_count and fact.weight_dtype != "float32"]
+    is_new = any(
+        fact.weight_dtype == "int4"
+        or fact.weight_compute == "dynamic"
+        or (fact.weight_dtype == "float16" and fact.activation_dtype == "float16")
+        or (fact.weight_compute == "float32" and fact.weight_dtype != "float16")
+        for fact in weighted
+    )
+    return "ai-edge-litert 1.4" if is_new else "tflite-runtime 2.14"
+
+
 def _lowered(request: LowerRequest, model: Any, path: Path, choices: dict[str, Choice]) -> Lowered:
     facts, graph = read_facts(path), read_graph(path)
     outcomes = layer_outcomes(facts, choices)
     entry = FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=file_sha256(path))
-    narrowest = min((4 if 0 < outcome.weight_bits < 8 else 8 for outcome in outcomes), default=32)
     return Lowered(
         files=(entry,),
         signatures=describe(
@@ -196,6 +209,6 @@ def _lowered(request: LowerRequest, model: Any, path: Path, choices: dict[str, C
         graph=graph,
         outcomes=outcomes,
         toolchain=versions("ai-edge-litert", "flatbuffers", "tensorflow", "litert-torch"),
-        minimum_runtime=MINIMUM_RUNTIMES[narrowest],
+        minimum_runtime=_minimum_runtime(facts),
         warnings=precision_warnings(facts, graph),
     )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from converters.tflite.plan import Choice
+from converters.tflite.choice import FLOAT, Choice
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome
 from edge_deploy.core.layer_graph import LayerGraph
+from edge_deploy.core.precision import width_word
 
 __all__ = ["layer_outcomes", "precision_warnings"]
 
@@ -25,12 +26,12 @@ def layer_outcomes(facts: tuple[LayerFacts, ...], choices: Mapping[str, Choice])
     for fact in facts:
         if not fact.weight_count:
             continue
-        choice = choices.get(fact.layer, Choice(bits=32, asked=32))
+        choice = choices.get(fact.layer, FLOAT)
         outcomes.append(
             LayerOutcome(
                 layer=fact.layer,
                 op=fact.op,
-                asked="float32" if choice.asked == 32 else f"int{choice.asked}",
+                asked=_asked(choice, fact.op),
                 got=_got(fact),
                 reason=choice.reason,
                 weight_bits=fact.weight_bits,
@@ -41,17 +42,32 @@ def layer_outcomes(facts: tuple[LayerFacts, ...], choices: Mapping[str, Choice])
     return tuple(outcomes)
 
 
+def _asked(choice: Choice, op: str) -> str:
+    word = width_word(choice.asked)
+    more = {"dynamic": "dynamic int8 activations", "float": "float activations", "int16": "int16 activations"}
+    is_said = choice.asked < 16 and choice.activations in more and op not in ("EMBEDDING_LOOKUP", "GATHER")
+    return f"{word}, {more[choice.activations]}" if is_said else word
+
+
 def _got(fact: LayerFacts) -> str:
-    if fact.granularity == "none":
-        return fact.weight_dtype or "float32"
-    return f"{fact.weight_dtype} {fact.granularity}, {fact.activation_dtype} activations"
+    stored = fact.weight_dtype or "float32"
+    if fact.granularity != "none":
+        stored = f"{stored} {fact.granularity}"
+    if stored == "float32":
+        return stored
+    if fact.weight_compute == "float32":
+        return f"{stored} stored, float32 compute"
+    if fact.weight_compute == "dynamic":
+        return f"{stored}, dynamic int8 activations"
+    return f"{stored}, {fact.activation_dtype} activations"
 
 
 def precision_warnings(facts: tuple[LayerFacts, ...], graph: LayerGraph) -> tuple[str, ...]:
     """What a user of the file should know about its speed and resolution."""
     ends = _ends(graph)
     warnings = []
-    slow = [f.layer for f in facts if f.weight_dtype == "int4" and f.op in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+    convolutions = [f for f in facts if f.op in ("CONV_2D", "DEPTHWISE_CONV_2D")]
+    slow = [f.layer for f in convolutions if f.weight_dtype == "int4" and f.weight_compute != "float32"]
     if slow:
         warnings.append(
             f"XNNPACK does not run INT4 convolutions: {len(slow)} layers ({slow[0]}, ...) run on the builtin kernels, "

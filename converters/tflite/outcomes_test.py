@@ -1,7 +1,7 @@
 import pytest
 
+from converters.tflite.choice import Choice
 from converters.tflite.outcomes import layer_outcomes, precision_warnings
-from converters.tflite.plan import Choice
 from edge_deploy.core.artifact import LayerFacts
 from edge_deploy.core.layer_graph import Layer, LayerGraph
 from edge_deploy.core.tensor import TensorInfo

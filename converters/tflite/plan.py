@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -12,7 +12,9 @@ from converters.quantize.ranges import Range
 from converters.quantize.uniform import SMALLEST_SCALE, Affine, affine_from_range, symmetric_scales
 from converters.support import lookup
 from converters.tflite.calibrate import Ranges
+from converters.tflite.choice import FLOAT, Choice
 from converters.tflite.flatbuffer import schema, tensor_name
+from converters.tflite.narrow import choose_narrow
 from converters.tflite.operators import OPERATORS, TYPE_BLIND
 from converters.tflite.pool_pads import LOWEST, is_lowest_pad
 from converters.tflite.structure import Node, View, twin_of
@@ -20,21 +22,6 @@ from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
 
 __all__ = ["Choice", "Plan", "choose", "plan_scales"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """What one operator becomes.
-
-    Attributes:
-        bits: Of the weights; 8 for an operator without; 32 leaves the operator in float.
-        asked: Bits that were asked.
-        reason: Why `bits` differs from `asked`.
-    """
-
-    bits: int
-    asked: int
-    reason: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -57,7 +44,7 @@ class Plan:
     def is_integer(self, node: Node) -> bool:
         """Whether the operator works on integers that stand for floats."""
         choice = self.choices.get(node.key)
-        return choice is not None and choice.bits != 32
+        return choice is not None and choice.is_integer
 
 
 def choose(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, int], Choice]:
@@ -94,13 +81,17 @@ def choose(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, int], C
 
 def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
     if node.kind in ("CAST", "QUANTIZE", "DEQUANTIZE"):
-        return Choice(bits=32, asked=32)  # the border between integers that are no quantized floats, and floats
+        return FLOAT  # the border between integers that are no quantized floats, and floats
     if node.kind == "EMBEDDING_LOOKUP" and not view.is_float(node.inputs[1]):
-        return Choice(bits=32, asked=32)  # rows of a table that is quantized already; they come out as floats
+        return FLOAT  # rows of a table that is quantized already; they come out as floats
     rule = OPERATORS.get(node.kind)
+    is_weighted = rule is not None and (rule.kind == "weighted" or stored_operand(view, node) is not None)
+    settings = spec.settings_for(node.layer, default=None if is_weighted or spec.weight_bits >= 16 else 8)
+    if settings.activations not in ("int8", "int16"):
+        return choose_narrow(view, node, settings, spec)
     if rule is None:
         if spec.fallback_bits == 32:
-            return Choice(bits=32, asked=8, reason="no integer kernel known; left in float as permitted")
+            return replace(FLOAT, asked=8, reason="no integer kernel known; left in float as permitted")
         return Refusal(
             layer=node.layer,
             op=node.kind,
@@ -109,17 +100,14 @@ def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
         )
     if _ends_in_probability(view, node) and spec.io == "float" and spec.for_device == "phone":
         # An INT8 probability resolves 1/256 only; the integer part of the graph ends at the logit instead.
-        return Choice(bits=32, asked=32)
-    if rule.kind != "weighted" and stored_operand(view, node) is None:
-        asked = 32 if spec.bits_for(node.layer, default=8) == 32 else 8
-        return Choice(bits=asked, asked=asked)
-    asked = spec.bits_for(node.layer)
-    if asked == 32:
-        return Choice(bits=32, asked=32)
+        return FLOAT
+    if not is_weighted:
+        return Choice(bits=8, asked=8, activations=settings.activations)
+    asked = settings.weight_bits
     reason = _cannot_be_integer(view, node)
     if reason:
         if spec.fallback_bits == 32:
-            return Choice(bits=32, asked=asked, reason=f"{reason}; left in float as permitted")
+            return replace(FLOAT, asked=asked, reason=f"{reason}; left in float as permitted")
         return Refusal(
             layer=node.layer, op=node.kind, reason=reason, remedy="pass --fallback float32 to leave it in float"
         )
@@ -128,7 +116,9 @@ def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
         if spec.fallback_bits is not None:
             return Choice(bits=spec.fallback_bits, asked=4, reason=f"{reason}; INT{spec.fallback_bits} as permitted")
         return Refusal(layer=node.layer, op=node.kind, reason=reason, remedy="pass --fallback int8")
-    return Choice(bits=asked, asked=asked)
+    return Choice(
+        bits=asked, asked=asked, activations=settings.activations, one_scale=settings.weight_scale == "tensor"
+    )
 
 
 def _ends_in_probability(view: View, node: Node) -> bool:

@@ -14,6 +14,7 @@ from converters.tflite.bias_correction import Means
 from converters.tflite.calibrate import Ranges
 from converters.tflite.compact import compact
 from converters.tflite.flatbuffer import read_model
+from converters.tflite.narrow import narrow_weights
 from converters.tflite.patches import Covariances
 from converters.tflite.plan import Plan, choose, plan_scales
 from converters.tflite.rewrite import rewrite_graph
@@ -97,7 +98,14 @@ def quantize_static(
     store.survey(graphs)
     layers = {node.key: node.layer for view in graphs for node in view.nodes}
     kinds = {node.key: node.kind for view in graphs for node in view.nodes}
+    among_floats = {
+        id(node.operator): plan.choices[node.key]
+        for view in graphs
+        for node in view.nodes
+        if node.key in plan.choices and plan.choices[node.key].is_narrow
+    }
     for view in graphs:
         rewrite_graph(view, plan, store, spec.io)
+    narrow_weights(model, among_floats, spec)
     compact(model)
     return Quantized(model=model, plan=plan, layers=layers, kinds=kinds)

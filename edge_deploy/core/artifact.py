@@ -59,6 +59,8 @@ class LayerFacts:
         weight_bits: Bits per weight actually stored (bytes * 8 / count); 0 without weights.
         granularity: How many scales the weights have: "none", "per-tensor", "per-channel", "per-row", "blockwise".
         activation_dtype: Type of the first output.
+        weight_compute: What multiplies the weights, where that is not what is stored: "float32" for weights that are
+            widened first, "dynamic" for ones whose inputs are quantized by each inference; else empty.
         runs_on: The kernel library that will run it, e.g. "XNNPACK", "builtin", "portable"; "unknown" when
             the file cannot tell.
     """
@@ -71,6 +73,7 @@ class LayerFacts:
     weight_bytes: int = 0
     granularity: Literal["none", "per-tensor", "per-channel", "per-row", "blockwise"] = "none"
     activation_dtype: str = "float32"
+    weight_compute: Literal["", "float32", "dynamic"] = ""
     runs_on: str = "unknown"
 
 

@@ -142,8 +142,19 @@ def _facts(
         weight_bytes=stored,
         granularity="per-row" if has_row_scales(graph, operator) else _granularity(operator, weights.tensor),
         activation_dtype=activation,
+        weight_compute=_weight_compute(operator, weights, activation),
         runs_on=runs_on,
     )
+
+
+def _weight_compute(operator: FileOperator, weights: Weights, activation: str) -> Literal["", "float32", "dynamic"]:
+    """Whether the weights are widened in front of the operator, or meet inputs that its kernel quantizes."""
+    stored = weights.tensor.dtype
+    if stored == "float32" or activation != "float32":
+        return ""
+    if weights.index not in operator.inputs:
+        return "float32"
+    return "" if operator.op in LOOK_UPS else "dynamic"
 
 
 def _granularity(operator: FileOperator, weights: FileTensor) -> Granularity:
