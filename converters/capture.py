@@ -11,11 +11,12 @@ from typing import Any
 from converters.contracts import Captured, CaptureRequest
 from converters.loading.file_kind import describe, file_kind
 from edge_deploy.core import registry
-from edge_deploy.core.child import run_in_child
+from edge_deploy.core.child import Child, run_in_child
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import from_json
+from edge_deploy.core.threads import half_the_cores
 
-__all__ = ["capture", "choose_source", "run_float"]
+__all__ = ["capture", "choose_source", "run_float", "source_child"]
 
 SOURCES = "converters.sources"
 READABLE = (
@@ -25,8 +26,21 @@ READABLE = (
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
-def capture(request: CaptureRequest, folder: Path) -> Captured:
+def source_child(request: CaptureRequest) -> Child:
+    """A process in which frameworks run quietly, one call after another; it begins to import the one of `request`.
+
+    Raises:
+        BadInput: No source takes the request.
+    """
+    module = registry.load(SOURCES, choose_source(request))
+    return Child(environment={**QUIET, **half_the_cores()}, warm=getattr(module, "WARM", ()))
+
+
+def capture(request: CaptureRequest, folder: Path, *, child: Child | None = None) -> Captured:
     """Turn a trained model into a `Captured` whose files lie in `folder`; its framework runs in a child process.
+
+    Args:
+        child: A process of `source_child`, to use instead of a fresh one.
 
     Raises:
         BadInput: The file is missing, damaged or of another kind; an input or a weight is not what it must be.
@@ -41,17 +55,19 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
         {"source": source, "request": request, "folder": folder},
         stage=f"capture of {request.source}",
         environment=QUIET,
+        child=child,
     )
     return from_json(Captured, answer, where=f"capture of {request.source}")
 
 
-def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
+def run_float(captured: Captured, feeds: Path, answers: Path, *, child: Child | None = None) -> None:
     """Run the float model in its own framework, in a child process.
 
     Args:
         captured: What `capture` returned.
         feeds: npz with one array per source input, samples stacked on axis 0.
         answers: Where the npz with one array per output is written, samples in the same order.
+        child: A process of `source_child`, to use instead of a fresh one: the framework is there already.
 
     Raises:
         BadInput: The feeds do not fit the model's inputs.
@@ -62,6 +78,7 @@ def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
         {"source": source, "captured": captured, "feeds": feeds.resolve(), "answers": answers.resolve()},
         stage=f"float run of {captured.name}",
         environment=QUIET,
+        child=child,
     )
 
 

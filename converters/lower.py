@@ -10,12 +10,13 @@ from converters.contracts import Lowered, LowerRequest
 from converters.passes.settle import settle_passes, trial_of, with_rules
 from edge_deploy.core import registry
 from edge_deploy.core.artifact import FileEntry
-from edge_deploy.core.child import run_in_child
+from edge_deploy.core.child import Child, run_in_child
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.layer_errors import LAYERS
 from edge_deploy.core.serde import from_json, write_json
+from edge_deploy.core.threads import half_the_cores
 
-__all__ = ["lower", "lower_all"]
+__all__ = ["lower", "lower_all", "target_child"]
 
 
 def lower(target: str, request: LowerRequest) -> Lowered:
@@ -26,8 +27,21 @@ def lower(target: str, request: LowerRequest) -> Lowered:
     return lower_all(target, [request])[0]
 
 
-def lower_all(target: str, requests: Sequence[LowerRequest]) -> tuple[Lowered, ...]:
+def target_child(target: str) -> Child:
+    """A process that begins to import the toolchain of this target, for `lower_all`.
+
+    Raises:
+        BadInput: No such target.
+    """
+    warm = getattr(registry.load("converters.targets", target), "WARM", ())
+    return Child(environment=half_the_cores(), warm=warm)
+
+
+def lower_all(target: str, requests: Sequence[LowerRequest], *, child: Child | None = None) -> tuple[Lowered, ...]:
     """Lower several precisions with one target, in one child process: its toolchain is loaded once.
+
+    Args:
+        child: One of `target_child`, to use instead of a fresh one.
 
     Raises:
         BadInput: No such target, or the model's weights or calibration data are unusable.
@@ -36,7 +50,9 @@ def lower_all(target: str, requests: Sequence[LowerRequest]) -> tuple[Lowered, .
     """
     recipes = ", ".join(request.spec.recipe for request in requests)
     stage = f"lowering of {requests[0].captured.name} to {target} {recipes}"
-    answers = run_in_child("converters.lower:lower_here", {"target": target, "requests": list(requests)}, stage=stage)
+    arguments = {"target": target, "requests": list(requests)}
+    function = "converters.lower:lower_here"
+    answers = run_in_child(function, arguments, stage=stage, environment=half_the_cores(), child=child)
     return tuple(from_json(Lowered, answer, where=stage) for answer in answers)
 
 

@@ -11,16 +11,30 @@ import numpy as np
 
 from converters.samples import save_arrays
 from edge_deploy.core.artifact import Artifact, Comparison, LayerFacts, LayerOutcome, Signature
-from edge_deploy.core.child import run_in_child
+from edge_deploy.core.child import Child, run_in_child
 from edge_deploy.core.errors import VerificationFailed
 from edge_deploy.core.serde import from_json
 from edge_deploy.core.tensor import TensorInfo, dequantize_output, encode_input
 
-__all__ = ["Run", "all_runs", "answer", "check_float", "check_outcomes", "compare", "compare_arrays", "logistic"]
+__all__ = [
+    "Run",
+    "all_runs",
+    "answer",
+    "check_float",
+    "check_outcomes",
+    "compare",
+    "compare_arrays",
+    "logistic",
+    "runtime_child",
+]
 
 IDENTICAL_DB = 999.0
 LEAST_FLOAT_SNR_DB = 40.0  # a float file rounds alone, 100 dB and more; far below, it computes something else
 MAX_DYNAMIC_BATCH = 8
+WARM = {
+    "tflite": ("runtimes.backends.litert", "ai_edge_litert.interpreter"),
+    "executorch": ("runtimes.backends.executorch", "executorch.extension.pybindings.portable_lib"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +60,19 @@ def logistic(values: np.ndarray) -> np.ndarray:
     return result
 
 
+def runtime_child(target: str) -> Child:
+    """A process that begins to import the runtime of what this target writes, for `compare`."""
+    return Child(warm=("converters.verify", *WARM.get(target, ())))
+
+
 def compare(
-    folder: Path, *, runs: Sequence[Run], feeds: Path, answers: Path, scores: Path | None = None
+    folder: Path,
+    *,
+    runs: Sequence[Run],
+    feeds: Path,
+    answers: Path,
+    scores: Path | None = None,
+    child: Child | None = None,
 ) -> tuple[Comparison, ...]:
     """Run every sample through the artifact in a child process and compare with the float source's outputs.
 
@@ -57,6 +82,7 @@ def compare(
         feeds: npz, one array [samples, ...] for each source input.
         answers: npz, one array [samples, ...] for each source output.
         scores: Where to keep the first output of the first run as .npy [samples, ...] in the source's terms.
+        child: One of `runtime_child`, to use instead of a fresh one.
 
     Raises:
         ToolchainError: The runtime died.
@@ -64,7 +90,8 @@ def compare(
         VerificationFailed: A float32 artifact differs by more than rounding.
     """
     arguments = {"folder": folder, "runs": runs, "feeds": feeds, "answers": answers, "scores": scores}
-    found = run_in_child("converters.verify:compare_here", arguments, stage=f"{folder.name}: run and compare")
+    stage = f"{folder.name}: run and compare"
+    found = run_in_child("converters.verify:compare_here", arguments, stage=stage, child=child)
     return tuple(from_json(Comparison, each, where=folder.name) for each in found)
 
 

@@ -17,7 +17,7 @@ from converters.calibration.scaling import from_biases, from_norms, from_saturat
 from converters.calibration.stability import unsettled_ranges
 from converters.calibration.statistics import ModelStatistics
 from converters.contracts import Captured
-from edge_deploy.core.child import run_in_child
+from edge_deploy.core.child import Child, run_in_child
 from edge_deploy.core.serde import from_json
 from edge_deploy.core.tensor import TensorInfo
 
@@ -26,12 +26,15 @@ __all__ = ["check_samples_alone", "diagnose", "observe"]
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
 
-def observe(captured: Captured, feeds: Path, *, limit: int | None = None) -> ModelStatistics:
+def observe(
+    captured: Captured, feeds: Path, *, limit: int | None = None, child: Child | None = None
+) -> ModelStatistics:
     """Run the calibration samples through the float model, in a child process.
 
     Args:
         feeds: npz with one array for each source input, samples on axis 0.
         limit: Run that many samples at most.
+        child: A process of `converters.capture.source_child`, to use instead of a fresh one.
 
     Raises:
         BadInput: Samples do not fit the inputs.
@@ -42,6 +45,7 @@ def observe(captured: Captured, feeds: Path, *, limit: int | None = None) -> Mod
         {"captured": captured, "feeds": feeds.resolve(), "limit": limit},
         stage=f"calibration check of {captured.name}",
         environment=QUIET,
+        child=child,
     )
     return from_json(ModelStatistics, answer, where=f"calibration check of {captured.name}")
 

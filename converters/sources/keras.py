@@ -16,7 +16,10 @@ from converters.loading.tensorflow_export import export_tflite
 from converters.loading.tflite_facts import check_plain, final_operators
 from edge_deploy.core.tensor import Layout, TensorInfo
 
-__all__ = ["accepts", "capture", "run_float"]
+__all__ = ["WARM", "accepts", "capture", "run_float"]
+
+WARM = ("tensorflow", "keras")
+"""What a process that captures may import before it is asked to."""
 
 
 def accepts(request: CaptureRequest) -> bool:

@@ -12,7 +12,10 @@ from converters.loading.saved_model import load_saved_model
 from converters.loading.tensorflow_export import export_tflite
 from converters.loading.tflite_captured import captured_from_tflite
 
-__all__ = ["accepts", "capture", "run_float"]
+__all__ = ["WARM", "accepts", "capture", "run_float"]
+
+WARM = ("tensorflow",)
+"""What a process that captures may import before it is asked to."""
 
 
 def accepts(request: CaptureRequest) -> bool:

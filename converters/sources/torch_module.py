@@ -15,7 +15,10 @@ from converters.loading.torch_program import export_program, with_layout
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["accepts", "capture", "run_float"]
+__all__ = ["WARM", "accepts", "capture", "run_float"]
+
+WARM = ("torch",)
+"""What a process that captures may import before it is asked to."""
 
 
 def accepts(request: CaptureRequest) -> bool:

@@ -1,7 +1,8 @@
-"""Run a function in a child process: a crash, noise on stdout or a leak of a third-party library stays there."""
+"""Run functions in a child process: a crash, noise on stdout or a leak of a third-party library stays there."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import json
@@ -10,8 +11,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,11 @@ from edge_deploy.core.errors import BadInput, EdgeDeployError, ToolchainError, e
 from edge_deploy.core.serde import to_json
 from edge_deploy.core.threads import QUIET_THREADS
 
-__all__ = ["run_in_child"]
+__all__ = ["Child", "run_in_child"]
 
 TAIL_CHARACTERS = 2000
+LONGEST_LOOK_S = 0.02  # between two looks for an answer
+PATIENCE_S = 5.0  # libraries that do not end in time are ended
 
 
 def run_in_child(
@@ -31,6 +35,7 @@ def run_in_child(
     stage: str,
     timeout_s: float = 3600.0,
     environment: Mapping[str, str] | None = None,
+    child: Child | None = None,
 ) -> Any:
     """Call `function` with `arguments` in a fresh interpreter and return what it returned.
 
@@ -39,44 +44,124 @@ def run_in_child(
             (see `edge_deploy.core.serde` for dataclasses); large data travels in files.
         stage: What the user should read when it fails, e.g. "capture of resnet8.h5".
         environment: Variables to add to the child's environment.
+        child: An interpreter that runs already, to be used instead of a fresh one; it has its own environment.
 
     Raises:
         EdgeDeployError: The one the function raised, rebuilt here.
         ToolchainError: The child died, ran too long, or raised anything else.
     """
-    with tempfile.TemporaryDirectory(prefix="edge-deploy-child-") as folder:
-        request, answer, log = Path(folder, "request.json"), Path(folder, "answer.json"), Path(folder, "log.txt")
-        request.write_text(json.dumps({"function": function, "arguments": to_json(dict(arguments))}), encoding="utf-8")
-        command = [sys.executable, "-m", "edge_deploy.core.child", str(request), str(answer)]
+    if child is not None:
+        return child.call(function, arguments, stage=stage, timeout_s=timeout_s)
+    with Child(environment=environment) as fresh:
+        return fresh.call(function, arguments, stage=stage, timeout_s=timeout_s)
+
+
+class Child:
+    """An interpreter that answers one call after another: what one call has imported serves the next.
+
+    It starts at once and imports `warm` while its owner does something else. It ends with the `with` block, also in the
+    middle of a call.
+    """
+
+    def __init__(self, *, environment: Mapping[str, str] | None = None, warm: Sequence[str] = ()) -> None:
+        """Start it.
+
+        Args:
+            environment: Variables to add to its environment.
+            warm: Modules to import before the first call; those that cannot be are left to the call that needs them.
+        """
+        self._files = tempfile.TemporaryDirectory(prefix="edge-deploy-child-", ignore_cleanup_errors=True)
+        self._log = Path(self._files.name, "log.txt")
+        self._calls = 0
+        self._is_busy = bool(warm)  # with imports that nobody waits for
+        self._is_closed = False
         paths = [path for path in sys.path if path]
-        child_environment = {**QUIET_THREADS, **os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(paths)}
-        with log.open("wb") as sink:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
+        with self._log.open("wb") as sink:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "edge_deploy.core.child", *warm],
+                stdin=subprocess.PIPE,
                 stdout=sink,
                 stderr=sink,
-                env=child_environment,
+                env={**QUIET_THREADS, **os.environ, **(environment or {}), "PYTHONPATH": os.pathsep.join(paths)},
                 start_new_session=True,
             )
-            try:
-                code = process.wait(timeout_s)
-            except subprocess.TimeoutExpired as error:
-                raise ToolchainError(f"{stage}: gave no answer within {timeout_s:.0f} s.") from error
-            finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-        if not answer.exists():
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(self, function: str, arguments: Mapping[str, Any], *, stage: str, timeout_s: float = 3600.0) -> Any:
+        """See `run_in_child`."""
+        self._calls += 1
+        self._is_busy = True
+        try:
+            result = self._answer(function, arguments, stage, timeout_s)
+        except (OSError, ValueError) as error:
+            if self._is_closed:  # by another thread, which takes the files away too
+                raise ToolchainError(f"{stage}: was ended.") from error
+            raise
+        self._is_busy = False
+        if "error" in result:
+            raise error_from_json(result["error"])
+        if "traceback" in result:
+            raise ToolchainError(f"{stage}: {result['summary']}") from EdgeDeployError(result["traceback"])
+        return result["value"]
+
+    def _answer(self, function: str, arguments: Mapping[str, Any], stage: str, timeout_s: float) -> dict[str, Any]:
+        request, answer = (Path(self._files.name, f"{word}-{self._calls}.json") for word in ("request", "answer"))
+        request.write_text(json.dumps({"function": function, "arguments": to_json(dict(arguments))}), encoding="utf-8")
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has died; how is told below
+            self._process.stdin.write(f"{json.dumps([str(request), str(answer)])}\n".encode())
+            self._process.stdin.flush()
+        code = self._wait(answer, timeout_s, stage)
+        if code is not None and not answer.exists():
             how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-            tail = log.read_text(encoding="utf-8", errors="replace")[-TAIL_CHARACTERS:].strip()
+            tail = self._log.read_text(encoding="utf-8", errors="replace")[-TAIL_CHARACTERS:].strip()
             raise ToolchainError(f"{stage}: the child process {how}. Its last words:\n{tail}")
-        result = json.loads(answer.read_text(encoding="utf-8"))
-    if "error" in result:
-        raise error_from_json(result["error"])
-    if "traceback" in result:
-        raise ToolchainError(f"{stage}: {result['summary']}") from EdgeDeployError(result["traceback"])
-    return result["value"]
+        result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        return result
+
+    def _wait(self, answer: Path, timeout_s: float, stage: str) -> int | None:
+        """The exit code when it ended before or with its answer; None while it runs on."""
+        latest, look_s = time.monotonic() + timeout_s, 0.0005
+        while (code := self._process.poll()) is None and not answer.exists():
+            if time.monotonic() > latest:
+                self.close()
+                raise ToolchainError(f"{stage}: gave no answer within {timeout_s:.0f} s.")
+            time.sleep(look_s)
+            look_s = min(2 * look_s, LONGEST_LOOK_S)
+        return code
+
+    def close(self) -> None:
+        """End it: at once in the middle of a call, else as interpreters end, in a few seconds at most."""
+        self._is_closed = True
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
+        if not self._is_busy:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(PATIENCE_S)
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._files.cleanup()
+
+
+def _serve_all(warm: Sequence[str]) -> None:
+    """Answer requests, each a line with the paths of request and answer, until the owner is gone."""
+    # Whatever reads its standard input, or starts a process that does, must not take our requests.
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    for name in warm:
+        with contextlib.suppress(Exception):  # the call that needs the module says what is wrong with it
+            importlib.import_module(name)
+    for line in requests:
+        request, answer = json.loads(line)
+        _serve(Path(request), Path(answer))
 
 
 def _serve(request: Path, answer: Path) -> None:
@@ -111,4 +196,4 @@ def _defect(error: Exception) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    _serve(Path(sys.argv[1]), Path(sys.argv[2]))
+    _serve_all(sys.argv[1:])

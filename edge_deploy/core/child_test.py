@@ -1,10 +1,11 @@
 import os
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from edge_deploy.core.child import run_in_child
+from edge_deploy.core.child import Child, run_in_child
 from edge_deploy.core.errors import BadInput, Refusal, ToolchainError, Unsupported
 
 
@@ -33,6 +34,10 @@ def fail():
 
 def wait():
     signal.pause()
+
+
+def read_input():
+    return sys.stdin.read()
 
 
 def call(name, **arguments):
@@ -67,3 +72,51 @@ def test_a_foreign_exception_becomes_ours_and_keeps_its_cause():
 def test_a_child_that_gives_no_answer_is_ended():
     with pytest.raises(ToolchainError, match="gave no answer within 2 s"):
         run_in_child("edge_deploy.core.child_test:wait", {}, stage="the stage", timeout_s=2)
+
+
+def count():
+    seen.append(len(seen))
+    return len(seen)
+
+
+seen: list[int] = []
+
+
+def test_calls_of_one_child_share_what_the_first_one_made():
+    with Child() as child:
+        for number in (1, 2, 3):
+            assert run_in_child("edge_deploy.core.child_test:count", {}, stage="stage", child=child) == number
+
+
+def test_a_child_that_refused_answers_the_next_call():
+    with Child() as child:
+        with pytest.raises(BadInput):
+            child.call("edge_deploy.core.child_test:complain", {}, stage="stage")
+        assert child.call("edge_deploy.core.child_test:add", {"first": 1, "second": 1}, stage="stage") == 2
+
+
+def test_a_dead_child_is_named_by_every_later_call():
+    with Child() as child:
+        for _ in range(2):
+            with pytest.raises(ToolchainError, match="died of SIGSEGV"):
+                child.call("edge_deploy.core.child_test:crash", {}, stage="stage")
+
+
+def test_modules_to_warm_up_with_may_be_missing():
+    with Child(warm=("no_such_module", "json")) as child:
+        assert child.call("edge_deploy.core.child_test:add", {"first": 1, "second": 1}, stage="stage") == 2
+
+
+def test_what_a_child_runs_reads_no_requests_from_its_standard_input():
+    with Child() as child:
+        assert child.call("edge_deploy.core.child_test:read_input", {}, stage="stage") == ""
+        assert child.call("edge_deploy.core.child_test:read_input", {}, stage="stage") == ""
+
+
+def test_closing_ends_a_call_in_another_thread():
+    with ThreadPoolExecutor(1) as pool, Child() as child:
+        waiting = pool.submit(child.call, "edge_deploy.core.child_test:wait", {}, stage="the stage")
+        assert not waiting.done()
+        child.close()
+        with pytest.raises(ToolchainError):
+            waiting.result(timeout=20)
