@@ -11,12 +11,14 @@ import numpy as np
 
 from converters.quantize.clipping import chosen_range
 from converters.quantize.ranges import HistogramObserver, MinMaxObserver, Range
+from converters.quantize.tails import MOST_KEPT, TailObserver, tail_rank
 from converters.tflite.bias_correction import Means, mean_key
 from converters.tflite.flatbuffer import dtype_name, has_data, read_model, tensor_name
 from converters.tflite.patches import Covariances, PatchObserver
 from converters.tflite.pool_pads import is_lowest_pad
 from converters.tflite.signatures import describe, match_inputs
 from converters.tflite.structure import twin_of, views
+from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import BadInput, ToolchainError
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.require import require
@@ -142,11 +144,17 @@ def _calibrate_signature(
     samples = len(next(iter(feeds.samples.values())))
     patches = [PatchObserver(view, node, samples) for node in corrected]
     extremes = {i: MinMaxObserver(name=tensor_name(graph.tensors[i])) for i in watched}
-    runs = 0
+    tails: dict[int, TailObserver] = {}
+    runs, several = 0, _number_of_runs(model, number, feeds)
     for read in _runs(path, model, number, feeds):
         values = {i: read(i) for i in watched}
         for tensor, observer in extremes.items():
             observer.see(values[tensor])
+        if runs == 0 and spec.range_method == "percentile":
+            ranks = {i: tail_rank(spec.percentile, values[i].size * several) for i in watched}
+            tails = {i: TailObserver(rank=rank) for i, rank in ranks.items() if rank < MOST_KEPT}
+        for tensor, tail in tails.items():
+            tail.see(values[tensor])
         for key in keys:
             sums[key] += values[key[1]].reshape(-1, key[2]).mean(axis=0, dtype=np.float64)
         for patch in patches:
@@ -155,13 +163,24 @@ def _calibrate_signature(
     found.means.update({key: total / runs for key, total in sums.items()})
     found.covariances.update({patch.node.key: patch.covariances() for patch in patches})
     ranges = {i: observer.range() for i, observer in extremes.items()}
-    if spec.range_method != "min-max" and (spec.range_method != "percentile" or spec.percentile < 100):
-        histograms = {i: HistogramObserver(extremes=ranges[i]) for i in watched}
+    ranges.update({i: tail.range() for i, tail in tails.items()})
+    left = [i for i in watched if i not in tails]
+    if left and spec.range_method != "min-max":
+        histograms = {i: HistogramObserver(extremes=ranges[i]) for i in left}
         for read in _runs(path, model, number, feeds):
             for tensor, histogram in histograms.items():
                 histogram.see(read(tensor))
-        ranges = {i: chosen_range(histogram, spec) for i, histogram in histograms.items()}
+        ranges.update({i: chosen_range(histogram, spec) for i, histogram in histograms.items()})
     found.ranges.update({(index, i): value for i, value in ranges.items()})
+
+
+def _number_of_runs(model: Any, number: int, feeds: _Feeds) -> int:
+    """How many inferences `_runs` makes."""
+    return -(-len(next(iter(feeds.samples.values()))) // _batch(describe(model, feeds.file_inputs, ())[number]))
+
+
+def _batch(signature: Signature) -> int:
+    return max([1, *(info.shape[0] for info in signature.inputs if info.shape)])
 
 
 def _runs(path: Path, model: Any, number: int, feeds: _Feeds) -> Iterator[Any]:
@@ -181,8 +200,7 @@ def _runs(path: Path, model: Any, number: int, feeds: _Feeds) -> Iterator[Any]:
         )
         runner = interpreter.get_signature_runner(signature.name)
         subgraph = int(model.signatureDefs[number].subgraphIndex)
-        batch = max((info.shape[0] for info in signature.inputs if info.shape), default=1)
-        batch = max(batch, 1)
+        batch = _batch(signature)
         count = len(next(iter(samples.values())))
         for start in range(0, count, batch):
             # The last batch is filled up with the first samples: repeating a sample changes no extreme.
