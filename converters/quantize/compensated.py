@@ -15,7 +15,7 @@ import numpy as np
 
 from converters.quantize.uniform import integer_limits
 
-__all__ = ["MOST_COLUMNS", "SHARES", "round_compensated"]
+__all__ = ["MOST_COLUMNS", "SHARES", "round_best", "round_compensated"]
 
 # Of the largest magnitude, tried as the end of a 4-bit range; at 8 bits clipping does not pay.
 SHARES = {4: tuple(np.linspace(1.0, 0.5, 6).tolist()), 8: (1.0,)}
@@ -24,6 +24,37 @@ MOST_COLUMNS = 1152
 # Of the mean variance, added to every variance: what the samples did not show may still come.
 DAMPING = 0.01
 BLOCK = 32
+
+
+def round_best(
+    rows: np.ndarray,
+    widest: np.ndarray,
+    floor: np.ndarray | float,
+    covariances: Sequence[np.ndarray],
+    *,
+    bits: int,
+    is_uniform: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Round under the scales that leave the least error: of `SHARES` of the widest, for each row or for all alike.
+
+    Args:
+        rows: Float weights [groups, rows, columns]; the rows of a group read the same inputs.
+        widest: Scales [groups * rows] under which nothing is clipped.
+        floor: Smallest scale allowed, of each row or of all.
+        covariances: See `round_compensated`.
+        is_uniform: All rows take the same share.
+
+    Returns:
+        Scales [groups * rows] as float32, and stored weights [groups, rows, columns] as int8.
+    """
+    shares = np.array(SHARES[bits])[:, None]
+    candidates = np.maximum(widest * shares, floor).astype(np.float32)
+    stored, errors = round_compensated(rows, candidates.reshape(len(shares), len(rows), -1), covariances, bits=bits)
+    if is_uniform:
+        errors = np.broadcast_to(errors.sum(axis=(1, 2), keepdims=True), errors.shape)
+    best = errors.argmin(axis=0)[None]
+    chosen = np.take_along_axis(stored, best[..., None], axis=0)[0]
+    return np.take_along_axis(candidates, best.reshape(1, -1), axis=0)[0], chosen
 
 
 def round_compensated(

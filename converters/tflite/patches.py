@@ -1,19 +1,16 @@
 """What the weights of an operator are multiplied with: patches of its input, and their covariance over calibration.
 
-Weights and patches are seen alike: as rows [groups, outputs, columns] and samples [samples, groups, columns], where the
-outputs of a group read the same columns. A convolution has as many groups as it has, a depthwise one a group for each
-input channel, a fully connected layer one.
+Rows, groups and columns are those of `converters.quantize.patch_sums`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
-from converters.quantize.compensated import MOST_COLUMNS
-from converters.quantize.shrinkage import shrunk
+from converters.quantize.patch_sums import PATCHES, PatchSums
 from converters.tflite.flatbuffer import schema
 from converters.tflite.structure import Node, View
 
@@ -21,8 +18,6 @@ __all__ = ["Covariances", "PatchObserver", "as_rows", "as_weights"]
 
 # Of the columns that an operator's weights are multiplied with, in parts, by (subgraph, position).
 Covariances: TypeAlias = dict[tuple[int, int], tuple[np.ndarray, ...]]
-PATCHES = 6144  # in all; more than the columns of one part, from as many samples as there are
-FLUSH = 512
 
 
 def as_rows(kind: str, weights: np.ndarray, groups: int) -> np.ndarray:
@@ -52,10 +47,7 @@ class PatchObserver:
     node: Node
     samples: int
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
-    waiting: list[np.ndarray] = field(default_factory=list)
-    count: int = 0
-    sums: np.ndarray | None = None
-    squares: list[np.ndarray] = field(default_factory=list)
+    seen: PatchSums = field(default_factory=PatchSums)
 
     def see(self, values: np.ndarray) -> None:
         """Take in the operator's input of one inference."""
@@ -73,19 +65,11 @@ class PatchObserver:
                 groups = found.shape[2] // int(weights[3])
                 by_group = found.reshape(*found.shape[:2], groups, -1).swapaxes(1, 2)
                 found = by_group.reshape(len(found), groups, -1)
-        self.waiting.append(found)
-        if sum(map(len, self.waiting)) >= FLUSH:
-            self._flush()
+        self.seen.add(found)
 
     def covariances(self) -> tuple[np.ndarray, ...]:
         """Covariance [groups, columns, columns] of each part of the columns, with as much trust as the patches earn."""
-        self._flush()
-        assert self.sums is not None
-        means = np.array_split(self.sums / self.count, len(self.squares), axis=1)
-        return tuple(
-            shrunk(square / self.count - mean[:, :, None] * mean[:, None, :], self.count)
-            for square, mean in zip(self.squares, means, strict=True)
-        )
+        return self.seen.covariances()
 
     def _patches(self, values: np.ndarray, height: int, width: int, wanted: int) -> np.ndarray:
         """Some patches [patches, height * width, channels] of a batch of images."""
@@ -114,19 +98,3 @@ class PatchObserver:
         patches = patches * (inside[0][:, :, None] & inside[1][:, None, :])[..., None]
         result: np.ndarray = patches.reshape(len(drawn), height * width, values.shape[3])
         return result
-
-    def _flush(self) -> None:
-        if not self.waiting:
-            return
-        found = np.concatenate(self.waiting).astype(np.float64)
-        self.waiting = []
-        self.count += len(found)
-        parts = np.array_split(found, -(-found.shape[2] // MOST_COLUMNS), axis=2)
-        squares = [self._products(part) for part in parts]
-        self.sums = found.sum(axis=0) if self.sums is None else self.sums + found.sum(axis=0)
-        self.squares = [a + b for a, b in zip(self.squares, squares, strict=True)] if self.squares else squares
-
-    @staticmethod
-    def _products(part: np.ndarray) -> Any:
-        by_group = part.swapaxes(0, 1)
-        return by_group.swapaxes(1, 2) @ by_group

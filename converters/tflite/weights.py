@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from converters.quantize.compensated import SHARES, round_compensated
+from converters.quantize.compensated import round_best
 from converters.quantize.scale_search import weight_scales
 from converters.quantize.uniform import along_axis, dequantize, quantize_symmetric, symmetric_scales
 from converters.tflite.bias_correction import Means, mean_key, mean_shift
@@ -129,21 +129,14 @@ class WeightStore:
             is_uniform = self._has_one_scale(node, bits)
             axis, floor = weight_axis(node), self.floors[digest]
             widest = symmetric_scales(values, axis=None if is_uniform else axis, bits=bits)
-            widest = np.broadcast_to(widest, values.shape[axis])
-            groups = len(patches[0])
-            shares = np.array(SHARES[bits])[:, None]
-            candidates = np.maximum(widest * shares, floor.max() if is_uniform else floor).astype(np.float32)
-            stored, errors = round_compensated(
-                as_rows(node.kind, values, groups),
-                candidates.reshape(len(shares), groups, -1),
+            scales, chosen = round_best(
+                as_rows(node.kind, values, len(patches[0])),
+                np.broadcast_to(widest, values.shape[axis]),
+                floor.max() if is_uniform else floor,
                 patches,
                 bits=bits,
+                is_uniform=is_uniform,
             )
-            if is_uniform:
-                errors = np.broadcast_to(errors.sum(axis=(1, 2), keepdims=True), errors.shape)
-            best = errors.argmin(axis=0)[None]
-            chosen = np.take_along_axis(stored, best[..., None], axis=0)[0]
-            scales = np.take_along_axis(candidates, best.reshape(1, -1), axis=0)[0]
             self.rounded[digest, bits] = (scales, as_weights(node.kind, chosen, values.shape))
         return self.rounded[digest, bits]
 
