@@ -7,37 +7,43 @@ et al., 2019), section 4.2, with the mean taken over calibration samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from converters.executorch.layer_inputs import apply, observed_weights, visit_inputs
 from converters.executorch.program import attribute, set_attribute
 
-__all__ = ["correct_biases"]
+__all__ = ["MOST_SAMPLES", "correct_biases"]
 
 MOST_SAMPLES = 128
 
 
-def correct_biases(prepared: Any, batches: Iterable[tuple[Any, ...]]) -> int:
+def correct_biases(
+    prepared: Any, batches: Iterable[tuple[Any, ...]], float_weights: Mapping[Any, Any] | None = None
+) -> int:
     """Change the biases of a calibrated PT2E graph, in place; returns how many layers were corrected.
 
     Args:
-        batches: Calibration batches; the first ones that make `MOST_SAMPLES` samples are used.
+        float_weights: Of layers whose weight in the graph is a rounded one already, by their node.
+        batches: Calibration batches; of more than `MOST_SAMPLES` samples the means hardly differ.
     """
-    errors = _weight_errors(prepared)
+    errors = _weight_errors(prepared, float_weights or {})
     sums: dict[Any, Any] = {}
+    counts: dict[Any, int] = {}
 
     def add(node: Any, x: Any) -> None:
-        sums[node] = sums.get(node, 0) + apply(node, x, errors[node]).mean(0)
+        values = apply(node, x, errors[node])
+        sums[node] = sums.get(node, 0) + values.sum(0)
+        counts[node] = counts.get(node, 0) + len(values)
 
-    runs = visit_inputs(prepared, errors, batches, add, most_samples=MOST_SAMPLES)
+    visit_inputs(prepared, errors, batches, add)
     for node, total in sums.items():
-        _subtract(prepared, node, total / runs)
+        _subtract(prepared, node, total / counts[node])
     prepared.recompile()
     return len(sums)
 
 
-def _weight_errors(prepared: Any) -> dict[Any, Any]:
+def _weight_errors(prepared: Any, float_weights: Mapping[Any, Any]) -> dict[Any, Any]:
     """Dequantized minus float weights, by the node of the layer."""
     import torch
 
@@ -50,7 +56,7 @@ def _weight_errors(prepared: Any) -> dict[Any, Any]:
         rounded = torch.fake_quantize_per_channel_affine(
             weight, scale, zero_point.int(), observer.ch_axis, observer.quant_min, observer.quant_max
         )
-        found[node] = rounded - weight
+        found[node] = rounded - float_weights.get(node, weight)
     return found
 
 

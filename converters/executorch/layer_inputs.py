@@ -41,14 +41,8 @@ def visit_inputs(
     nodes: Collection[Any],
     batches: Iterable[tuple[Any, ...]],
     visit: Callable[[Any, Any], None],
-    *,
-    most_samples: int,
-) -> int:
-    """Call visit(node, its float input) for every node and batch; observers are passed by and stay as they are.
-
-    Returns:
-        The number of batches: the first ones that make `most_samples` samples.
-    """
+) -> None:
+    """Call visit(node, its float input) for every node and batch; observers are passed by and stay as they are."""
     import torch
     from torchao.quantization.pt2e import ObserverBase
 
@@ -63,15 +57,9 @@ def visit_inputs(
                 visit(node, self.fetch_args_kwargs_from_env(node)[0][0])
             return super().run_node(node)
 
-    seen = runs = 0
     with torch.no_grad():
         for batch in batches:
-            if seen >= most_samples:
-                break
             Recorder(prepared).run(*batch)
-            seen += len(batch[0])
-            runs += 1
-    return runs
 
 
 def apply(node: Any, x: Any, weight: Any) -> Any:

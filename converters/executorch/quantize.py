@@ -6,9 +6,10 @@ The quantized program stays an ordinary exported program (`quantized_decomposed`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+from converters.executorch.calibration import Samples
 from converters.executorch.differences import annotate_differences
 from converters.executorch.layers import layer_name
 from converters.executorch.means import annotate_means
@@ -26,16 +27,15 @@ INT4_STORED = "int4 stored"
 """Weights in [-8, 7] too, stored two to a byte beside the program and computed as int8."""
 
 _WEIGHT_RANGE = {"int8": (-127, 127), INT4_PACKED: (-8, 7), INT4_STORED: (-8, 7)}
-Batches = Callable[[], Iterable[tuple[Any, ...]]]
 
 
-def quantize(graph: Any, widths: Mapping[str, str], batches: Batches, spec: QuantSpec) -> Any:
+def quantize(graph: Any, widths: Mapping[str, str], samples: Samples, spec: QuantSpec) -> Any:
     """Quantize an unlifted float graph.
 
     Args:
         graph: From `program.export(...).module()`; it is consumed.
         widths: For every layer with weights: "int8", INT4_PACKED, INT4_STORED, or "float32".
-        batches: Gives the calibration batches; called once for each pass over them.
+        samples: For calibration.
 
     Returns:
         The converted graph module, with `quantized_decomposed` operators, to be exported again.
@@ -54,7 +54,7 @@ def quantize(graph: Any, widths: Mapping[str, str], batches: Batches, spec: Quan
     try:
         prepared = prepare_pt2e(graph, ComposableQuantizer(quantizers))
         with torch.no_grad():
-            set_ranges(prepared, clamps, batches, spec)
+            set_ranges(prepared, clamps, samples, spec)
             converted = convert_pt2e(prepared)
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
         raise ToolchainError(f"PT2E quantization: {type(error).__name__}: {error}") from error
@@ -72,6 +72,9 @@ def _quantizer(width: str, widths: Mapping[str, str]) -> Any:
 
     class WithPads(XNNPACKQuantizer):  # type: ignore[misc]  # its types are not read, see pyproject.toml
         """Pads too: one between quantized neighbours that stays in float makes a file that does not load. Own means."""
+
+        # Batch norms of a training graph, which none of ours is; to look for them, seconds of examples are traced.
+        SUPPORTED_PATTERNS = tuple(each for each in XNNPACKQuantizer.SUPPORTED_PATTERNS if "bn" not in each.name)
 
         def annotate(self, model: Any) -> Any:
             annotate_subsamples(model, config.input_activation, eight_bits)

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
+from converters.executorch import bias_correction, rounding, searched_scales
 from converters.executorch.bias_correction import correct_biases
+from converters.executorch.calibration import Samples
+from converters.executorch.rounding import round_weights
 from converters.executorch.searched_scales import search_scales
+from converters.executorch.stacking import stacked
 from converters.quantize.clipping import chosen_range
 from converters.quantize.ranges import HistogramObserver, Range
+from converters.quantize.tails import MOST_KEPT, TailObserver, tail_rank
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.passes import BIASES, ROUNDING
 from edge_deploy.core.quant_spec import QuantSpec
 
-__all__ = ["percentile_range", "set_ranges"]
-
-BINS = 4096
+__all__ = ["set_ranges"]
 
 
-def set_ranges(
-    prepared: Any, clamps: Mapping[str, float], batches: Callable[[], Iterable[tuple[Any, ...]]], spec: QuantSpec
-) -> None:
+def set_ranges(prepared: Any, clamps: Mapping[str, float], samples: Samples, spec: QuantSpec) -> None:
     """Calibrate `prepared` in place.
 
     Args:
         clamps: Upper bounds of relu nodes that stand for a clamp to [0, bound].
-        batches: Gives all samples, once for each pass; all but min-max need a second pass over the range of the first.
+        samples: All of them set the ranges.
 
     Raises:
         BadInput: There is no sample, or an activation is not finite.
@@ -37,25 +40,38 @@ def set_ranges(
     for node in relus:
         node.target, node.args = torch.ops.aten.hardtanh.default, (node.args[0], 0.0, clamps[node.name])
     prepared.recompile()
-    seen = 0
-    for batch in batches():
-        prepared(*batch)
-        seen += 1
-    if not seen:
-        raise BadInput("calibration: holds no sample; give at least one.")
-    if spec.range_method != "min-max":
-        _clip(prepared, batches, spec)
+    with stacked(prepared, samples) as together:
+        _observe(prepared, together, spec)
+        rounded: dict[Any, Any] = {}
+        if ROUNDING in spec.passes:
+            some = together.batches(most=rounding.MOST_SAMPLES)
+            rounded = round_weights(prepared, some, min(samples.count, rounding.MOST_SAMPLES))
+        search_scales(prepared, together.batches(most=searched_scales.MOST_SAMPLES), but=rounded)
+        if BIASES in spec.passes:
+            correct_biases(prepared, together.batches(most=bias_correction.MOST_SAMPLES), rounded)
+    for node in relus:
+        node.target, node.args = torch.ops.aten.relu.default, (node.args[0],)
+    prepared.recompile()
+
+
+def _observe(prepared: Any, samples: Samples, spec: QuantSpec) -> None:
+    tails = _run_with_tails(prepared, samples, spec) if spec.range_method == "percentile" else {}
+    if spec.range_method != "percentile":
+        _run(prepared, samples)
     for name, observer in _observers(prepared):
-        if not (torch.isfinite(observer.min_val).all() and torch.isfinite(observer.max_val).all()):
+        ends = (float(observer.min_val), float(observer.max_val))
+        if not np.isfinite(ends).all():
             raise BadInput(
                 f"calibration: observer {name} saw no finite range; the model computes NaN or infinity, "
                 "or a layer is never reached: check weights and preprocessing."
             )
-    search_scales(prepared, batches())
-    correct_biases(prepared, batches())
-    for node in relus:
-        node.target, node.args = torch.ops.aten.relu.default, (node.args[0],)
-    prepared.recompile()
+    if spec.range_method == "min-max":
+        return
+    if tails.keys() != {id(observer) for _, observer in _observers(prepared)}:
+        _clip_by_histogram(prepared, samples, spec)
+        return
+    for _, observer in _observers(prepared):
+        _set(observer, tails[id(observer)].range())
 
 
 def _observers(prepared: Any) -> list[tuple[str, Any]]:
@@ -66,42 +82,71 @@ def _observers(prepared: Any) -> list[tuple[str, Any]]:
     return list(found.values())
 
 
-def _clip(prepared: Any, batches: Callable[[], Iterable[tuple[Any, ...]]], spec: QuantSpec) -> None:
+def _run(prepared: Any, samples: Samples) -> None:
+    for batch in samples.batches():
+        prepared(*batch)
+
+
+def _run_with_tails(prepared: Any, samples: Samples, spec: QuantSpec) -> dict[int, TailObserver]:
+    """Run all samples; the rarest values by the id of the observer that saw them, without those that are too many."""
+    per_sample = _values_per_sample(prepared, samples)
+    ranks = {key: tail_rank(spec.percentile, round(count * samples.count)) for key, count in per_sample.items()}
+    tails = {key: TailObserver(rank=rank) for key, rank in ranks.items() if rank < MOST_KEPT}
+
+    def see(observer: Any, values: np.ndarray) -> None:
+        if id(observer) in tails:
+            tails[id(observer)].see(values)
+
+    with _watched(prepared, see):
+        _run(prepared, samples)
+    return tails
+
+
+def _values_per_sample(prepared: Any, samples: Samples) -> dict[int, float]:
+    found: dict[int, float] = {}
+
+    def count(observer: Any, values: np.ndarray) -> None:
+        found[id(observer)] = found.get(id(observer), 0.0) + values.size
+
+    first = next(samples.batches(most=samples.batch))
+    with _watched(prepared, count):
+        prepared(*first)
+    return {key: values / len(first[0]) for key, values in found.items()}
+
+
+@contextmanager
+def _watched(prepared: Any, see: Callable[[Any, np.ndarray], None]) -> Iterator[None]:
+    """Call see(observer, values) whenever a value flows into an observer of activations."""
+
+    def hook(observer: Any, arguments: tuple[Any, ...], _result: Any) -> None:
+        see(observer, arguments[0].detach().numpy())
+
+    hooks = [observer.register_forward_hook(hook) for _, observer in _observers(prepared)]
+    try:
+        yield
+    finally:
+        for each in hooks:
+            each.remove()
+
+
+def _clip_by_histogram(prepared: Any, samples: Samples, spec: QuantSpec) -> None:
+    """A second pass over the samples, between the extremes that the first one saw."""
+    histograms = {
+        id(observer): HistogramObserver(extremes=Range(low=float(observer.min_val), high=float(observer.max_val)))
+        for _, observer in _observers(prepared)
+    }
+
+    def see(observer: Any, values: np.ndarray) -> None:
+        seen = histograms[id(observer)]
+        seen.see(values.clip(seen.extremes.low, seen.extremes.high))
+
+    with _watched(prepared, see):
+        _run(prepared, samples)
+    for _, observer in _observers(prepared):
+        _set(observer, chosen_range(histograms[id(observer)], spec))
+
+
+def _set(observer: Any, found: Range) -> None:
     import torch
 
-    observers = _observers(prepared)
-    counts = {id(observer): np.zeros(BINS, np.int64) for _, observer in observers}
-
-    def count(module: Any, arguments: tuple[Any, ...], _result: Any) -> None:
-        values = arguments[0].detach().reshape(-1).double().numpy()
-        low, high = float(module.min_val), float(module.max_val)
-        if low < high:  # a constant, the 6 of a relu6(x + 3) / 6 for instance, has no tails
-            counts[id(module)] += np.histogram(values.clip(low, high), BINS, (low, high))[0]
-
-    hooks = [observer.register_forward_hook(count) for _, observer in observers]
-    for batch in batches():
-        prepared(*batch)
-    for hook in hooks:
-        hook.remove()
-    for _, observer in observers:
-        low, high = float(observer.min_val), float(observer.max_val)
-        if spec.range_method == "percentile":
-            low, high = percentile_range(counts[id(observer)], low, high, spec.percentile)
-        else:
-            seen = HistogramObserver(extremes=Range(low=low, high=high), counts=counts[id(observer)])
-            found = chosen_range(seen, spec)
-            low, high = found.low, found.high
-        observer.min_val, observer.max_val = torch.tensor(low), torch.tensor(high)
-
-
-def percentile_range(counts: np.ndarray, low: float, high: float, percentile: float) -> tuple[float, float]:
-    """The range that holds the central `percentile` % of a histogram over [low, high]; both tails lose alike."""
-    total = counts.sum()
-    if total == 0 or high <= low:
-        return low, high
-    share = np.cumsum(counts) / total
-    tail = (100.0 - percentile) / 200.0
-    edges = np.linspace(low, high, len(counts) + 1)
-    first = int(np.searchsorted(share, tail, side="right"))
-    last = int(np.searchsorted(share, 1.0 - tail, side="left"))
-    return float(edges[min(first, len(counts) - 1)]), float(edges[min(last, len(counts) - 1) + 1])
+    observer.min_val, observer.max_val = torch.tensor(found.low), torch.tensor(found.high)

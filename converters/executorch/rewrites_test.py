@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from converters.executorch.layers import Weighted
-from converters.executorch.ranges import percentile_range
 from converters.executorch.widths import choose_widths
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.quant_spec import LayerRule, spec_for_recipe
@@ -84,13 +83,6 @@ def test_prelus_of_rows_and_sequences_are_lowered(shape, tmp_path):
     assert not any("prelu" in str(node.target) for node in graph.graph.nodes)
     torch.testing.assert_close(graph(x), module(x))
     write_program(export(graph, (TensorInfo(name="x", shape=shape, dtype="float32"),), (1,)), tmp_path)
-
-
-def test_the_central_share_of_a_histogram():
-    counts = np.array([1, 0, 49, 49, 0, 1])
-    assert percentile_range(counts, 0.0, 6.0, 100.0) == (0.0, 6.0)
-    low, high = percentile_range(counts, 0.0, 6.0, 96.0)
-    assert (low, high) == (2.0, 4.0)
 
 
 def test_constants_among_the_activations_are_calibrated(tmp_path, snr):

@@ -6,12 +6,12 @@ look-ups have ranges that no per-tensor scale serves well.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from converters.contracts import LowerRequest
-from converters.executorch.calibration import calibration_batches
+from converters.executorch.calibration import Samples
 from converters.executorch.dynamic_linears import quantize_dynamic
 from converters.executorch.embeddings import quantize_embeddings
 from converters.executorch.odd_linear import pad_odd_linears
@@ -82,13 +82,9 @@ def quantize_program(program: Any, choices: Sequence[Choice], request: LowerRequ
         made = export(converted, captured.inputs, captured.batches)
         return Quantized(program=made, inputs=captured.inputs, outputs=captured.outputs, stored4=(), shared=shared)
     assert request.calibration is not None
-    calibration = request.calibration
-    batch = example_inputs(captured.inputs, captured.batches)[0].shape[0]
-
-    def batches() -> Iterator[tuple[Any, ...]]:
-        return calibration_batches(calibration, captured.inputs, batch)
-
-    converted = quantize(graph, widths, batches, spec)
+    batch = int(example_inputs(captured.inputs, captured.batches)[0].shape[0])
+    samples = Samples(path=request.calibration, inputs=captured.inputs, batch=batch)
+    converted = quantize(graph, widths, samples, spec)
     stored4 = tuple(name for name, width in widths.items() if width == INT4_STORED)
     inputs, outputs = captured.inputs, captured.outputs
     if spec.io == "int8":

@@ -8,7 +8,7 @@ the bias takes it back.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from converters.executorch.layer_inputs import apply, observed_weights, visit_in
 from converters.quantize.scale_search import weight_scales
 from converters.quantize.uniform import symmetric_scales
 
-__all__ = ["search_scales", "searched_scale_observer"]
+__all__ = ["MOST_SAMPLES", "search_scales", "searched_scale_observer"]
 
 MOST_SAMPLES = 32
 SHARES = np.linspace(1.0, 0.5, 11)
@@ -57,18 +57,19 @@ def searched_scale_observer() -> Any:
     return PerChannelSearchedObserver
 
 
-def search_scales(prepared: Any, batches: Iterable[tuple[Any, ...]]) -> int:
+def search_scales(prepared: Any, batches: Iterable[tuple[Any, ...]], *, but: Collection[Any] = ()) -> int:
     """Give the observers of 4-bit weights in a calibrated PT2E graph their scales; returns how many layers have any.
 
     Args:
-        batches: Calibration batches; the first ones that make `MOST_SAMPLES` samples are used.
+        batches: Calibration batches; `MOST_SAMPLES` samples are enough.
+        but: Layers that have their scales already, by their node.
     """
     import torch
 
     layers = {
         node: (observer, weight)
         for node, (observer, weight) in observed_weights(prepared).items()
-        if isinstance(observer, searched_scale_observer())
+        if isinstance(observer, searched_scale_observer()) and node not in but
     }
     if not layers:
         return 0
@@ -88,7 +89,7 @@ def search_scales(prepared: Any, batches: Iterable[tuple[Any, ...]]) -> int:
         sums[node] = sums.get(node, 0) + torch.stack(means).double()
         squares[node] = squares.get(node, 0) + torch.stack(powers).double()
 
-    visit_inputs(prepared, layers, batches, measure, most_samples=MOST_SAMPLES)
+    visit_inputs(prepared, layers, batches, measure)
     for node, (observer, _) in layers.items():
         if node in counts:
             errors = squares[node] / counts[node] - (sums[node] / counts[node]).square()

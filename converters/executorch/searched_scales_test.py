@@ -26,13 +26,13 @@ def _noise(prepared, batch, correct):
     from converters.executorch.bias_correction import _weight_errors
     from converters.executorch.layer_inputs import apply, visit_inputs
 
-    errors, found = _weight_errors(prepared), {}
+    errors, found = _weight_errors(prepared, {}), {}
 
     def see(node, x):
         values = apply(node, x, errors[node])
         found[node.name] = (values - values.mean(0) if correct else values).square().mean(0).numpy()
 
-    visit_inputs(prepared, errors, [batch], see, most_samples=8)
+    visit_inputs(prepared, errors, [batch], see)
     return found
 
 
