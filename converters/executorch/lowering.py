@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from converters.executorch.layers import layer_name
+from converters.executorch.needless_patterns import without_needless_patterns
 from converters.executorch.program import LAYER
 from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.digest import file_sha256
@@ -96,12 +97,13 @@ def _lower(program: Any) -> tuple[Any, tuple[str, ...]]:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 
-    edge = to_edge_transform_and_lower(
-        program,
-        partitioner=[XnnpackPartitioner()],
-        compile_config=EdgeCompileConfig(_check_ir_validity=False),
-        constant_methods={},
-    )
+    with without_needless_patterns(program):
+        edge = to_edge_transform_and_lower(
+            program,
+            partitioner=[XnnpackPartitioner()],
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+            constant_methods={},
+        )
     graph = edge.exported_program().graph_module
     names = torch.tensor(list(encode_names(_names(graph))), dtype=torch.uint8)
     # Debug handles exist only now, and the public way to add a constant method ends before; the version is pinned.
