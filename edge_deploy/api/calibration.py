@@ -14,6 +14,7 @@ from converters.calibration.statistics import ModelStatistics
 from converters.capture import capture
 from converters.contracts import Captured, CaptureRequest
 from converters.samples import spool
+from edge_deploy.core.child import Child
 from edge_deploy.core.dataset import check_samples
 from edge_deploy.core.errors import EdgeDeployError
 from edge_deploy.zoo.datasets import open_dataset
@@ -68,25 +69,28 @@ def check_calibration(request: CaptureRequest, data: Path, *, limit: int | None 
     )
 
 
-def serious_findings(captured: Captured, feeds: Path) -> tuple[str, ...]:
+def serious_findings(captured: Captured, feeds: Path, *, child: Child | None = None) -> tuple[str, ...]:
     """What a conversion must say of its calibration samples: serious findings on the first 64, and suspected scales.
 
     A model that cannot be watched is no reason not to convert it: then the sentence says so.
 
     Args:
         feeds: npz with one array for each source input.
+        child: A process of `converters.capture.source_child`, to use instead of a fresh one.
     """
     try:
-        _, findings = _look(captured, feeds, GLANCE)
+        _, findings = _look(captured, feeds, GLANCE, child)
     except EdgeDeployError as error:
         return (f"calibration: the samples could not be checked ({error}).",)
     return tuple(str(finding) for finding in findings if finding.severity == "serious" or finding.kind == "scale")
 
 
-def _look(captured: Captured, feeds: Path, limit: int | None) -> tuple[ModelStatistics, tuple[Finding, ...]]:
+def _look(
+    captured: Captured, feeds: Path, limit: int | None, child: Child | None = None
+) -> tuple[ModelStatistics, tuple[Finding, ...]]:
     with np.load(feeds, allow_pickle=False) as archive:
         samples = {info.name: archive[info.name][:limit] for info in captured.inputs}
     count = len(next(iter(samples.values())))
     watched = captured.recommender is None
-    statistics = observe(captured, feeds, limit=limit) if watched else ModelStatistics(samples=count)
+    statistics = observe(captured, feeds, limit=limit, child=child) if watched else ModelStatistics(samples=count)
     return statistics, diagnose(samples, captured.inputs, statistics)

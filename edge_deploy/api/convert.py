@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +13,8 @@ import numpy as np
 from converters import verify
 from converters.capture import capture, run_float
 from converters.contracts import Captured, Lowered, LowerRequest
-from converters.lower import lower_all
 from converters.samples import random_samples, spool
+from converters.tflite.metadata import with_metadata
 from edge_deploy.api.calibration import serious_findings
 from edge_deploy.api.convert_integer import convert_integer, is_integer_file
 from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
@@ -22,8 +23,10 @@ from edge_deploy.api.labels import check_labels
 from edge_deploy.api.preprocessing import Pixels, known_pixels
 from edge_deploy.api.request import ConvertRequest, folder_name
 from edge_deploy.api.value_ranges import refuse_unusable_ranges
+from edge_deploy.api.workers import Workers
 from edge_deploy.core.artifact import MANIFEST, Artifact, Verification
-from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest, refuse_overlap
+from edge_deploy.core.child import Child
+from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest, refuse_overlap, remembered
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.features import FeatureSpec
 from edge_deploy.core.publish import published_folder
@@ -62,9 +65,25 @@ class _Calibration:
     """Calibration samples on disk, and what must be said of them."""
 
     feeds: Path
+    labels: np.ndarray
     digest: str
     samples: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def labels_file(self) -> Path:
+        """The labels beside the samples."""
+        return self.feeds.with_name("calibration_labels.npy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pair:
+    """A target and a precision whose lowering has begun."""
+
+    target: str
+    spec: QuantSpec
+    folder: Path
+    lowered: Future[Lowered]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,27 +117,37 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
             progress("report")
             _write_report(partial)
         return Conversion(folder=request.out, artifacts=(artifact,), report=request.out / "report.html")
-    with tempfile.TemporaryDirectory(prefix="edge-deploy-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="edge-deploy-") as scratch, Workers(request) as workers:
         work = Path(scratch)
         progress(f"capture {request.capture.source}")
-        captured = capture(request.capture, _new(work / "captured"))
+        captured = capture(request.capture, _new(work / "captured"), child=workers.source)
         _refuse_missing_calibration(request, captured)
         check_labels(request.labels, captured.outputs)
         calibration_set, evaluation_set = _open_data(request, captured, progress)
         pixels = known_pixels(evaluation_set, calibration_set)
         calibration = _calibration(calibration_set, captured, work)
-        progress("run the float model")
-        evidence = _evidence(evaluation_set or calibration_set, evaluation_set, captured, work)
+        evidence = _evidence(calibration_set, evaluation_set, calibration, captured, work)
         if calibration is not None:
             judged_on = evidence.feeds if evaluation_set is not None else None
             refuse_unusable_ranges(calibration.feeds, judged_on, captured.inputs)
-            if not all(spec.is_float for spec in request.specs):
+        # The workers end before the folder vanishes, so that none of them writes into it any more.
+        with published_folder(request.out, force=request.force) as partial, workers:
+            pairs = _begin(request, captured, calibration, partial, workers)
+            progress("run the float model")
+            run_float(captured, evidence.feeds, evidence.answers, child=workers.source)
+            if calibration is not None and any(spec.needs_ranges for spec in request.specs):
                 progress("check the calibration")
-                calibration = replace(calibration, notes=serious_findings(captured, calibration.feeds))
-        features = describe_features(
-            captured, request.features, feeds=evidence.feeds, answers=evidence.answers, work=work
-        )
-        with published_folder(request.out, force=request.force) as partial:
+                notes = serious_findings(captured, calibration.feeds, child=workers.source)
+                calibration = replace(calibration, notes=notes)
+            features = describe_features(
+                captured,
+                request.features,
+                feeds=evidence.feeds,
+                answers=evidence.answers,
+                work=work,
+                child=workers.source,
+            )
+            workers.end(workers.source)
             job = _Job(
                 request=request,
                 captured=captured,
@@ -128,7 +157,7 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
                 pixels=pixels,
             )
             artifacts = tuple(
-                artifact for target in request.targets for artifact in _convert_target(job, target, partial, progress)
+                artifact for target in request.targets for artifact in _finish(job, target, pairs, workers, progress)
             )
             progress("report")
             _write_report(partial)
@@ -167,7 +196,7 @@ def _refuse_missing_calibration(request: ConvertRequest, captured: Captured) -> 
     if request.calibrate is not None:
         return
     hybrid = captured.kind == "recommender" and all(spec.for_device == "phone" for spec in request.specs)
-    needs = [spec.recipe for spec in request.specs if not spec.is_float]
+    needs = [spec.name for spec in request.specs if spec.needs_ranges]
     if needs and not hybrid:
         raise BadInput(
             f"--precision {', '.join(needs)}: activations are quantized with ranges seen on real inputs; "
@@ -183,8 +212,9 @@ def _open_data(
     progress("check the data")
     found: list[Dataset | None] = []
     for path, limit in ((request.calibrate, request.calibrate_limit), (request.evaluate, request.evaluate_limit)):
-        dataset = open_dataset(path, inputs=captured.inputs, limit=limit) if path is not None else None
-        if dataset is not None:
+        dataset = None
+        if path is not None:
+            dataset = remembered(open_dataset(path, inputs=captured.inputs, limit=limit))
             check_samples(dataset, captured.inputs)
         found.append(dataset)
     calibration, evaluation = found
@@ -197,57 +227,76 @@ def _calibration(dataset: Dataset | None, captured: Captured, work: Path) -> _Ca
     if dataset is None:
         return None
     feeds = work / "calibration.npz"
-    spool(dataset, len(dataset), captured.inputs, feeds)
-    return _Calibration(feeds=feeds, digest=dataset_digest(dataset), samples=len(dataset))
+    labels = spool(dataset, len(dataset), captured.inputs, feeds)
+    np.save(work / "calibration_labels.npy", labels)
+    return _Calibration(feeds=feeds, labels=labels, digest=dataset_digest(dataset), samples=len(dataset))
 
 
-def _evidence(samples: Dataset | None, evaluation: Dataset | None, captured: Captured, work: Path) -> _Evidence:
-    feeds, answers = work / "feeds.npz", work / "answers.npz"
-    if samples is None:
-        made = random_samples(captured.inputs, RANDOM_SAMPLES)
-        labels = spool(made, len(made), captured.inputs, feeds)
-        digest, note = dataset_digest(made), "compared on seeded random inputs: no data was given"
+def _evidence(
+    calibration_set: Dataset | None,
+    evaluation: Dataset | None,
+    calibration: _Calibration | None,
+    captured: Captured,
+    work: Path,
+) -> _Evidence:
+    """What artifacts are compared on; the answers come later."""
+    feeds, answers, note = work / "feeds.npz", work / "answers.npz", ""
+    if evaluation is not None:
+        labels, digest = spool(evaluation, len(evaluation), captured.inputs, feeds), dataset_digest(evaluation)
+    elif calibration_set is not None and calibration is not None:
+        feeds, labels, digest = calibration.feeds, calibration.labels, calibration.digest
+        note = "compared on the calibration samples: no --eval was given"
     else:
-        labels = spool(samples, len(samples), captured.inputs, feeds)
-        digest = dataset_digest(samples)
-        note = "" if evaluation is not None else "compared on the calibration samples: no --eval was given"
-    run_float(captured, feeds, answers)
+        made = random_samples(captured.inputs, RANDOM_SAMPLES)
+        labels, digest = spool(made, len(made), captured.inputs, feeds), dataset_digest(made)
+        note = "compared on seeded random inputs: no data was given"
     return _Evidence(feeds=feeds, answers=answers, labels=labels, digest=digest, note=note)
 
 
-def _convert_target(job: _Job, target: str, partial: Path, progress: Progress) -> tuple[Artifact, ...]:
-    """All precisions in one format: lowered together, because the toolchain takes long to load, then proven."""
-    specs = job.request.specs
-    folders = [_new(partial / folder_name(target, spec)) for spec in specs]
-    feeds = job.calibration.feeds if job.calibration is not None else None
-    progress(f"{target}: lower to {', '.join(spec.recipe for spec in specs)}")
-    lowered = lower_all(
-        target,
-        [
-            LowerRequest(captured=job.captured, spec=spec, folder=folder, calibration=feeds)
-            for spec, folder in zip(specs, folders, strict=True)
-        ],
-    )
-    return tuple(
-        _prove(job, target, spec, folder, each, progress)
-        for spec, folder, each in zip(specs, folders, lowered, strict=True)
-    )
+def _begin(
+    request: ConvertRequest, captured: Captured, calibration: _Calibration | None, partial: Path, workers: Workers
+) -> tuple[_Pair, ...]:
+    """Let the lowering of all pairs begin, one after another."""
+    pairs = []
+    for target in request.targets:
+        for spec in request.specs:
+            folder = _new(partial / folder_name(target, spec))
+            feeds = calibration.feeds if calibration is not None else None
+            labels = calibration.labels_file if calibration is not None else None
+            wanted = LowerRequest(captured=captured, spec=spec, folder=folder, calibration=feeds, labels=labels)
+            pairs.append(_Pair(target=target, spec=spec, folder=folder, lowered=workers.lower(target, wanted)))
+    return tuple(pairs)
 
 
-def _prove(job: _Job, target: str, spec: QuantSpec, folder: Path, lowered: Lowered, progress: Progress) -> Artifact:
+def _finish(
+    job: _Job, target: str, pairs: tuple[_Pair, ...], workers: Workers, progress: Progress
+) -> tuple[Artifact, ...]:
+    """Prove what was lowered for one target; its runtime is loaded meanwhile."""
+    mine = [pair for pair in pairs if pair.target == target]
+    progress(f"{target}: lower to {', '.join(pair.spec.name for pair in mine)}")
+    runtime = workers.runtime(target)
+    artifacts = tuple(_prove(job, pair, pair.lowered.result(), runtime, progress) for pair in mine)
+    workers.end(runtime)
+    return artifacts
+
+
+def _prove(job: _Job, pair: _Pair, lowered: Lowered, runtime: Child, progress: Progress) -> Artifact:
     """Describe what was written, run it against its source, and leave both as the manifest."""
+    target, spec, folder = pair.target, pair.spec, pair.folder
     request, captured, calibration, evidence = job.request, job.captured, job.calibration, job.evidence
     features, pixels = job.features, job.pixels
     artifact = _artifact(request, captured, target, spec, calibration, lowered)
     if pixels is not None:
         artifact = pixels.described(artifact)
+    if target == "tflite":
+        artifact = with_metadata(artifact, folder)
     if features is not None:
         notes = () if request.features is not None else (WITHOUT_FEATURES,)
         files = (*artifact.files, *write_feature_files(features, folder))
         artifact = replace(artifact, files=files, warnings=(*artifact.warnings, *notes))
     write_json(artifact, folder / MANIFEST)
     progress(f"{folder.name}: verify")
-    verified = replace(artifact, verification=_verify(request, folder, artifact, evidence))
+    verified = replace(artifact, verification=_verify(request, folder, artifact, evidence, runtime))
     write_json(verified, folder / MANIFEST)
     return verified
 
@@ -260,7 +309,7 @@ def _artifact(
     calibration: _Calibration | None,
     lowered: Lowered,
 ) -> Artifact:
-    used = calibration if not spec.is_float else None
+    used = calibration if spec.needs_ranges else None
     signatures = lowered.signatures
     if request.labels:
         signatures = tuple(
@@ -288,13 +337,20 @@ def _artifact(
     )
 
 
-def _verify(request: ConvertRequest, folder: Path, artifact: Artifact, evidence: _Evidence) -> Verification:
+def _verify(
+    request: ConvertRequest, folder: Path, artifact: Artifact, evidence: _Evidence, runtime: Child
+) -> Verification:
     from runtimes.formats.facts import read_facts
 
     verify.check_outcomes(artifact.outcomes, read_facts(folder / artifact.model_file.path))
     scores = folder / ".scores.npy"
     comparisons = verify.compare(
-        folder, runs=verify.all_runs(artifact), feeds=evidence.feeds, answers=evidence.answers, scores=scores
+        folder,
+        runs=verify.all_runs(artifact),
+        feeds=evidence.feeds,
+        answers=evidence.answers,
+        scores=scores,
+        child=runtime,
     )
     with np.load(evidence.answers, allow_pickle=False) as archive:
         source_scores = archive[artifact.source_outputs[0].name]

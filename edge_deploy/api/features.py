@@ -11,6 +11,7 @@ from converters.capture import run_float
 from converters.contracts import Captured
 from converters.samples import save_arrays
 from edge_deploy.core.artifact import FileEntry
+from edge_deploy.core.child import Child
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.features import (
@@ -36,7 +37,7 @@ WITHOUT_FEATURES = (
 
 
 def describe_features(
-    captured: Captured, given: Path | None, *, feeds: Path, answers: Path, work: Path
+    captured: Captured, given: Path | None, *, feeds: Path, answers: Path, work: Path, child: Child | None = None
 ) -> FeatureSpec | None:
     """How raw rows become the inputs of a recommender, with golden rows scored by the float model.
 
@@ -45,6 +46,7 @@ def describe_features(
         feeds: npz of samples, whose first rows become golden where nothing was given.
         answers: npz of the float model's answers to them.
         work: Folder for passing files.
+        child: A process of `converters.capture.source_child`, to use instead of a fresh one.
 
     Returns:
         None for models other than recommenders, and where inputs are not one array of numbers and one of ids.
@@ -55,7 +57,7 @@ def describe_features(
     if given is not None:
         spec = read_features(given)
         _refuse_other_inputs(spec, captured, given)
-        return _rescored(spec, captured, given, work)
+        return _rescored(spec, captured, given, work, child)
     if captured.kind != "recommender":
         return None
     dense, ids = _plain_inputs(captured.inputs)
@@ -82,7 +84,7 @@ def _refuse_other_inputs(spec: FeatureSpec, captured: Captured, given: Path) -> 
         raise BadInput(*problems)
 
 
-def _rescored(spec: FeatureSpec, captured: Captured, given: Path, work: Path) -> FeatureSpec:
+def _rescored(spec: FeatureSpec, captured: Captured, given: Path, work: Path, child: Child | None) -> FeatureSpec:
     """Golden rows with the score of this very model; a contradiction means that the file describes another one."""
     if not spec.golden:
         return spec
@@ -90,7 +92,7 @@ def _rescored(spec: FeatureSpec, captured: Captured, given: Path, work: Path) ->
     feeds, answers = work / "golden.npz", work / "golden_answers.npz"
     arrays = {spec.dense_input: dense, spec.ids_input: ids}
     save_arrays({info.name: arrays[info.name] for info in captured.inputs}, feeds)
-    run_float(captured, feeds, answers)
+    run_float(captured, feeds, answers, child=child)
     with np.load(answers, allow_pickle=False) as archive:
         scores = archive[captured.outputs[0].name].reshape(len(ids))
     claimed = np.array([row.score for row in spec.golden])

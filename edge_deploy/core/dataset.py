@@ -13,7 +13,16 @@ from edge_deploy.core.digest import sample_sha256
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["Dataset", "KnowsPixels", "Sample", "batches", "check_samples", "dataset_digest", "refuse_overlap"]
+__all__ = [
+    "Dataset",
+    "KnowsPixels",
+    "Sample",
+    "batches",
+    "check_samples",
+    "dataset_digest",
+    "refuse_overlap",
+    "remembered",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +75,42 @@ def batches(samples: Iterable[Sample], size: int) -> Iterator[dict[str, np.ndarr
 
 def _stack(samples: list[Sample]) -> dict[str, np.ndarray]:
     return {name: np.stack([sample.inputs[name] for sample in samples]) for name in samples[0].inputs}
+
+
+class _Remembered:
+    """See `remembered`; other attributes are the data set's own."""
+
+    def __init__(self, dataset: Dataset, most_bytes: int) -> None:
+        self._dataset = dataset
+        self._left = most_bytes
+        self._samples: list[Sample] = []
+        self._is_complete = False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._dataset, name)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __iter__(self) -> Iterator[Sample]:
+        if self._is_complete:
+            yield from self._samples
+            return
+        self._samples.clear()
+        left = self._left
+        for sample in self._dataset:
+            left -= sum(array.nbytes for array in sample.inputs.values())
+            if left >= 0:
+                self._samples.append(sample)
+            else:
+                self._samples.clear()
+            yield sample
+        self._is_complete = left >= 0
+
+
+def remembered(dataset: Dataset, *, most_bytes: int = 256 << 20) -> Dataset:
+    """The same data set, whose samples are decoded once where all of them together take at most `most_bytes`."""
+    return _Remembered(dataset, most_bytes)  # type: ignore[return-value]  # its name comes from the data set
 
 
 def dataset_digest(samples: Iterable[Sample]) -> str:
