@@ -1,6 +1,7 @@
 """`make bench-convert`: speed and size of our files against the stock toolchains', interleaved, as ratios.
 
-Needs EDGE_DEPLOY_DATA for the CNNs. Rows are kept in build/bench-convert; BENCH=--fresh makes them again.
+Needs EDGE_DEPLOY_DATA for the CNNs. Rows are kept in build/bench-convert; BENCH=--fresh makes them again, and
+BENCH=--whole-command times nothing but whole commands.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from converters.samples import spool
 from device_tests.benchmark import benchmark
 from edge_deploy.bench.models import DESCRIPTIONS, Net, capture_net, development_data, make_stock, nets
 from edge_deploy.bench.rows import kept, markdown, revision
+from edge_deploy.bench.whole_command import COLUMNS, command_lines, command_row
 from edge_deploy.core.benchmark import BenchmarkReport, percentiles, ratio
 from edge_deploy.core.child import run_in_child
 from edge_deploy.core.dataset import Sample
@@ -211,6 +213,11 @@ def main(arguments: list[str]) -> int:
         _say(name)
         return kept(HOME / "rows", name, make, fresh=fresh)
 
+    first = nets(data)[0]
+    whole = command_lines(first.name, row("whole command", lambda: command_row(first)))
+    if "--whole-command" in arguments:
+        print(f"revision {revision()}\n\n{markdown(COLUMNS, whole)}")
+        return int("NOT met" in str(whole))
     found = {net.name: row(net.name, lambda net=net: net_row(net)) for net in nets(data)}  # type: ignore[misc]  # bound early
     dlrm, overhead = row("dlrm", dlrm_row), row("overhead", overhead_row)
     print(f"revision {revision()}; host timings, one thread; medians of 24 interleaved rounds, 95 % intervals\n")
@@ -232,7 +239,8 @@ def main(arguments: list[str]) -> int:
     print(markdown(("file", "MB", "p50 us", f"AUC (source {dlrm['auc']['source']:.4f})"), figures))
     print("\nSession overhead over the bare interpreter:\n")
     print(markdown(("model", "bare us", "session us", "added us (95 %)", "wanted"), _overhead_lines(overhead)))
-    return int("NOT met" in str(lines) + str(verdicts) + str(_overhead_lines(overhead)))
+    print(f"\nConversion to INT8 from model file to report, evaluation included:\n\n{markdown(COLUMNS, whole)}")
+    return int("NOT met" in str(lines) + str(verdicts) + str(_overhead_lines(overhead)) + str(whole))
 
 
 def _overhead_lines(overhead: dict[str, Any]) -> list[list[object]]:
