@@ -69,6 +69,7 @@ def bits_of(outcomes: tuple[LayerOutcome, ...]) -> dict[str, int]:
 
 def _tflite(captured: Captured, folder: Path, spec: QuantSpec, work: Path) -> Rig:
     from converters.debugger.tflite_rig import TfliteRig
+    from converters.passes.kept_changes import restore_tflite
     from converters.targets import tflite
     from converters.tflite.flatbuffer import write_model
     from converters.tflite.quantizer import prepare
@@ -86,8 +87,10 @@ def _tflite(captured: Captured, folder: Path, spec: QuantSpec, work: Path) -> Ri
         if captured.float_tflite is None:
             from converters.tflite.from_torch import adapted, float_tflite
 
-            write_model(prepare(float_tflite(captured, captured.folder)), float_file)
+            model = prepare(float_tflite(captured, captured.folder))
             file_inputs = tuple(adapted(info) for info in captured.inputs)
         else:
-            write_model(prepare(captured.float_tflite), float_file)
+            model = prepare(captured.float_tflite)
+        restore_tflite(model, folder)
+        write_model(model, float_file)
     return TfliteRig(float_file, folder / tflite.MODEL, captured.inputs, file_inputs, work)

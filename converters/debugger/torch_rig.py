@@ -40,10 +40,12 @@ class TorchRig:
         from converters.executorch.pointwise import pointwise_to_linear
         from converters.executorch.program import example_inputs, load_graph, load_program, tidy
         from converters.executorch.rewrites import rewrite
+        from converters.passes.kept_changes import is_folded, restore_graph
 
         before = load_graph(captured)
-        rewrite(before)
+        rewrite(before, fold=is_folded(folder))
         tidy(before)
+        restore_graph(before, folder)
         after = load_program(folder / QUANTIZED).module(check_guards=False)
         linears = {name for name, node in layer_nodes(after).items() if node.target is torch.ops.aten.linear.default}
         pointwise_to_linear(before, linears)  # those that `after` computes so, in the same layout

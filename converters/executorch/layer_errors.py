@@ -9,7 +9,6 @@ import numpy as np
 
 from converters.contracts import LowerRequest
 from converters.executorch.traced import constant, is_quantized_lookup, layer_nodes, run_traced
-from edge_deploy.core.passes import FOLD
 from edge_deploy.core.layer_errors import LayerError, LayerErrors, WeightHistogram, snr_db, weight_histogram
 
 __all__ = ["LARGEST_WEIGHT", "SAMPLES", "OutputErrors", "WeightErrors", "collected", "layer_errors", "weight_error"]
@@ -34,12 +33,12 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
     from converters.executorch.pointwise import pointwise_to_linear
     from converters.executorch.program import load_graph, load_program, tidy
     from converters.executorch.rewrites import rewrite
-    from converters.passes.float_program import restore_changes
+    from converters.passes.kept_changes import is_folded, restore_graph
 
     before = load_graph(request.captured)
-    rewrite(before, fold=FOLD in request.spec.passes)
+    rewrite(before, fold=is_folded(request.folder))
     tidy(before)
-    restore_changes(before, request)
+    restore_graph(before, request.folder)
     after = load_program(request.folder / QUANTIZED).module(check_guards=False)
     linears = {name for name, node in layer_nodes(after).items() if node.target is torch.ops.aten.linear.default}
     pointwise_to_linear(before, linears)  # those that `after` computes so, in the same layout

@@ -12,12 +12,13 @@ import numpy as np
 from converters.passes.channel_graph import ChannelGraph, Reader, Statistics
 from converters.passes.channel_statistics import ChannelObserver
 from converters.passes.equalise import Factors, choose_factors
+from converters.passes.kept_changes import LayerFactors
 from converters.tflite.flatbuffer import schema, set_constant
 from converters.tflite.operators import OPERATORS
-from converters.tflite.structure import Node, View, twin_of, views
+from converters.tflite.structure import Node, View, views
 from edge_deploy.core.layer_rule import WeightScale
 
-__all__ = ["equalise_model", "read_channels"]
+__all__ = ["apply_factors", "equalise_model", "read_channels"]
 
 LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 # Positive factors pass through, channel by channel.
@@ -41,7 +42,7 @@ def equalise_model(
     weight_bits: Mapping[str, int],
     *,
     weight_scale: WeightScale = "channel",
-) -> Factors:
+) -> tuple[Factors, dict[str, LayerFactors]]:
     """Scale the channels of a float model, in place; its outputs stay what they were but for rounding.
 
     Where a channel is clipped at 6, values beyond those of calibration may be clipped earlier.
@@ -51,6 +52,9 @@ def equalise_model(
         runs: After each inference of the first signature a function that reads a tensor by index.
         weight_bits: By layer name, of the layers that will be quantized.
         weight_scale: Of the scales of their weights.
+
+    Returns:
+        The factors by tensor, and as layers take them.
     """
     graphs = views(model)
     first = graphs[int(model.signatureDefs[0].subgraphIndex)]
@@ -70,11 +74,16 @@ def equalise_model(
         if channels.makers.get(node.outputs[0]) == node.layer
     }
     factors = choose_factors(channels, statistics, weight_bits=weight_bits, norms=norms, weight_scale=weight_scale)
-    if factors.by_tensor:
-        for view in graphs:
-            if twin_of(model, view.index) == first.index:
-                _apply(model, first, view, channels, factors)
-    return factors
+    by_layer = {
+        reader.name: LayerFactors(
+            rows=factors.by_tensor.get(reader.result),
+            columns=None if reader.tensor not in factors.by_tensor else factors.by_tensor[reader.tensor][reader.slots],
+        )
+        for reader in channels.readers
+        if reader.result in factors.by_tensor or reader.tensor in factors.by_tensor
+    }
+    apply_factors(model, by_layer)
+    return factors, by_layer
 
 
 def read_channels(view: View) -> ChannelGraph:
@@ -209,35 +218,32 @@ def _norms(view: View, node: Node) -> np.ndarray:
     return norms
 
 
-def _apply(model: Any, first: View, view: View, channels: ChannelGraph, factors: Factors) -> None:
-    """Rows over what they make, columns times what they read; `view` is `first` or the same network again."""
-    by_name = {reader.name: reader for reader in channels.readers}
-    for original, node in zip(first.nodes, view.nodes, strict=True):
-        reader = by_name.get(original.layer)
-        if reader is None:
-            continue
-        rows, columns = factors.by_tensor.get(reader.result), factors.by_tensor.get(reader.tensor)
-        weight = view.tensor(node.inputs[1])
-        if rows is None and columns is None:
-            continue
-        values = view.values(node.inputs[1]).astype(np.float64)
-        shape = values.shape
-        if columns is not None:
-            wide = columns[reader.slots]
-            if node.kind == "DEPTHWISE_CONV_2D":
-                values = values * np.repeat(wide, shape[3] // len(wide))
-            elif node.kind == "CONV_2D":
-                groups = len(wide) // shape[3]
-                values = (values.reshape(groups, -1, *shape[1:]) * wide.reshape(groups, 1, 1, 1, shape[3])).reshape(
-                    shape
-                )
-            else:
-                values = values * wide
-        if rows is not None:
-            axis = OPERATORS[node.kind].axis
-            values = values / rows.reshape([-1 if a == axis else 1 for a in range(len(shape))])
-            if len(node.inputs) > 2 and node.inputs[2] >= 0:
-                bias = view.tensor(node.inputs[2])
-                old = view.values(node.inputs[2]).astype(np.float64)
-                set_constant(model, bias, (old.reshape(-1) / rows).reshape(old.shape), "float32")
-        set_constant(model, weight, values, "float32")
+def apply_factors(model: Any, factors: Mapping[str, LayerFactors]) -> None:
+    """Rows over what a layer makes, columns times what it reads, in every subgraph; in place."""
+    for view in views(model):
+        for node in view.nodes:
+            if node.kind in LAYERS and node.layer in factors:
+                _scale(model, view, node, factors[node.layer])
+
+
+def _scale(model: Any, view: View, node: Node, factors: LayerFactors) -> None:
+    values = view.values(node.inputs[1]).astype(np.float64)
+    shape = values.shape
+    if factors.columns is not None:
+        wide = factors.columns
+        if node.kind == "DEPTHWISE_CONV_2D":
+            values = values * np.repeat(wide, shape[3] // len(wide))
+        elif node.kind == "CONV_2D":
+            groups = len(wide) // shape[3]
+            by_group = values.reshape(groups, -1, *shape[1:])
+            values = (by_group * wide.reshape(groups, 1, 1, 1, shape[3])).reshape(shape)
+        else:
+            values = values * wide
+    if factors.rows is not None:
+        axis = OPERATORS[node.kind].axis
+        values = values / factors.rows.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+        if len(node.inputs) > 2 and node.inputs[2] >= 0:
+            bias = view.tensor(node.inputs[2])
+            old = view.values(node.inputs[2]).astype(np.float64)
+            set_constant(model, bias, (old.reshape(-1) / factors.rows).reshape(old.shape), "float32")
+    set_constant(model, view.tensor(node.inputs[1]), values, "float32")

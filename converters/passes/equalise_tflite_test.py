@@ -111,7 +111,7 @@ def equalised(file, target, samples, bits=8, **options):
     named = target.with_suffix(".before")
     write_model(model, named)
     wanted = {node.layer: bits for view in views(model) for node in view.nodes}
-    factors = equalise_model(model, activations(named, {"image": samples}, INPUTS), wanted, **options)
+    factors, _ = equalise_model(model, activations(named, {"image": samples}, INPUTS), wanted, **options)
     write_model(model, target)
     return target, factors
 

@@ -14,9 +14,10 @@ from converters.executorch.program import attribute, set_attribute
 from converters.passes.channel_graph import ChannelGraph, Reader, Statistics
 from converters.passes.channel_statistics import ChannelObserver
 from converters.passes.equalise import Factors, choose_factors
+from converters.passes.kept_changes import LayerFactors
 from edge_deploy.core.layer_rule import WeightScale
 
-__all__ = ["equalise_graph", "replace_constants"]
+__all__ = ["apply_factors", "equalise_graph"]
 
 _LAYERS = ("aten.conv1d.default", "aten.conv2d.default", "aten.linear.default")
 # Positive factors pass through, channel by channel.
@@ -49,7 +50,7 @@ def equalise_graph(
     weight_bits: Mapping[str, int],
     *,
     weight_scale: WeightScale = "channel",
-) -> tuple[Factors, dict[str, Any]]:
+) -> tuple[Factors, dict[str, LayerFactors]]:
     """Scale the channels of an unlifted float graph, in place; its outputs stay what they were but for rounding.
 
     Where a channel is clipped at 6, values beyond those of calibration may be clipped earlier.
@@ -60,7 +61,7 @@ def equalise_graph(
         weight_scale: Of their weights.
 
     Returns:
-        The factors, and the new value of every constant that was changed, by the path that the graph read it at.
+        The factors by node, and as layers take them.
     """
     observers: dict[Any, ChannelObserver] = {}
     shapes: dict[Any, tuple[int, ...]] = {}
@@ -76,18 +77,44 @@ def equalise_graph(
         reader.result: np.square(reader.weights).sum(axis=(2, 3)).reshape(-1) for reader in channels.readers
     }
     factors = choose_factors(channels, statistics, weight_bits=weight_bits, norms=norms, weight_scale=weight_scale)
-    changed = _changed(graph, channels, factors)
-    replace_constants(graph, changed)
-    return factors, changed
+    by_layer = {
+        reader.name: LayerFactors(
+            rows=factors.by_tensor.get(reader.result), columns=factors.by_tensor.get(reader.tensor)
+        )
+        for reader in channels.readers
+        if reader.result in factors.by_tensor or reader.tensor in factors.by_tensor
+    }
+    apply_factors(graph, by_layer)
+    return factors, by_layer
 
 
-def replace_constants(graph: Any, changed: Mapping[str, Any]) -> None:
-    """Let the graph read other values at these paths, in place."""
+def apply_factors(graph: Any, factors: Mapping[str, LayerFactors]) -> None:
+    """Rows over what a layer makes, columns times what it reads; in place."""
+    import torch
+
     for node in list(graph.graph.nodes):
-        if node.op == "get_attr" and str(node.target) in changed:
-            value = changed[str(node.target)]
-            node.target = set_attribute(graph, str(node.target), "equalised", value)
+        if node.op != "call_function" or str(node.target) not in _LAYERS or layer_name(node) not in factors:
+            continue
+        found = factors[layer_name(node)]
+        old = attribute(graph, str(node.args[1].target)).detach()
+        is_linear = str(node.target) == "aten.linear.default"
+        groups = int(node.args[6]) if not is_linear and len(node.args) > 6 else 1
+        values = old.double().numpy().reshape(groups, old.shape[0] // groups, old.shape[1], -1)
+        if found.columns is not None:
+            values = values * found.columns.reshape(groups, 1, old.shape[1], 1)
+        if found.rows is not None:
+            values = values / found.rows.reshape(groups, -1, 1, 1)
+            bias = node.args[2] if len(node.args) > 2 else None
+            if bias is not None:
+                had = attribute(graph, str(bias.target)).detach()
+                _replace(graph, bias, torch.from_numpy(had.double().numpy() / found.rows).to(had.dtype))
+        _replace(graph, node.args[1], torch.from_numpy(values.reshape(old.shape)).to(old.dtype).contiguous())
     graph.recompile()
+
+
+def _replace(graph: Any, node: Any, value: Any) -> None:
+    """Let a constant's node read another value; it is read by one layer alone."""
+    node.target = set_attribute(graph, str(node.target), "equalised", value)
 
 
 def _values(graph: Any, batch: tuple[Any, ...]) -> list[tuple[Any, Any]]:
@@ -218,28 +245,3 @@ def _read_layer(found: ChannelGraph, node: Any, data: Any, shapes: Mapping[Any, 
     slots = np.arange(found.channels(data))
     found.readers.append(Reader(name=layer_name(node), tensor=data, result=node, weights=arranged, slots=slots))
     found.makers[node] = layer_name(node)
-
-
-def _changed(graph: Any, channels: ChannelGraph, factors: Factors) -> dict[str, Any]:
-    import torch
-
-    changed: dict[str, Any] = {}
-    for reader in channels.readers:
-        rows, columns = factors.by_tensor.get(reader.result), factors.by_tensor.get(reader.tensor)
-        if rows is None and columns is None:
-            continue
-        node: Any = reader.result
-        path = str(node.args[1].target)
-        old = attribute(graph, path).detach()
-        values = reader.weights
-        groups, _, inputs, _ = values.shape
-        if columns is not None:
-            values = values * columns.reshape(groups, 1, inputs, 1)
-        if rows is not None:
-            values = values / rows.reshape(groups, -1, 1, 1)
-            bias = node.args[2] if len(node.args) > 2 else None
-            if bias is not None:
-                had = attribute(graph, str(bias.target)).detach()
-                changed[str(bias.target)] = torch.from_numpy(had.double().numpy() / rows).to(had.dtype)
-        changed[path] = torch.from_numpy(values.reshape(old.shape)).to(old.dtype).contiguous()
-    return changed

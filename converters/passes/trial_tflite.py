@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from converters.contracts import LowerRequest
-from converters.passes.float_tflite import changed_file
 from converters.tflite.calibrate import load_samples
 from converters.tflite.flatbuffer import read_model
 from converters.tflite.signatures import describe, match_inputs
@@ -34,7 +33,6 @@ def try_out(
     """
     target = import_module("converters.targets.tflite")
     lowered = target.lower(request)
-    changed_file(request).unlink(missing_ok=True)
     samples = load_samples(held)
     sources = request.captured.inputs
     if (float_file, held) not in _answers:

@@ -126,6 +126,7 @@ def _lower_program(request: LowerRequest) -> Lowered:
     from converters.executorch.outcomes import outcomes_of
     from converters.executorch.routes import is_dynamic, quantize_program
     from converters.executorch.shared_weights import note_shared
+    from converters.passes.kept_changes import changes_entry
     from runtimes.formats.pte import read_facts
 
     ready = _prepare(request)
@@ -158,7 +159,7 @@ def _lower_program(request: LowerRequest) -> Lowered:
         )
     sizes = {outcome.layer: outcome.weight_bytes for outcome in outcomes}
     return Lowered(
-        files=written.files,
+        files=(*written.files, *changes_entry(request.folder)),
         signatures=_signatures(captured, inputs, outputs),
         graph=flow_graph(
             read_flow(program.module(check_guards=False), _names(inputs), _names(outputs)), inputs, outputs, sizes

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from converters.contracts import Captured, Lowered, LowerRequest
-from converters.passes.float_tflite import change_float_graph, changed_file
+from converters.passes.float_tflite import change_float_graph
+from converters.passes.kept_changes import changes_entry, restore_tflite
 from converters.tflite.calibrate import Calibration, calibrate, load_samples
 from converters.tflite.choice import Choice
 from converters.tflite.flatbuffer import read_model, write_model
@@ -71,8 +72,10 @@ def layer_errors(request: LowerRequest) -> LayerErrors:
             lower(replace(request, spec=spec, folder=Path(folder)))
             float_file = Path(folder) / MODEL
         else:
-            changed = changed_file(request)
-            float_file = changed if changed.exists() else _float_file(request.captured, Path(folder))
+            model = prepare(_float_file(request.captured, Path(folder)))
+            restore_tflite(model, request.folder)
+            float_file = Path(folder) / "changed.tflite"
+            write_model(model, float_file)
         return compare(float_file, request.folder / MODEL, samples, request.captured.inputs)
 
 
@@ -110,7 +113,8 @@ def _lower_prepared(request: LowerRequest, model: Any, path: Path) -> Lowered:
     quantized, passes = _quantize(model, request)
     write_model(quantized.model, path)
     by_layer = {**{quantized.layers[key]: choice for key, choice in quantized.plan.choices.items()}, **by_layer}
-    return replace(_lowered(request, quantized.model, path, by_layer), passes=passes)
+    lowered = _lowered(request, quantized.model, path, by_layer)
+    return replace(lowered, passes=passes, files=(*lowered.files, *changes_entry(request.folder)))
 
 
 def _quantize_tables(model: Any, request: LowerRequest) -> dict[str, Choice]:

@@ -1,0 +1,163 @@
+"""ARM kernels under emulation against this machine's. Outputs only: an emulator's times mean nothing."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device_tests.benchmark import benchmark
+from device_tests.device_list import connect, find_device
+from device_tests.device_session import open_on_device
+from device_tests.input_sets import random_input_sets
+from edge_deploy.core.errors import BadInput, DeviceError, MissingExtra, ToolchainError
+from runtimes.runners.bundle import runner_bundle
+from runtimes.session import open_session
+
+YARDSTICK = "models/yardstick_cnn_int8/cnn_int8.tflite"
+LOAD = {"do": "load", "backend": None, "signature": None, "threads": 1, "seed": 0, "inputs": None, "source": []}
+
+
+@pytest.fixture(scope="module")
+def tools():
+    """Emulator, cross compiler and the runtime's libraries for ARM; tests without them are skipped."""
+    try:
+        connect(find_device("qemu:arm64-cortex-a53")).close()
+        runner_bundle("litert", "aarch64")
+    except (MissingExtra, ToolchainError) as missing:  # the latter where its wheel cannot be fetched
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """A small INT8 CNN as an ExecuTorch program for XNNPACK."""
+    torch = pytest.importorskip("torch")
+    exir = pytest.importorskip("executorch.exir")
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 3, stride=2, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 8, 3, padding=1, groups=8),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(8 * 8 * 8, 10),
+    ).eval()
+    sample = (torch.randn(1, 3, 16, 16),)
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(torch.export.export(net, sample).module(), quantizer)
+    for _ in range(4):
+        prepared(torch.randn(1, 3, 16, 16))
+    exported = torch.export.export(convert_pt2e(prepared), sample)
+    lowered = exir.to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
+    path = tmp_path_factory.mktemp("program") / "net.pte"
+    path.write_bytes(lowered.buffer)
+    return path
+
+
+def outputs(model, core, *, kernels="default", count=12, first="input"):
+    """The same inputs here and on the emulated core: [samples, ...] both."""
+    here = open_session(model, trusted=True, kernels=kernels)
+    sets = random_input_sets(here.signature, seed=11)[:count]
+    with open_on_device(model, device=f"qemu:arm64-{core}", kernels=kernels) as there:
+        answers = there.run_many(sets)
+        assert there.kernels.endswith(f"native runner, emulated {core} (qemu)")
+    name = here.signature.outputs[0].name
+    return np.stack([here.run(each)[name] for each in sets]), np.stack([each[name] for each in answers])
+
+
+@pytest.mark.parametrize("core", ["cortex-a53", "cortex-a76"])
+def test_int8_by_xnnpack_is_bit_for_bit_that_of_this_machine(tools, data, core):
+    here, there = outputs(data / YARDSTICK, core)
+    assert len(np.unique(here)) > 20
+    np.testing.assert_array_equal(there, here)
+
+
+def test_int8_by_builtin_kernels_differs_by_one_step_at_most(tools, data):
+    here, there = outputs(data / YARDSTICK, "cortex-a53", kernels="builtin")
+    assert np.abs(here.astype(int) - there).max() <= 1
+
+
+@pytest.mark.parametrize("core", ["cortex-a53", "cortex-a76"])
+def test_an_int8_program_is_bit_for_bit_that_of_this_machine(tools, program, core):
+    here, there = outputs(program, core)
+    assert np.ptp(here) > 0
+    np.testing.assert_array_equal(there, here)
+
+
+def test_the_dot_product_instruction_is_used_by_the_core_that_has_it(tools, data, tmp_path):
+    seen = {}
+    for core in ("cortex-a53", "cortex-a76"):
+        log = tmp_path / f"{core}.txt"
+        transport = connect(find_device(f"qemu:arm64-{core}"))
+        try:
+            path = transport.push(data / YARDSTICK, "0/model.tflite")
+            worker = transport.run("", environment={"QEMU_LOG": "in_asm", "QEMU_LOG_FILENAME": str(log)})
+            worker.ask({**LOAD, "path": path, "kernels": "default"}, timeout_s=120)
+            worker.ask({"do": "measure", "values_per_round": 1, "calls_per_value": 1}, timeout_s=120)
+            worker.close()
+        finally:
+            transport.close()
+        with log.open(errors="replace") as lines:
+            seen[core] = sum("sdot" in line for line in lines)
+    assert seen["cortex-a53"] == 0
+    assert seen["cortex-a76"] > 0
+
+
+def test_a_benchmark_there_is_labelled_emulated(tools, data):
+    (report,) = benchmark([data / YARDSTICK], device="qemu:arm64-cortex-a76", runs=6, rounds=6, min_seconds=0)
+    assert report.provenance == "emulated"
+    assert report.machine.isa == "aarch64"
+    assert report.machine.cpu_model == "cortex-a76, emulated by qemu"
+    assert "asimddp" in report.machine.features
+    assert any("times and memory are the emulator's" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("core", ["max", "max,sme=on"])
+def test_the_core_that_computes_wrongly_is_refused(core):
+    with pytest.raises(BadInput, match=r"computes INT8 kernels wrongly.* take qemu:arm64-cortex-a76"):
+        find_device(f"qemu:arm64-{core}")
+
+
+def test_an_unknown_core_is_refused_with_a_suggestion():
+    with pytest.raises(BadInput, match=r"did you mean qemu:arm64-cortex-a76\?"):
+        find_device("qemu:arm64-cortex-a77")
+
+
+def test_a_missing_emulator_is_told_with_its_package(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(MissingExtra, match="apt-get install --no-install-recommends qemu-user"):
+        connect(find_device("qemu:arm64-cortex-a53"))
+
+
+def test_a_missing_compiler_is_told_with_its_package(monkeypatch, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    monkeypatch.setenv("PATH", "/nowhere")
+    foreign = {"x86_64": "aarch64", "aarch64": "x86_64"}[os.uname().machine]
+    monkeypatch.setattr("runtimes.runners.libraries._fetched", lambda wheel, version, isa: tmp_path)
+    with pytest.raises(MissingExtra, match=rf"native runner for {foreign}: needs a C\+\+ compiler for it; apt-get"):
+        runner_bundle("litert", foreign)
+
+
+def test_an_emulator_that_hangs_is_given_up_and_leaves_nothing(tools, data, tmp_path, monkeypatch):
+    fake = tmp_path / "qemu-aarch64"
+    fake.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid\nexec sleep 300\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    transport = connect(find_device("qemu:arm64-cortex-a53"))
+    worker = transport.run("")
+    path = transport.push(data / YARDSTICK, "0/model.tflite")
+    with pytest.raises(DeviceError, match=r"native runner \(ai-edge-litert .*emulated .*\): gave no answer within 1 s"):
+        worker.ask({**LOAD, "path": path, "kernels": "default"}, timeout_s=1)
+    worker.close()
+    transport.close()
+    assert not Path(transport.folder).exists()
+    number = (tmp_path / "pid").read_text().strip()
+    assert subprocess.run(["kill", "-0", number], capture_output=True).returncode != 0
