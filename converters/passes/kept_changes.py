@@ -1,4 +1,4 @@
-"""What the passes did to a float graph, kept beside the artifact, so that the graph that was quantized can be had again.
+"""What the passes did to a float graph, kept beside the artifact: the graph that was quantized can be had again.
 
 Layers of an equalised artifact have other weights and values than those of its source. Whoever compares layer by layer
 takes the source through `restore_tflite` or `restore_graph` first.

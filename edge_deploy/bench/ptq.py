@@ -1,7 +1,7 @@
 """`make bench-ptq`: INT8 against float on nets of other people, and what ranges, scales and passes each bring.
 
 Needs EDGE_DEPLOY_DATA. Rows are kept in build/bench-ptq and made again only at another commit (or with BENCH=--fresh).
-BENCH="mnist_dw grid" makes the rows of one net, or the table of variants, alone.
+BENCH="mnist_dw grid" makes the rows of one net, or the table of variants, alone; spaces in names are written as _.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ GRID = ("ResNet-20", "MobileNetV1 0.25")
 MOBILENET = "MobileNetV1 0.25"
 LEAST_AGREEMENT, LARGEST_LOSS = 0.86, 0.02
 AUDIO = ("miniresnet", "miniresnetv2")
-PATCH = TensorInfo(name="input_1", shape=(1, 64, 50, 1), dtype="float32", layout="NHWC")
+PATCH = TensorInfo(name="patch", shape=(1, 64, 50, 1), dtype="float32", layout="NHWC")
 
 
 def net_row(wanted: Wanted, *, without: tuple[str, ...] = ()) -> list[dict[str, Any]]:
@@ -77,7 +77,7 @@ def _facts(artifact: Artifact) -> dict[str, Any]:
 def audio_row(data: Path, name: str) -> list[dict[str, Any]]:
     """A net without data: calibrated and compared on random inputs."""
     source = str(next((data / "models" / "esc10_miniresnet_keras").glob(f"{name}_*.h5")))
-    calibrate, evaluate = random_sets((PATCH,), HOME, count=RANDOM_SAMPLES)
+    calibrate, evaluate = random_sets(PATCH, HOME, count=RANDOM_SAMPLES)
     return _converted(Net(name=name, source=source, calibrate="", evaluate="", stock=()), calibrate, evaluate)
 
 
@@ -168,7 +168,8 @@ def main(arguments: list[str]) -> int:
     """Make or complete the tables and print them as Markdown; 1 when something wanted is not met."""
     data = development_data()
     fresh = "--fresh" in arguments
-    only = {word for word in arguments if not word.startswith("--")}
+    only = {word.replace("_", " ") for word in arguments if not word.startswith("--")}
+    only |= {word for word in arguments if not word.startswith("--")}
     rows = HOME / "rows"
     lines: list[list[object]] = []
     for wanted in wanted_nets(data, HOME):

@@ -92,12 +92,11 @@ def shaped_digits(wanted: Wanted, work: Path, *, limit: int) -> tuple[Path, Path
     return files[0], files[1]
 
 
-def random_sets(inputs: tuple[TensorInfo, ...], work: Path, *, count: int) -> tuple[Path, Path]:
-    """Seeded random samples to calibrate with, and others to compare on, as npz files."""
+def random_sets(info: TensorInfo, work: Path, *, count: int) -> tuple[Path, Path]:
+    """Seeded random samples of a net's only input to calibrate with, and others to compare on, as npz files."""
     files = []
     for role, seed in (("calibrate", 1), ("evaluate", 2)):
-        samples = random_samples(inputs, count, seed=seed)
-        arrays = {info.name: np.stack([sample.inputs[info.name] for sample in samples]) for info in inputs}
+        samples = random_samples((info,), count, seed=seed)
         files.append(work / f"random_{role}.npz")
-        np.savez(files[-1], **arrays)  # type: ignore[arg-type]  # its keyword is called like an option of savez
+        np.savez(files[-1], x=np.stack([sample.inputs[info.name] for sample in samples]))
     return files[0], files[1]
