@@ -86,16 +86,15 @@ def evaluate(
     scores: list[np.ndarray] = []
     told: Mapping[str, Any] = {}
     inferences = 0
-    with tempfile.TemporaryDirectory(prefix="edge-deploy-task-") as scratch:
-        for first, counts, arrays, reals in _chunks(feed, samples):
-            say(f"{model.name} {model.precision}: {task.title}, item {first + len(counts)} of {len(samples.names)}")
-            outputs, told = _infer(turn, transport, arrays, folder=folder, scratch=Path(scratch))
-            if output.name not in outputs:
-                raise BadInput(f"{model.path}: the device gave outputs {', '.join(outputs)}, not {output.name}.")
-            each = scores_of(task, outputs[output.name], output, reals)
-            inferences += len(each)
-            ends = np.cumsum(counts)[:-1]
-            scores += [part.mean(axis=0) for part in np.split(each, ends)]
+    for first, counts, arrays, reals in _chunks(feed, samples):
+        say(f"{model.name} {model.precision}: {task.title}, item {first + len(counts)} of {len(samples.names)}")
+        outputs, told = _infer(turn, transport, arrays, folder=folder)
+        if output.name not in outputs:
+            raise BadInput(f"{model.path}: the device gave outputs {', '.join(outputs)}, not {output.name}.")
+        each = scores_of(task, outputs[output.name], output, reals)
+        inferences += len(each)
+        ends = np.cumsum(counts)[:-1]
+        scores += [part.mean(axis=0) for part in np.split(each, ends)]
     stacked = np.stack(scores)
     quality = measure_quality(task, samples.names, samples.labels, stacked)
     return Evaluation(quality=quality, scores=stacked, told=told, inferences=inferences, note=feed.note)
@@ -119,15 +118,16 @@ def _chunks(feed: Feed, samples: TaskSamples) -> Iterator[tuple[int, list[int], 
 
 
 def _infer(
-    turn: Turn, transport: Transport, arrays: Mapping[str, np.ndarray], *, folder: str, scratch: Path
+    turn: Turn, transport: Transport, arrays: Mapping[str, np.ndarray], *, folder: str
 ) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
-    given, got = scratch / "in.npz", scratch / "out.npz"
-    with given.open("wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]  # names of inputs
-    there = transport.push(given, f"{folder}/in.npz")
-    given.unlink()  # pushed may mean linked: the next chunk must not be written into this one
-    beside = there.removesuffix("in.npz") + "out.npz"
-    told = ask(turn, {"do": "infer", "inputs": there, "outputs": beside}, timeout_s=INFER_TIMEOUT_S)
-    transport.pull(f"{folder}/out.npz", got)
-    with np.load(got, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}, told
+    """One chunk; its files are new ones, because pushed may mean linked."""
+    with tempfile.TemporaryDirectory(prefix="edge-deploy-task-") as scratch:
+        given, got = Path(scratch, "in.npz"), Path(scratch, "out.npz")
+        with given.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # names of inputs
+        there = transport.push(given, f"{folder}/in.npz")
+        beside = there.removesuffix("in.npz") + "out.npz"
+        told = ask(turn, {"do": "infer", "inputs": there, "outputs": beside}, timeout_s=INFER_TIMEOUT_S)
+        transport.pull(f"{folder}/out.npz", got)
+        with np.load(got, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}, told
