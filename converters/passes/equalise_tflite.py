@@ -15,7 +15,7 @@ from converters.passes.equalise import Factors, choose_factors
 from converters.passes.kept_changes import LayerFactors
 from converters.tflite.flatbuffer import schema, set_constant
 from converters.tflite.operators import OPERATORS
-from converters.tflite.structure import Node, View, views
+from converters.tflite.structure import Node, View, twin_of, views
 from edge_deploy.core.layer_rule import WeightScale
 
 __all__ = ["apply_factors", "equalise_model", "read_channels"]
@@ -219,8 +219,10 @@ def _norms(view: View, node: Node) -> np.ndarray:
 
 
 def apply_factors(model: Any, factors: Mapping[str, LayerFactors]) -> None:
-    """Rows over what a layer makes, columns times what it reads, in every subgraph; in place."""
-    for view in views(model):
+    """Rows over what a layer makes, columns times what it reads, in the first signature's network; in place."""
+    first = twin_of(model, int(model.signatureDefs[0].subgraphIndex))
+    # At other batch sizes it is the same network, which must stay so to share its weights.
+    for view in [view for view in views(model) if twin_of(model, view.index) == first]:
         for node in view.nodes:
             if node.kind in LAYERS and node.layer in factors:
                 _scale(model, view, node, factors[node.layer])

@@ -12,7 +12,7 @@ from converters.tflite.calibrate import activations, calibrate
 from converters.tflite.emit import Emitter, Graph
 from converters.tflite.flatbuffer import op_name, schema, write_model
 from converters.tflite.quantizer import prepare, quantize_static
-from converters.tflite.structure import views
+from converters.tflite.structure import twin_of, views
 from edge_deploy.core.quant_spec import spec_for_recipe
 from edge_deploy.core.tensor import TensorInfo
 
@@ -194,6 +194,26 @@ def test_the_weights_that_make_channels_keep_their_norm(tmp_path):
         return float(np.square(view.values(node.inputs[1])).sum())
 
     assert norm(after) == pytest.approx(norm(file), rel=1e-3)
+
+
+def test_the_same_network_under_another_signature_is_scaled_alike(tmp_path):
+    nets = [Net()]
+    nets.append(Net(emitter=nets[0].emitter))
+    for net, key in zip(nets, ("one", "other"), strict=True):
+        x = net.layer("first", net.image, CHANNELS, spread=3.0)
+        net.graph.sign(key, {"image": net.image}, {"y": net.layer("last", x, 4, "NONE")})
+    file = tmp_path / "float.tflite"
+    nets[0].emitter.write(file)
+    model = prepare(file)
+    assert twin_of(model, 1) == 0
+    after, factors = equalised(file, tmp_path / "equalised.tflite", images(32))
+    assert factors.groups == 1
+    changed = views(prepare(after))
+    assert twin_of(changed[0].model, 1) == 0
+    before = views(model)[1]
+    for node, old in zip(changed[1].nodes, before.nodes, strict=True):
+        assert not np.array_equal(changed[1].values(node.inputs[1]), before.values(old.inputs[1]))
+    np.testing.assert_allclose(outputs(after, images(4)), outputs(file, images(4)), rtol=1e-3, atol=1e-4)
 
 
 def test_nothing_is_scaled_before_what_factors_do_not_pass(tmp_path):
