@@ -11,6 +11,7 @@ import pytest
 
 import edge_deploy
 from edge_deploy.core.errors import BadInput, VerificationFailed
+from edge_deploy.core.passes import DEFAULT, FOLD
 from runtimes.folder import check_files
 
 PAIRS = ("tflite-float32", "tflite-int8", "tflite-int4", "executorch-float32", "executorch-int8", "executorch-int4")
@@ -56,6 +57,21 @@ def test_one_folder_appears_for_each_pair_beside_one_report(converted):
     assert names == sorted([*PAIRS, "report.html"])
     assert [entry.name for entry in converted.folder.parent.iterdir()] == ["out"]
     assert "small_cnn" in converted.report.read_text()
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_pass_is_recorded_with_its_before_and_after(converted, pair):
+    artifact = edge_deploy.read_artifact(converted.folder / pair)
+    if artifact.spec.is_float:
+        assert artifact.passes == ()
+        return
+    assert tuple(record.name for record in artifact.passes) == DEFAULT
+    measured = [record for record in artifact.passes if record.samples]
+    assert len(measured) >= 2
+    for record in measured:
+        assert record.before_accuracy is not None and record.after_agreement is not None
+        assert record.applied == (record.after_snr_db > record.before_snr_db) or record.name == FOLD
+    assert "Passes before and after" in converted.report.read_text()
 
 
 @pytest.mark.parametrize("pair", PAIRS)
