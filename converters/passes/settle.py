@@ -29,6 +29,10 @@ FITTED, HELD = 128, 128
 LEAST_HELD = 4
 SMALLEST = 1e-12  # probability whose logarithm is taken
 LEAST_CHANGE_DB = 0.01
+NOTHING = {
+    FOLD: "nothing to fold: the source has none, or its converter did it",
+    EQUALISE: "only for INT8 activations",
+}
 
 Trial = Callable[[LowerRequest, Path], tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple[PassRecord, ...]]]
 """Float and quantized outputs of a request on the samples of an npz, and what the target says of its passes."""
@@ -83,10 +87,9 @@ def _leave_out(bench: _Bench, candidates: list[str]) -> tuple[LowerRequest, tupl
     records = {}
     for name in candidates:
         if name in (FOLD, EQUALISE) and not (name in told and told[name].applied):
-            kept.remove(name)
-            detail = (
-                told[name].detail if name in told else "nothing to fold: the source has none, or its converter did it"
-            )
+            if name == EQUALISE:
+                kept.remove(name)
+            detail = told[name].detail if name in told else NOTHING[name]
             records[name] = PassRecord(name=name, applied=False, detail=detail)
             continue
         try:
