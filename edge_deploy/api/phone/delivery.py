@@ -17,8 +17,8 @@ STORES = {
         "Google Play takes at most 200 MB (compressed) for what is downloaded with the app. Put the model into an "
         "asset pack instead (Play Asset Delivery: install-time for a model that is needed at once, fast-follow or "
         "on-demand for others): move the file from `model/src/main/assets` to the pack's `src/main/assets`. An "
-        "install-time pack is read through the same AssetManager, so that the code stays as it is; of the others the path comes from "
-        "AssetPackManager.",
+        "install-time pack is read through the same AssetManager, so that the code stays as it is; of the others the "
+        "path comes from AssetPackManager.",
         "The model is stored uncompressed (`noCompress`), so that it can be mapped; the download is compressed anyway.",
     ),
     "ios": (
