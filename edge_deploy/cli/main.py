@@ -23,6 +23,7 @@ from edge_deploy.cli import (
     debug,
     demo,
     doctor,
+    fit,
     inspect,
     list_,
     loadgen,
@@ -65,6 +66,7 @@ app.command("benchmark")(benchmark.command)
 app.command("compare")(compare.command)
 app.command("bench-suite")(bench_suite.command)
 app.command("loadgen")(loadgen.command)
+app.command("fit")(fit.command)
 app.command("cuts")(cuts.command)
 app.command("profile")(profile.command)
 app.command("plan")(plan.command)
