@@ -111,7 +111,7 @@ def _kept(
     if out is not None:
         _keep(reports, Path(out))
     wrong = [
-        f"{report.artifact} on {report.device.name}: {found.differing_bits} of {found.compared_bits} bits of the outputs "
+        f"{report.artifact} on {report.device.name}: {found.differing_bits} of {found.compared_bits} output bits "
         f"differ from {found.reference}: must be none."
         for report in reports
         if (found := report.counted) is not None and found.differing_bits

@@ -10,11 +10,13 @@ from device_tests.benchmark import read_subject
 from device_tests.counting import count_instructions
 from device_tests.device_list import connect, counts_instructions, find_device
 from device_tests.reference import differences, infer_on, reference_answers, signature_of
+from edge_deploy.api.benchmark import benchmark_and_keep
 from edge_deploy.api.convert import convert
 from edge_deploy.api.request import convert_request
 from edge_deploy.core.benchmark import BenchmarkReport, run_seconds
-from edge_deploy.core.errors import BadInput, DeviceError
+from edge_deploy.core.errors import BadInput, DeviceError, Unsupported
 from edge_deploy.core.serde import from_json, to_json
+from edge_deploy.report import write_report
 
 SMALL_BOARD = """
 kind = "microcontroller"
@@ -89,3 +91,12 @@ def test_the_same_samples_give_the_same_values_on_this_machine(artifact):
 def test_differences_count_values_bits_and_the_largest_step():
     (found,) = differences({"y": np.array([1, 2, 7], np.int8)}, {"y": np.array([1, 3, 0], np.int8)})
     assert (found.values, found.differing, found.differing_bits, found.largest) == (3, 2, 4, 7.0)
+
+
+def test_counts_are_kept_beside_the_model_and_the_report_page_shows_them_as_emulated(artifact):
+    (report,) = benchmark_and_keep([artifact], device="qemu:cortex-m4")
+    page = write_report(artifact.parent).read_text(encoding="utf-8")
+    assert "Emulated boards" in page
+    assert f"{report.counted.instructions:,.0f}" in page
+    with pytest.raises(Unsupported, match="--threads 2"):
+        benchmark_and_keep([artifact], device="qemu:cortex-m4", threads=2)
