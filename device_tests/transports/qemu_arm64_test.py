@@ -1,6 +1,7 @@
 """ARM kernels under emulation against this machine's. Outputs only: an emulator's times mean nothing."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from runtimes.runners.bundle import runner_bundle
 from runtimes.session import open_session
 
 YARDSTICK = "models/yardstick_cnn_int8/cnn_int8.tflite"
+RESNET = "models/mlperf_tiny_ic_resnet8/pretrainedResnet_quant.tflite"
+WORD = re.compile(r"0x[0-9a-f]+:\s+([0-9a-f]{8})\b")
 LOAD = {"do": "load", "backend": None, "signature": None, "threads": 1, "seed": 0, "inputs": None, "source": []}
 
 
@@ -75,13 +78,15 @@ def outputs(model, core, *, kernels="default", count=12, first="input"):
 
 @pytest.mark.parametrize("core", ["cortex-a53", "cortex-a76"])
 def test_int8_by_xnnpack_is_bit_for_bit_that_of_this_machine(tools, data, core):
-    here, there = outputs(data / YARDSTICK, core)
+    here, there = outputs(data / RESNET, core)
     assert len(np.unique(here)) > 20
     np.testing.assert_array_equal(there, here)
 
 
 def test_int8_by_builtin_kernels_differs_by_one_step_at_most(tools, data):
+    # NEON rounds once where x86 rounds twice; in a deeper net such steps add up.
     here, there = outputs(data / YARDSTICK, "cortex-a53", kernels="builtin")
+    assert len(np.unique(here)) > 5
     assert np.abs(here.astype(int) - there).max() <= 1
 
 
@@ -106,9 +111,16 @@ def test_the_dot_product_instruction_is_used_by_the_core_that_has_it(tools, data
         finally:
             transport.close()
         with log.open(errors="replace") as lines:
-            seen[core] = sum("sdot" in line for line in lines)
+            words = [int(found[1], 16) for found in map(WORD.match, lines) if found]
+        assert len(words) > 10_000
+        seen[core] = sum(_is_sdot(word) for word in words)
     assert seen["cortex-a53"] == 0
     assert seen["cortex-a76"] > 0
+
+
+def _is_sdot(word):
+    """Signed dot product of bytes, by vector or by element (Arm ARM, C7.2: SDOT); not every disassembler knows it."""
+    return word & 0xFFE0FC00 == 0x4E809400 or word & 0xFFC0F400 == 0x4F80E000
 
 
 def test_a_benchmark_there_is_labelled_emulated(tools, data):
