@@ -59,7 +59,8 @@ def test_a_damaged_artifact_and_a_budget_that_is_too_small_fail_with_their_reaso
     assert done.returncode == 1
     assert "torn.onnx" in done.stdout
     assert "the budget is 1.05 MB" in done.stdout
-    assert "1 passed, 1 failed, 2 errors" in done.stdout.replace("1 failed, 1 passed", "1 passed, 1 failed")
+    for count in ("1 failed", "1 passed", "2 errors"):  # of memory, of loading, of the torn one's both
+        assert count in done.stdout
     assert "Traceback" not in done.stdout
 
 
