@@ -11,7 +11,7 @@ from edge_deploy.core.conditions import CONDITION_FIELDS, Conditions
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import write_json
 from partitioner.controller import POLICIES, decide, observe, run, step, train
-from partitioner.link_memory import empty, recall, remember
+from partitioner.link_memory import dead_ticks, empty, recall, remember
 from partitioner.plan_table import PlanTable, TableCut, look_up
 from partitioner.policies.predictive import forecast
 from partitioner.policy import Observation, Training
@@ -108,16 +108,29 @@ def test_the_forecast_follows_a_ramp_further_than_the_last_value():
 def test_the_link_memory_starts_as_the_cost_model_and_learns_what_transfers_took():
     memory = empty(np.array([1000.0, 50_000.0]), most_s=10.0)
     rates = np.array([1e5, 1e6, 3.3e7])
-    mean, _, late = recall(memory, rates)
+    mean, _, late = recall(memory, rates, np.zeros(3, int))
     np.testing.assert_allclose(mean, np.minimum(np.array([8000.0, 400_000.0]) / rates[:, None], 10.0))
     assert (late == 0).all()
     # After 1 Mbit/s was measured, transfers really took twice as long.
     for _ in range(200):
-        memory = remember(memory, np.array([1e6]), np.array([[0.016, 0.8]]))
-    mean, error, _ = recall(memory, np.array([1e6, 3.3e7]))
+        memory = remember(memory, np.array([1e6]), np.zeros(1, int), np.array([[0.016, 0.8]]))
+    mean, error, _ = recall(memory, np.array([1e6, 3.3e7]), np.zeros(2, int))
     np.testing.assert_allclose(mean[0], [0.016, 0.8], rtol=0.05)
     np.testing.assert_allclose(mean[1], np.array([8000.0, 400_000.0]) / 3.3e7)
     assert (error[0] < 0.05 * mean[0]).all() and (error[1] > 0.3 * mean[1]).all()
+
+
+def test_a_link_that_just_died_is_expected_back_and_one_that_has_been_dead_for_long_is_not():
+    memory = empty(np.array([50_000.0]), most_s=10.0, usual_bps=2e7)
+    assert dead_ticks(memory, np.array([0.0, 1e6, 0.0, 0.0, 1.9e5, 1e6]), before=3).tolist() == [4, 0, 1, 2, 3, 0]
+    # Nine outages of one tick, and one of thirty.
+    for _ in range(9):
+        memory = remember(memory, np.zeros(1), np.ones(1, int), np.array([[0.9]]))
+    long = np.arange(1, 31)
+    memory = remember(memory, np.zeros(30), long, np.maximum(31.0 - long, 0.9)[:, None])
+    mean, _, late = recall(memory, np.zeros(2), np.array([1, 12]))
+    assert mean[0, 0] < 3.0 < 7.0 < mean[1, 0]
+    assert late[0, 0] < 0.2 < 0.5 < late[1, 0]
 
 
 def plan_table_file(path, cuts=("all-cloud", "003-abcdef", "all-edge"), choice=(2, 2, 1, 2, 0, 1)):

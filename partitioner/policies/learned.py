@@ -18,7 +18,7 @@ import numpy as np
 from edge_deploy.core.link import transfer_end
 from partitioner.cost import cost, slowdowns
 from partitioner.cut_table import CutTable
-from partitioner.link_memory import LinkMemory, empty, look_back_s, recall, remember
+from partitioner.link_memory import LinkMemory, dead_ticks, empty, look_back_s, recall, remember
 from partitioner.measured import measured, tick_times
 from partitioner.policy import Observation, Policy, State, Training, static_cut
 from partitioner.setting import finish_on_edge_s, queueing_s
@@ -44,13 +44,14 @@ class Learning:
 
     Attributes:
         link: See `link_memory`.
-        rates: Uplinks measured at the last ticks, oldest first.
+        rates: Uplinks measured at the last ticks, oldest first; `dead_for`: ticks that the link had been dead then.
         edge, send, cloud: Observed over expected seconds.
         slow_edge, slow_cloud: Slowdowns under the newest conditions; `send_s`: expected on the uplink, by cut.
     """
 
     link: LinkMemory
     rates: tuple[float, ...] = ()
+    dead_for: tuple[int, ...] = ()
     edge: float = 1.0
     send: float = 1.0
     cloud: float = 1.0
@@ -145,21 +146,24 @@ class Learned(Policy):
     def _look_back(self, learning: Learning, rate: float) -> Learning:
         """Learn what a transfer took that began when the oldest of the kept rates had been measured."""
         rates = (*learning.rates, rate)
+        before = learning.dead_for[-1] if learning.dead_for else 0
+        dead_for = (*learning.dead_for, int(dead_ticks(learning.link, np.array([rate]), before)[0]))
         if len(rates) <= LOOK_BACK_TICKS:
-            return replace(learning, rates=rates)
+            return replace(learning, rates=rates, dead_for=dead_for)
         tick_s = self.setting.tick_s
         start = 0.5 * tick_s + self.table.edge_s * learning.edge * learning.slow_edge
         took = look_back_s(learning.link, np.array(rates[1:]), tick_s, np.mod(start, 0.5 * LOOK_BACK_TICKS * tick_s))
         # What was not done within the ticks looked at goes on at the mean of their rates.
         mean = max(float(np.mean(rates[1:])), 1e-3)
         took = np.where(np.isfinite(took), took, np.maximum(learning.link.up_bits / mean, 0.5 * tick_s))
-        link = remember(learning.link, np.array(rates[:1]), took[None])
-        return replace(learning, rates=rates[1:], link=link)
+        link = remember(learning.link, np.array(rates[:1]), np.array(dead_for[:1]), took[None])
+        return replace(learning, rates=rates[1:], dead_for=dead_for[1:], link=link)
 
     def _expect(self, learning: Learning, now: dict[str, np.ndarray]) -> tuple[Learning, np.ndarray]:
         table, setting = self.table, self.setting
         slow_edge, slow_cloud = float(now["slow_edge"]), float(now["slow_cloud"])
-        sends, error, late = (values[0] for values in recall(learning.link, now["uplink_bps"].reshape(1)))
+        at = now["uplink_bps"].reshape(1), np.array(learning.dead_for[-1:])
+        sends, error, late = (values[0] for values in recall(learning.link, *at))
         pays = np.where(table.crosses, 1.0 - table.exit_share, 0.0)
         sending = np.minimum(sends * learning.send, learning.link.most_s)
         on_edge = now["edge_s"] * learning.edge
@@ -187,17 +191,18 @@ class Learned(Policy):
 def train(table: CutTable, training: Training, name: str, argument: str) -> Learned:
     """Fill the link memory with what transfers took on the training traces."""
     setting = training.setting
-    link = empty(table.up_bytes, min(setting.fallback_after_s, NEVER_S))
-    for trace in training.traces:
-        ticks = tick_times(trace.end_s, setting.tick_s)
-        told = measured(trace, ticks, setting.tick_s, training.probes)
+    looks = [(trace, tick_times(trace.end_s, setting.tick_s)) for trace in training.traces]
+    seen = [(trace, ticks, measured(trace, ticks, setting.tick_s, training.probes)) for trace, ticks in looks]
+    usual_bps = float(np.median(np.concatenate([told["uplink_bps"] for *_, told in seen]))) if seen else 0.0
+    link = empty(table.up_bytes, min(setting.fallback_after_s, NEVER_S), usual_bps)
+    for trace, ticks, told in seen:
         slow = slowdowns(table, trace.values)[0]
         for phase in range(training.phases):
             start = (ticks + (phase + 0.5) / training.phases * setting.tick_s)[:, None]
             sent = start + slow[trace.index(start)] * (table.edge_s + table.encode_s)
             size = np.maximum(table.up_bytes, 0.125) * np.ones_like(sent)
             took = transfer_end(trace.time_s, trace.values["uplink_bps"], sent, size) - sent
-            link = remember(link, told["uplink_bps"], took)
+            link = remember(link, told["uplink_bps"], dead_ticks(link, told["uplink_bps"]), took)
     return Learned(name=name, table=table, setting=setting, first=static_cut(table, training), link=link)
 
 
