@@ -15,7 +15,7 @@ import numpy as np
 from converters.debugger.contracts import Arrays, Rig
 from converters.debugger.measure import SiteStatistics, batches
 
-__all__ = ["FLOAT", "Experiment", "Experiments", "run_experiments"]
+__all__ = ["FLOAT", "Experiment", "Experiments", "in_scale_of", "run_experiments"]
 
 FLOAT = "float"
 """The choice of a layer that adds nothing but the rounding of what integer layers read of it."""
@@ -49,22 +49,27 @@ def run_experiments(rigs: Mapping[str, Rig], samples: Arrays, experiments: Seque
     """Run all experiments in one pass over the samples.
 
     Args:
-        rigs: By name, all with the same float model; the first computes the answers.
+        rigs: By name, all with the same float model, up to factors of channels; the first computes the answers.
         samples: Arrays [samples, ...] by source input.
 
     Raises:
         ToolchainError: A runtime failed.
     """
-    first = next(iter(rigs.values()))
+    first_name, first = next(iter(rigs.items()))
     statistics = {name: {site.layer: SiteStatistics(site=site) for site in rig.sites} for name, rig in rigs.items()}
     answers: dict[str, list[np.ndarray]] = {name: [] for name in ("", *(each.name for each in experiments))}
     for feeds, new in batches(samples, first.batch):
         errors: dict[str, dict[str, np.ndarray]] = {}
+        values: Arrays = {}
         for name, rig in rigs.items():
             seen = rig.see(feeds)
             for each in statistics[name].values():
                 each.add(seen)
-            errors[name] = seen.own_errors()
+            values = seen.want if name == first_name else values
+            errors[name] = {
+                layer: error if name == first_name else in_scale_of(error, seen.want.get(layer), values.get(layer))
+                for layer, error in seen.own_errors().items()
+            }
             if FLOAT not in errors:
                 errors[FLOAT] = {}
                 for layer, site in ((site.layer, site) for site in rig.sites if site.kind == "layer"):
@@ -77,3 +82,24 @@ def run_experiments(rigs: Mapping[str, Rig], samples: Arrays, experiments: Seque
             }
             answers[experiment.name].append(first.answer(feeds, chosen)[:new])
     return Experiments(answers={name: np.concatenate(parts) for name, parts in answers.items()}, statistics=statistics)
+
+
+def in_scale_of(error: np.ndarray, have: np.ndarray | None, want: np.ndarray | None) -> np.ndarray:
+    """An error at a value whose channels another artifact's passes scaled by other factors, as it is under `want`.
+
+    Equalised models compute the same up to a factor for each channel; which axis the channels are on, the values tell.
+
+    Args:
+        have: The float model's values where the error was seen.
+        want: The same values where it is to be added.
+    """
+    if have is None or want is None or have.shape != want.shape or np.allclose(have, want, rtol=1e-3, atol=1e-6):
+        return error
+    for axis in (-1, 1):
+        others = tuple(i for i in range(have.ndim) if i != axis % have.ndim)
+        power = np.square(have).sum(axis=others, keepdims=True)
+        factors = np.where(power > 0, (have * want).sum(axis=others, keepdims=True) / np.maximum(power, 1e-30), 1.0)
+        if np.square(have * factors - want).sum() <= 1e-4 * np.square(want).sum():
+            found: np.ndarray = error * factors
+            return found
+    return error

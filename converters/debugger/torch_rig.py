@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +85,9 @@ class TorchRig:
         at = {self._nodes[name][0].name: error for name, error in errors.items() if name in self._nodes}
 
         def add(node: Any, result: Any, _: Any) -> Any:
-            if node.name not in at:
-                return result
             return result + torch.from_numpy(np.ascontiguousarray(at[node.name])).to(result.dtype)
 
-        output = _run(self._before, arguments, add)
+        output = _run(self._before, arguments, at, add)
         first = output[0] if isinstance(output, (list, tuple)) else output
         found: np.ndarray = first.double().numpy().reshape(self.batch, -1)
         return found
@@ -118,8 +116,8 @@ class TorchRig:
         own_got: dict[str, np.ndarray] = {}
 
         def force(node: Any, result: Any, args: Any) -> Any:
-            name = layers.get(node.name)
-            if name is None or name not in want or tuple(want[name].shape) != tuple(result.shape):
+            name = layers[node.name]
+            if name not in want or tuple(want[name].shape) != tuple(result.shape):
                 return result
             reference = self._float_result(name, args)
             if reference is not None and tuple(reference.shape) == tuple(result.shape):
@@ -127,7 +125,7 @@ class TorchRig:
                 own_got[name] = _as_shown(node, result)
             return torch.from_numpy(want[name]).to(result.dtype)
 
-        _run(self._after, self._as_given(arguments), force)
+        _run(self._after, self._as_given(arguments), layers, force)
         return own_want, own_got
 
     def _float_result(self, name: str, args: Any) -> Any:
@@ -203,14 +201,14 @@ def _as_shown(node: Any, result: Any) -> np.ndarray:
     return values if quantizer is node else _grid(quantizer).rounded(values)
 
 
-def _run(graph: Any, arguments: Sequence[Any], change: Callable[[Any, Any, Any], Any]) -> Any:
-    """Run a graph; `change(node, result, its arguments)` says what stands for each operator's result."""
+def _run(graph: Any, arguments: Sequence[Any], nodes: Collection[str], change: Callable[[Any, Any, Any], Any]) -> Any:
+    """Run a graph; `change(node, result, its arguments)` says what stands for the result of each of `nodes`."""
     import torch
 
     class Changed(torch.fx.Interpreter):  # type: ignore[misc]  # its types are not read, see pyproject.toml
         def run_node(self, n: Any) -> Any:
             result = super().run_node(n)
-            if n.op != "call_function" or not isinstance(result, torch.Tensor):
+            if n.name not in nodes or not isinstance(result, torch.Tensor):
                 return result
             return change(n, result, self.fetch_args_kwargs_from_env(n)[0])
 

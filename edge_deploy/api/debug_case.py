@@ -104,8 +104,8 @@ def open_case(request: DebugRequest, work: Path) -> Case:
         Unsupported: An artifact whose layers cannot be looked at.
     """
     artifact = read_artifact(request.folder)
-    check_files(request.folder, artifact)
     _refuse(request.folder, artifact)
+    check_files(request.folder, artifact)
     (work / "captured").mkdir()
     captured = capture(replace(request.source, batches=_batches(artifact)), work / "captured")
     if tuple(info.name for info in captured.inputs) != tuple(info.name for info in artifact.source_inputs):
