@@ -95,6 +95,13 @@ class ProgramTransport(Transport, Protocol):
             DeviceError: It cannot be started.
         """
 
+    def complete(self, command: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
+        """Run a pushed program to its end: its exit code, and all that it printed.
+
+        Raises:
+            DeviceError: The device is gone, or the program did not end in time.
+        """
+
 
 class TransportModule(Protocol):
     """What a module of `device_tests.transports` offers; importing it is cheap.

@@ -166,6 +166,14 @@ class ShellTransport:
         )
         return LocalChannel(self._shell.process(line), environment={}, what=f"{what} on {self._shell.where}")
 
+    def complete(self, command: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
+        """See `device_tests.contracts.ProgramTransport`."""
+        if command[0].startswith(f"{self.folder}/"):
+            self._must(f"chmod u+rwx {shlex.quote(command[0])}", f"{command[0]}: cannot be started")
+        line = f"cd {shlex.quote(self.folder)} && {{ {shlex.join(command)} & echo $! >> pids; wait $!; }}"
+        answer = self._shell.run(line, timeout_s=timeout_s)
+        return answer.code, answer.out + answer.err
+
     def run(
         self, module: str, arguments: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
     ) -> NativeChannel:

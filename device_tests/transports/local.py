@@ -82,6 +82,34 @@ class LocalTransport:
         """See `device_tests.contracts.ProgramTransport`."""
         return LocalChannel(command, environment=environment or {}, what=what)
 
+    def complete(self, command: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
+        """See `device_tests.contracts.ProgramTransport`."""
+        program = Path(command[0])
+        if program.is_relative_to(self._folder) and not os.access(program, os.X_OK):
+            # A copy, because the file may be linked to the original, whose mode is the user's.
+            copied = program.with_name(f"{program.name}.run")
+            shutil.copyfile(program, copied)
+            copied.chmod(0o755)
+            command = [str(copied), *command[1:]]
+        try:
+            done = subprocess.run(
+                self._wrapped(command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise DeviceError(f"{program.name}: did not end within {timeout_s:.0f} s, and was ended.") from error
+        except OSError as error:
+            return 126, f"{program.name}: cannot be started ({error.strerror})"
+        return done.returncode, done.stdout.decode(errors="replace")
+
+    def _wrapped(self, command: Sequence[str]) -> list[str]:
+        """The command as this machine starts it."""
+        return list(command)
+
     def pull(self, name: str, destination: Path) -> None:
         """See `device_tests.contracts.Transport`."""
         source = self._inside(name)

@@ -109,8 +109,10 @@ class EmulatedTransport(LocalTransport):
         self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, what: str = "native runner"
     ) -> LocalChannel:
         """See `device_tests.contracts.ProgramTransport`."""
-        emulated = [self._emulator, "-L", str(self._root), "-cpu", self._core, *command]
-        return LocalChannel(emulated, environment=environment or {}, what=what)
+        return LocalChannel(self._wrapped(command), environment=environment or {}, what=what)
+
+    def _wrapped(self, command: Sequence[str]) -> list[str]:
+        return [self._emulator, "-L", str(self._root), "-cpu", self._core, *command]
 
     def run(  # type: ignore[override]  # another channel of the same contract
         self, module: str, arguments: Sequence[str] = (), *, environment: Mapping[str, str] | None = None

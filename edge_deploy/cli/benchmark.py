@@ -74,6 +74,10 @@ def command(
         Path | None,
         typer.Option(metavar="FILE", help="Ed25519 public key (PEM) that must have signed each ARTIFACT."),
     ] = None,
+    benchmark_model: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Measure by this benchmark_model binary, built for the device, instead."),
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Print the time of the slowest layers too.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -83,6 +87,7 @@ def command(
     """
     import sys
 
+    from device_tests.benchmark_model import benchmark_by_binary
     from device_tests.compare import compare, parse_margin
     from device_tests.compare import fail_if_slower as fail
     from device_tests.protocol_gates import Gate
@@ -93,6 +98,28 @@ def command(
     bases = len(artifact_folders(against))
     if margin is not None and bases + len(artifact_folders(artifacts)) < 2:
         raise BadInput("--fail-if-slower: needs a second ARTIFACT, or --against, to compare with.")
+    if benchmark_model is not None:
+        if against or margin is not None or inputs or backend or signature or kernels != "default":
+            raise BadInput(
+                "--benchmark-model: goes with --device, --threads, --num-runs, --rounds, --min-seconds and --layers only."
+            )
+        by_binary = [
+            benchmark_by_binary(
+                path,
+                binary=benchmark_model,
+                device=device,
+                threads=threads,
+                runs=max(1, runs // rounds),
+                rounds=rounds,
+                min_seconds=min_seconds / max(1, rounds),
+                layers=layers,
+            )
+            for path in artifact_folders(artifacts)
+        ]
+        print_json({"reports": by_binary}) if as_json else print_benchmarks(by_binary)
+        for report in by_binary if layers and not as_json else ():
+            print_layers(report)
+        return
     reports = benchmark_and_keep(
         artifacts,
         against=against,
