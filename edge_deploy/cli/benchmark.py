@@ -101,7 +101,7 @@ def command(
     if benchmark_model is not None:
         if against or margin is not None or inputs or backend or signature or kernels != "default":
             raise BadInput(
-                "--benchmark-model: goes with --device, --threads, --num-runs, --rounds, --min-seconds and --layers only."
+                "--benchmark-model: goes with --device, --threads, --num-runs, --rounds, --min-seconds, --layers only."
             )
         by_binary = [
             benchmark_by_binary(
