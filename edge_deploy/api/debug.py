@@ -114,6 +114,7 @@ def _fix(case: Case, diagnosis: Diagnosis) -> Fix | None:
         case.artifact.format,
         recipe=where,
         calibrate=request.calibrate,
+        calibrate_limit=request.calibrate_limit,
         evaluate=request.data if request.data != request.calibrate else None,
         out=fixed,
     )

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from converters.contracts import CaptureRequest
 from converters.debugger.finding import Diagnosis, LayerDiagnosis, WhatIf
+from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import LayerRule, QuantSpec
 from edge_deploy.core.tensor import TensorInfo
+from edge_deploy.zoo.description import find_description
 
 __all__ = ["choose_change", "convert_command", "recipe_text", "source_arguments", "with_layers"]
 
@@ -66,9 +68,10 @@ def convert_command(
     target: str,
     *,
     recipe: Path | None,
-    calibrate: Path | str | None,
-    evaluate: Path | str | None,
+    calibrate: Path | None,
+    evaluate: Path | None,
     out: Path,
+    calibrate_limit: int | None = None,
 ) -> str:
     """The command line that converts the source with the spec's options.
 
@@ -90,9 +93,22 @@ def convert_command(
         if value != usual:
             words += [option, value]
     words += ["--plain-pte"] if spec.plain_pte else []
-    words += ["--calibrate", str(calibrate)] if calibrate is not None else []
-    words += ["--eval", str(evaluate)] if evaluate is not None else []
+    for name in defaults.passes:
+        words += ["--without-pass", name] if name not in spec.passes else []
+    for name in spec.passes:
+        words += ["--with-pass", name] if name not in defaults.passes else []
+    words += ["--calibrate", _data(calibrate)] if calibrate is not None else []
+    words += ["--calibrate-limit", str(calibrate_limit)] if calibrate is not None and calibrate_limit else []
+    words += ["--eval", _data(evaluate)] if evaluate is not None else []
     return shlex.join([*words, "--out", str(out)])
+
+
+def _data(path: Path) -> str:
+    """A data set as convert is told of it: descriptions that come along by their name."""
+    try:
+        return path.stem if find_description(path.stem) == path else str(path)
+    except BadInput:
+        return str(path)
 
 
 def source_arguments(source: CaptureRequest) -> list[str]:

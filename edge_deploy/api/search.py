@@ -31,6 +31,7 @@ from edge_deploy.api.search_request import SearchRequest
 from edge_deploy.core.artifact import PairedDifference
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, Unsupported
+from edge_deploy.core.quant_spec import QuantSpec, spec_for_recipe
 from edge_deploy.core.serde import dumps, read_json, to_json, write_json
 from edge_deploy.zoo.metrics import paired_difference
 
@@ -268,9 +269,7 @@ def _report(
         f"{len(assignments)} assignments on the expected front, {len(mixed)} of them converted; sensitivities of "
         f"{len(sensitivity.noise)} layers on {sensitivity.samples} samples"
     )
-    spec = None
-    if chosen is not None:
-        spec = points.artifact(chosen.name).spec
+    spec = None if chosen is None else _told_spec(request, points.artifact(chosen.name).spec, chosen.bits)
     return SearchReport(
         model=captured.name,
         target=request.target,
@@ -296,11 +295,18 @@ def _report(
             request.target,
             recipe=request.out / RECIPE if spec.rules else None,
             calibrate=request.calibrate,
+            calibrate_limit=request.calibrate_limit,
             evaluate=request.evaluate,
             out=request.out.parent / "chosen",
         ),
         notes=tuple(notes),
     )
+
+
+def _told_spec(request: SearchRequest, spec: QuantSpec, bits: Mapping[str, int]) -> QuantSpec:
+    """A spec that a precision's name or a recipe file can tell: MLPs of other bits than usual become rules."""
+    is_usual = spec.mlp_bits == spec_for_recipe(spec.recipe).mlp_bits
+    return spec if spec.rules or is_usual else mixed_spec(request.spec, bits, "chosen")
 
 
 def _front(made: Sequence[SearchPoint], size: Callable[[SearchPoint], float]) -> list[SearchPoint]:
@@ -340,7 +346,8 @@ def _write(request: SearchRequest, report: SearchReport, points: Points) -> None
     from edge_deploy.report.search_page import search_page
 
     if report.recipe:
-        spec = points.artifact(report.chosen).spec
+        bits = next(point.bits for point in report.points if point.name == report.chosen)
+        spec = _told_spec(request, points.artifact(report.chosen).spec, bits)
         text = recipe_text(spec, f"{report.model} {report.target}: {report.aim} at most {report.max_drop:g} lost")
         (request.out / RECIPE).write_text(text, encoding="utf-8")
     partial = request.out / f".{JSON}.partial"
