@@ -101,7 +101,9 @@ def _leave_out(bench: _Bench, candidates: list[str]) -> tuple[LowerRequest, tupl
         gains = name == FOLD or current.snr_db > without.snr_db + LEAST_CHANGE_DB
         detail = told[name].detail if name in told else ""
         if not gains:
-            detail = "does not lower the error on held calibration samples" + (f" ({detail})" if detail else "")
+            is_idle = current.snr_db == without.snr_db and not detail
+            why = "changes nothing" if is_idle else "does not lower the error on held calibration samples"
+            detail = why + (f" ({detail})" if detail else "")
         records[name] = PassRecord(
             name=name,
             applied=gains,
