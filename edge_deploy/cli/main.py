@@ -27,6 +27,7 @@ from edge_deploy.cli import (
     inspect,
     list_,
     loadgen,
+    package,
     plan,
     profile,
     report,
@@ -67,6 +68,7 @@ app.command("compare")(compare.command)
 app.command("bench-suite")(bench_suite.command)
 app.command("loadgen")(loadgen.command)
 app.command("fit")(fit.command)
+app.command("package")(package.command)
 app.command("cuts")(cuts.command)
 app.command("profile")(profile.command)
 app.command("plan")(plan.command)
