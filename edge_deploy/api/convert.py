@@ -13,13 +13,16 @@ import numpy as np
 from converters import verify
 from converters.capture import capture, run_float
 from converters.contracts import Captured, Lowered, LowerRequest
+from converters.delegates import VULKAN
 from converters.samples import random_samples, spool
 from converters.tflite.metadata import with_metadata
 from edge_deploy.api.calibration import serious_findings
 from edge_deploy.api.convert_integer import convert_integer, is_integer_file
+from edge_deploy.api.convert_vulkan import convert_vulkan
 from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
 from edge_deploy.api.judge import judge
 from edge_deploy.api.labels import check_labels
+from edge_deploy.api.placement import with_placement
 from edge_deploy.api.preprocessing import Pixels, known_pixels
 from edge_deploy.api.request import ConvertRequest, folder_name
 from edge_deploy.api.value_ranges import refuse_unusable_ranges
@@ -117,6 +120,12 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
             progress("report")
             _write_report(partial)
         return Conversion(folder=request.out, artifacts=(artifact,), report=request.out / "report.html")
+    if request.delegate == VULKAN:
+        with published_folder(request.out, force=request.force) as partial:
+            written = convert_vulkan(request, partial, progress=progress)
+            progress("report")
+            _write_report(partial)
+        return Conversion(folder=request.out, artifacts=written, report=request.out / "report.html")
     with tempfile.TemporaryDirectory(prefix="edge-deploy-") as scratch, Workers(request) as workers:
         work = Path(scratch)
         progress(f"capture {request.capture.source}")
@@ -297,6 +306,8 @@ def _prove(job: _Job, pair: _Pair, lowered: Lowered, runtime: Child, progress: P
     write_json(artifact, folder / MANIFEST)
     progress(f"{folder.name}: verify")
     verified = replace(artifact, verification=_verify(request, folder, artifact, evidence, runtime))
+    if target == "tflite":
+        verified = with_placement(verified, folder)
     write_json(verified, folder / MANIFEST)
     return verified
 

@@ -305,3 +305,39 @@ def test_converting_one_small_net_leaves_no_process_behind(converted):
         os.sched_yield()
     names = [Path(f"/proc/{entry.parent.name}/cmdline").read_text() for entry in _children_of(os.getpid())]
     assert not [name for name in names if "edge_deploy.core.child" in name]
+
+
+def test_tensors_have_the_same_names_at_every_precision(converted):
+    """So that files of two precisions can be laid side by side in Netron, and overlays fit each of them."""
+    from runtimes.formats.tflite_file import read_tflite
+
+    def names(recipe):
+        (graph,) = read_tflite(converted.folder / f"tflite-{recipe}/model.tflite").subgraphs
+        made = {index for operator in graph.operators for index in operator.outputs}
+        return [graph.tensors[index].name for index in sorted(made)]
+
+    whole, narrow, narrowest = (names(recipe) for recipe in ("float32", "int8", "int4"))
+    assert len(set(whole)) == len(whole)
+    assert set(narrow) == set(narrowest)
+    assert set(whole) <= set(narrow), "what is made in float has its name in the quantized files too"
+
+
+def test_what_is_known_of_images_stands_in_the_file_itself(converted):
+    from runtimes.formats.tflite import read_signatures
+
+    for recipe in ("float32", "int8", "int4"):
+        (signature,) = read_signatures(converted.folder / f"tflite-{recipe}/model.tflite")
+        assert signature.inputs[0].layout == "NHWC"
+
+
+def test_where_layers_run_is_what_the_profiler_saw(converted):
+    from runtimes.placement import observed_placement
+
+    folder = converted.folder / "tflite-int4"
+    seen = observed_placement(folder / "model.tflite")
+    if seen is None:
+        pytest.skip("no profiler of this runtime is known")
+    artifact = edge_deploy.read_artifact(folder)
+    assert {outcome.layer: outcome.runs_on for outcome in artifact.outcomes} == {
+        outcome.layer: seen[outcome.layer] for outcome in artifact.outcomes
+    }

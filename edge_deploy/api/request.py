@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from converters.contracts import CaptureRequest
+from converters.delegates import DEFAULT, check_delegate
 from edge_deploy.core import registry
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.passes import chosen_passes
@@ -42,6 +43,7 @@ class ConvertRequest:
     Attributes:
         max_drop: Largest loss of the metric (accuracy or AUC) that is accepted, e.g. 0.01; None asks for nothing.
         strict: Judge `max_drop` by the lower end of the 95 % interval instead of the point value.
+        delegate: What runs ExecuTorch's operators: XNNPACK, or Vulkan, whose files are not run here.
     """
 
     capture: CaptureRequest
@@ -57,6 +59,7 @@ class ConvertRequest:
     max_drop: float | None = None
     strict: bool = False
     force: bool = False
+    delegate: str = DEFAULT
 
     def __post_init__(self) -> None:
         problems = []
@@ -117,6 +120,7 @@ def convert_request(
     evaluate_limit: int | None = None,
     search_path: Sequence[str] = (),
     force: bool = False,
+    delegate: str = DEFAULT,
 ) -> ConvertRequest:
     """Check the options of a conversion against each other and against the file system; touches no model.
 
@@ -127,6 +131,7 @@ def convert_request(
 
     Raises:
         BadInput: All problems at once.
+        Unsupported: A delegate that nothing can be written for.
     """
     chosen = {"--fallback": fallback, "--io": io, "--table-scale": table_scale, "--for": for_device, "--ranges": ranges}
     problems = [
@@ -170,6 +175,7 @@ def convert_request(
             problems += error.problems
     if problems:
         raise BadInput(*problems)
+    check_delegate(delegate, targets=tuple(dict.fromkeys(to)), recipes=tuple(spec.recipe for spec in specs))
     capture = CaptureRequest(
         source=str(source),
         weights=Path(weights) if weights else None,
@@ -192,6 +198,7 @@ def convert_request(
         max_drop=max_drop,
         strict=strict,
         force=force,
+        delegate=delegate,
     )
 
 

@@ -96,6 +96,13 @@ def command(
             "4-bit weights; other convolutions are refused by name, or INT8 with --fallback int8.",
         ),
     ] = False,
+    delegate: Annotated[
+        str,
+        typer.Option(
+            metavar="xnnpack|vulkan",
+            help="ExecuTorch: what runs the operators. Files for vulkan (float32, float16) are written, not run here.",
+        ),
+    ] = "xnnpack",
     calibrate: Annotated[
         Path | None,
         typer.Option(
@@ -205,6 +212,7 @@ def command(
         calibrate_limit=calibrate_limit,
         evaluate_limit=eval_limit,
         force=force,
+        delegate=delegate,
     )
     checks = int(calibrate is not None and any(spec.needs_ranges for spec in request.specs))
     with progress_bar(STAGES_BESIDE_PAIRS + checks + len(request.targets) + len(request.pairs)) as progress:

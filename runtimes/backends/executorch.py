@@ -181,6 +181,12 @@ class ExecutorchSession:
             self._run(self._method, self._tensors(zeros_for(self.signature)))
         except RuntimeError as error:
             self.close()
+            missing = _foreign_delegates(Path(self._where))
+            if missing:
+                raise Unsupported(
+                    f"{self._where}: is delegated to {', '.join(missing)}, which the ExecuTorch runtime here does not "
+                    "have; run it on a device whose runtime was built with it."
+                ) from error
             raise BadInput(
                 f"{self._where}: ExecuTorch cannot load method {self._method!r} ({error}); it needs other kernels, "
                 "a .ptd beside it, or is damaged."
@@ -291,3 +297,12 @@ def _info(name: str, tensor: PteTensor) -> TensorInfo:
         raise BadInput(
             f"{name}: type {tensor.dtype} has no NumPy counterpart; this file cannot be run here."
         ) from error
+
+
+def _foreign_delegates(path: Path) -> tuple[str, ...]:
+    """Delegates of the file that ExecuTorch's Python package does not bring along."""
+    try:
+        found = dict.fromkeys(name for name, _ in read_pte(path).main.delegates)
+    except BadInput:
+        return ()
+    return tuple(name for name in found if name != "XnnpackBackend")
