@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import edge_deploy
+from edge_deploy.core.profile import ModelProfile
+from edge_deploy.core.serde import write_json
 
 ROOT = Path(edge_deploy.__file__).parents[1]
 ENVIRONMENTS = {
@@ -31,6 +33,21 @@ with np.load(sys.argv[2]) as images:
 heavy = [name for name in ("torch", "tensorflow", "executorch", "google.protobuf") if name in sys.modules]
 print(json.dumps({"answers": answers, "kernels": kernels, "numpy": np.__version__, "heavy": heavy}))
 """
+# The command line without what only POSIX systems have: what Windows would make of it, as far as this machine can tell.
+COMMAND = """
+import os, sys
+for name in ("resource", "fcntl", "pwd", "grp", "termios", "posix_ipc"):
+    sys.modules[name] = None
+for name in ("fork", "sched_getaffinity", "sched_setaffinity", "getloadavg"):
+    if hasattr(os, name):
+        delattr(os, name)
+from edge_deploy.cli.main import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    heavy = [name for name in ("torch", "tensorflow", "executorch", "keras") if name in sys.modules]
+    sys.exit(f"loaded {heavy}" if heavy else end.code)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +66,21 @@ def artifact(tmp_path_factory):
             out=folder / "out",
         )
     )
+    made = edge_deploy.read_artifact(folder / "out/tflite-int8")
+    for device, seconds in (("edge", 1e-3), ("cloud", 1e-4)):
+        times = {layer.name: seconds for layer in made.graph.layers}
+        profile = ModelProfile(
+            artifact=made.name,
+            sha256=made.model_file.sha256,
+            device=device,
+            kernels="k",
+            provenance="measured",
+            source="test",
+            layer_s=times,
+            overhead_s=0.0,
+            whole_s=sum(times.values()),
+        )
+        write_json(profile, folder / f"{device}.json")
     return folder
 
 
@@ -73,11 +105,11 @@ def elsewhere(request, tmp_path_factory, artifact):
         cwd=home,
     )
     assert ran.returncode == 0, ran.stderr
-    return request.param, json.loads(ran.stdout)
+    return request.param, json.loads(ran.stdout), home
 
 
 def test_the_artifact_runs_there_without_heavy_libraries(elsewhere):
-    environment, said = elsewhere
+    environment, said, _ = elsewhere
     old = environment.startswith("tflite-runtime")
     assert said["heavy"] == []
     assert said["numpy"].startswith("1." if old else "2.")
@@ -85,7 +117,7 @@ def test_the_artifact_runs_there_without_heavy_libraries(elsewhere):
 
 
 def test_the_answers_are_those_of_this_environment_up_to_the_rounding_of_an_older_xnnpack(elsewhere, artifact):
-    environment, said = elsewhere
+    environment, said, _ = elsewhere
     with np.load(artifact / "images.npz") as images:
         for choice, answers in zip(("default", "builtin"), said["answers"], strict=True):
             session = edge_deploy.open_session(artifact / "out/tflite-int8", kernels=choice)
@@ -98,3 +130,27 @@ def test_the_answers_are_those_of_this_environment_up_to_the_rounding_of_an_olde
             else:
                 # A step of the INT8 output is at least this wide: the same integers, told by floats.
                 assert np.abs(error).max() < 0.01 * np.ptp(here) / 255, choice
+
+
+def test_planning_simulating_and_inspecting_need_neither_heavy_libraries_nor_posix(elsewhere, artifact):
+    environment, _, home = elsewhere
+    (home / "command.py").write_text(COMMAND)
+    pair = ("--edge", artifact / "edge.json", "--cloud", artifact / "cloud.json")
+    folder, out = artifact / "out/tflite-int8", ("--out", home / "simulation")
+    commands = [
+        ("plan", folder, *pair, "--uplink", "20Mbit", "--rtt", "30ms"),
+        ("simulate", folder, *pair, "--trace", "gen:markov-link", "--policy", "static", "--rate", "1/s", *out),
+        ("cuts", folder),
+    ]
+    if not environment.startswith("tflite-runtime"):  # which brings no schema to read files by
+        commands.append(("inspect", folder))
+    for words in commands:
+        ran = subprocess.run(
+            [str(home / "bin/python"), "command.py", *map(str, words)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=home,
+        )
+        assert ran.returncode == 0, f"{words[0]}: {ran.stdout[-500:]}\n{ran.stderr[-2000:]}"
+        assert ran.stdout.strip()
