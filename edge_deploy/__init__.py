@@ -21,6 +21,8 @@ The journeys, loaded when they are first used:
     split             halves for the edge and the cloud
     study_measured_sweep   what a measured sweep of conditions and cuts shows; study_sweep models our own
     write_report      one HTML page about a folder of artifacts
+    debug             which layers cost an artifact its accuracy, what would help, proven; a DebugRequest says of what
+    search            the smallest or fastest mix of precisions within a loss; a SearchRequest says of what
     diagnose          look at this installation
 """
 
@@ -38,10 +40,14 @@ if TYPE_CHECKING:
     from edge_deploy.api.codec_loss import codec_loss
     from edge_deploy.api.convert import Conversion, convert
     from edge_deploy.api.cuts import list_cuts
+    from edge_deploy.api.debug import debug
+    from edge_deploy.api.debug_request import DebugRequest
     from edge_deploy.api.inspect import inspect
     from edge_deploy.api.loadgen import loadgen
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
     from edge_deploy.api.request import ConvertRequest, convert_request
+    from edge_deploy.api.search import search
+    from edge_deploy.api.search_request import SearchRequest
     from edge_deploy.api.sign import sign, verify_signatures
     from edge_deploy.api.simulate import simulate_policies as simulate
     from edge_deploy.api.simulation_request import SimulateRequest
@@ -69,9 +75,11 @@ __all__ = [
     "Conditions",
     "Conversion",
     "ConvertRequest",
+    "DebugRequest",
     "EdgeDeployError",
     "PlanRequest",
     "QuantSpec",
+    "SearchRequest",
     "SimulateRequest",
     "TensorInfo",
     "bench_suite",
@@ -79,6 +87,7 @@ __all__ = [
     "codec_loss",
     "compare",
     "convert",
+    "debug",
     "diagnose",
     "estimate_profile",
     "fit_predictor",
@@ -95,6 +104,7 @@ __all__ = [
     "read_report",
     "read_trace",
     "sign",
+    "search",
     "simulate",
     "simulate_sweep",
     "study_measured_sweep",
@@ -128,6 +138,10 @@ _HOMES = {
     "read_report": "edge_deploy.api.benchmark:read_report",
     "codec_loss": "edge_deploy.api.codec_loss:codec_loss",
     "convert": "edge_deploy.api.convert:convert",
+    "DebugRequest": "edge_deploy.api.debug_request:DebugRequest",
+    "SearchRequest": "edge_deploy.api.search_request:SearchRequest",
+    "debug": "edge_deploy.api.debug:debug",
+    "search": "edge_deploy.api.search:search",
     "diagnose": "edge_deploy.doctor:diagnose",
     "generate_trace": "partitioner.traces.generate:generate",
     "inspect": "edge_deploy.api.inspect:inspect",

@@ -4,40 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
 
 from converters.capture import capture
 from converters.contracts import Captured
 from converters.debugger.rigs import bits_of
 from converters.search.assignment import Assignment, Option, front, spread_over
 from converters.search.finding import SearchPoint, SearchReport
-from converters.search.rank import rank_correlation
 from converters.search.sensitivity import Sensitivity, Uniform, measure_sensitivity
-from converters.verify import logistic
-from edge_deploy.api.debug_case import measured_answers
-from edge_deploy.api.debug_fix import convert_command, recipe_text
 from edge_deploy.api.profile import profile
 from edge_deploy.api.search_data import Part, split_samples
+from edge_deploy.api.search_folder import open_folder
+from edge_deploy.api.search_outcome import describe, write
 from edge_deploy.api.search_points import Points, Wanted, mixed_spec, uniform_spec
 from edge_deploy.api.search_request import SearchRequest
-from edge_deploy.core.artifact import PairedDifference
-from edge_deploy.core.digest import file_sha256
-from edge_deploy.core.errors import BadInput, Unsupported
-from edge_deploy.core.quant_spec import QuantSpec, spec_for_recipe
-from edge_deploy.core.serde import dumps, read_json, to_json, write_json
-from edge_deploy.zoo.metrics import paired_difference
+from edge_deploy.core.errors import Unsupported
+from edge_deploy.core.serde import read_json, write_json
 
 __all__ = ["search"]
 
-KEY, SENSITIVITY, JSON, PAGE, RECIPE = "key.json", "sensitivity.json", "search.json", "search.html", "chosen.toml"
+SENSITIVITY = "sensitivity.json"
 MOST_CLOSING = 4  # conversions that close in on the cheapest point within the limit
 Progress = Callable[[str], None]
 
@@ -62,7 +52,7 @@ def search(request: SearchRequest, *, progress: Progress = lambda stage: None) -
         progress(f"capture {request.capture.source}")
         captured = capture(request.capture, work / "captured")
         part, unseen = split_samples(captured, request.evaluate, request.confirm, request.evaluate_limit, work)
-        _open_folder(request, part, unseen)
+        open_folder(request, part, unseen)
         points = Points(request, part, progress)
         uniform = _uniform(request, points)
         progress("measure sensitivity")
@@ -70,46 +60,9 @@ def search(request: SearchRequest, *, progress: Progress = lambda stage: None) -
         options, unit = _options(request, points, uniform, sensitivity)
         assignments = front(options)
         found = _points(request, points, assignments, options, uniform, started)
-        report = _report(request, captured, found, assignments, sensitivity, points, part, unseen, work, unit)
-        _write(request, report, points)
+        report = describe(request, captured, found, assignments, sensitivity, points, part, unseen, work, unit)
+        write(request, report, points)
     return report
-
-
-def _open_folder(request: SearchRequest, part: Part, unseen: Part) -> None:
-    """Make the folder, or go on in one that the same search began.
-
-    Raises:
-        BadInput: It belongs to another search or to something else.
-    """
-    key = _key(request, part, unseen)
-    path = request.out / KEY
-    if request.out.exists() and any(request.out.iterdir()):
-        if path.is_file() and json.loads(path.read_text(encoding="utf-8")).get("digest") == key:
-            return
-        if not path.is_file():
-            raise BadInput(f"{request.out}: holds other things than a search; choose another --out.")
-        if not request.force:
-            raise BadInput(
-                f"{request.out}: holds a search for another model, data or limits; choose another --out, or --force to "
-                "begin anew."
-            )
-        shutil.rmtree(request.out)
-    request.out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"digest": key}), encoding="utf-8")
-
-
-def _key(request: SearchRequest, part: Part, unseen: Part) -> str:
-    """Digest of all that decides what a point is; the limit, the aim and the budget do not."""
-    files = [Path(request.capture.source), request.capture.weights, request.calibrate]
-    told = {
-        "capture": to_json(request.capture),
-        "files": [file_sha256(path) if path is not None and path.is_file() else str(path) for path in files],
-        "target": request.target,
-        "spec": to_json(request.spec),
-        "calibrate_limit": request.calibrate_limit,
-        "samples": [part.digest, unseen.digest],
-    }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _uniform(request: SearchRequest, points: Points) -> dict[int, SearchPoint]:
@@ -241,116 +194,3 @@ def _as_uniform(
     known = {layer: got.get(layer, bits) for layer in costs}
     cost = sum(costs[layer][width].cost for layer, width in known.items() if width in costs[layer])
     return replace(point, bits=known, cost=cost)
-
-
-def _report(
-    request: SearchRequest,
-    captured: Captured,
-    found: list[SearchPoint],
-    assignments: Sequence[Assignment],
-    sensitivity: Sensitivity,
-    points: Points,
-    part: Part,
-    unseen: Part,
-    work: Path,
-    unit: str,
-) -> SearchReport:
-    made = [point for point in found if not point.failure]
-    mixed = [point for point in made if point.expected_noise is not None]
-    size: Callable[[SearchPoint], float] = (
-        (lambda point: point.cost) if request.aim == "speed" else (lambda point: float(point.device_bytes))
-    )
-    good = [point for point in made if point.drop <= request.max_drop]
-    chosen = min(good, key=size) if good else None
-    confirmation = None if chosen is None else _confirmed(captured, points.folder / chosen.name, unseen, work)
-    expected = [point.expected_noise or 0.0 for point in mixed]
-    notes = [f"{point.name}: {point.failure}" for point in found if point.failure]
-    notes.append(
-        f"{len(assignments)} assignments on the expected front, {len(mixed)} of them converted; sensitivities of "
-        f"{len(sensitivity.noise)} layers on {sensitivity.samples} samples"
-    )
-    spec = None if chosen is None else _told_spec(request, points.artifact(chosen.name).spec, chosen.bits)
-    return SearchReport(
-        model=captured.name,
-        target=request.target,
-        max_drop=request.max_drop,
-        aim=request.aim,
-        metric=part.metric,
-        search_samples=len(part.labels),
-        confirm_samples=len(unseen.labels),
-        points=tuple(found),
-        front=tuple(point.name for point in _front(made, size)),
-        chosen=chosen.name if chosen is not None else "",
-        verdict=_verdict(confirmation, request.max_drop),
-        cost_unit=unit,
-        confirmation=confirmation,
-        noise_rank=rank_correlation(expected, [-point.snr_db for point in mixed]),
-        drop_rank=rank_correlation(expected, [point.drop for point in mixed]),
-        recipe=RECIPE if spec is not None and spec.rules else "",
-        command=""
-        if spec is None
-        else convert_command(
-            request.capture,
-            spec,
-            request.target,
-            recipe=request.out / RECIPE if spec.rules else None,
-            calibrate=request.calibrate,
-            calibrate_limit=request.calibrate_limit,
-            evaluate=request.evaluate,
-            out=request.out.parent / "chosen",
-        ),
-        notes=tuple(notes),
-    )
-
-
-def _told_spec(request: SearchRequest, spec: QuantSpec, bits: Mapping[str, int]) -> QuantSpec:
-    """A spec that a precision's name or a recipe file can tell: MLPs of other bits than usual become rules."""
-    is_usual = spec.mlp_bits == spec_for_recipe(spec.recipe).mlp_bits
-    return spec if spec.rules or is_usual else mixed_spec(request.spec, bits, "chosen")
-
-
-def _front(made: Sequence[SearchPoint], size: Callable[[SearchPoint], float]) -> list[SearchPoint]:
-    """Points that no other beats in both size and drop."""
-    kept: list[SearchPoint] = []
-    for point in sorted(made, key=lambda each: (size(each), each.drop)):
-        if not kept or point.drop < kept[-1].drop:
-            kept.append(point)
-    return kept
-
-
-def _confirmed(captured: Captured, folder: Path, unseen: Part, work: Path) -> PairedDifference:
-    with np.load(unseen.answers, allow_pickle=False) as archive:
-        want = archive[captured.outputs[0].name]
-    got = measured_answers(folder, feeds=unseen.feeds, answers=unseen.answers, work=work)
-    rows = len(unseen.labels)
-    one, other = want.reshape(rows, -1), got.reshape(rows, -1)
-    if unseen.metric == "accuracy":
-        return paired_difference("accuracy", unseen.labels, one, other)
-    if captured.outputs[0].meaning != "probability":
-        one, other = logistic(one), logistic(other)
-    return paired_difference("auc", unseen.labels, one, other)
-
-
-def _verdict(
-    found: PairedDifference | None, max_drop: float
-) -> Literal["confirmed", "not resolved", "not confirmed", "nothing found"]:
-    if found is None:
-        return "nothing found"
-    if found.difference < -max_drop:
-        return "not confirmed"
-    return "confirmed" if found.low >= -max_drop else "not resolved"
-
-
-def _write(request: SearchRequest, report: SearchReport, points: Points) -> None:
-    from edge_deploy.report.document import write_page
-    from edge_deploy.report.search_page import search_page
-
-    if report.recipe:
-        bits = next(point.bits for point in report.points if point.name == report.chosen)
-        spec = _told_spec(request, points.artifact(report.chosen).spec, bits)
-        text = recipe_text(spec, f"{report.model} {report.target}: {report.aim} at most {report.max_drop:g} lost")
-        (request.out / RECIPE).write_text(text, encoding="utf-8")
-    partial = request.out / f".{JSON}.partial"
-    partial.write_text(dumps(report), encoding="utf-8")
-    partial.replace(request.out / JSON)
-    write_page(search_page(report), request.out / PAGE)
