@@ -38,7 +38,7 @@ class MicroArena:
 
 
 def measure_arena(path: Path) -> MicroArena:
-    """Load the model and run it once on zeros, in a child process.
+    """Load the model and run it once, in a child process.
 
     Raises:
         BadInput: TensorFlow Lite Micro refuses the model.
@@ -56,21 +56,11 @@ def measure_arena(path: Path) -> MicroArena:
 
 def measure_here(path: str) -> MicroArena:
     """The child's part of `measure_arena`."""
-    import numpy as np
-
-    from runtimes.micro.interpreter import inlined_bytes, open_interpreter, said, version
+    from runtimes.micro.interpreter import inlined_bytes, open_interpreter, run_once, said, version
 
     model = inlined_bytes(Path(path))
     interpreter = open_interpreter(model, where=path)
-    index = 0
-    while True:
-        try:
-            details = interpreter.get_input_details(index)
-        except IndexError:
-            break
-        interpreter.set_input(np.zeros(details["shape"], details["dtype"]), index)
-        index += 1
-    interpreter.invoke()
+    run_once(interpreter, where=path)
     with said() as words:
         interpreter.print_allocations()
     text = "\n".join(words)
