@@ -23,6 +23,7 @@ from edge_deploy.cli import (
     debug,
     demo,
     doctor,
+    export_tflm,
     fit,
     inspect,
     list_,
@@ -68,6 +69,7 @@ app.command("compare")(compare.command)
 app.command("bench-suite")(bench_suite.command)
 app.command("loadgen")(loadgen.command)
 app.command("fit")(fit.command)
+app.command("export-tflm")(export_tflm.command)
 app.command("package")(package.command)
 app.command("cuts")(cuts.command)
 app.command("profile")(profile.command)
