@@ -22,7 +22,8 @@ int LiteRtGetSignatureOutputName(void* signature, size_t index, const char** nam
 int LiteRtGetSignatureInputTensorByIndex(void* signature, size_t index, void** tensor);
 int LiteRtGetSignatureOutputTensorByIndex(void* signature, size_t index, void** tensor);
 int LiteRtGetRankedTensorType(void* tensor, void* type);
-int LiteRtCompiledModelResizeInputTensor(void* compiled, size_t signature, size_t input, const int* sizes, size_t rank);
+int LiteRtCompiledModelResizeInputTensorNonStrict(void* compiled, size_t signature, size_t input, const int* sizes,
+                                                  size_t rank);
 int LiteRtGetCompiledModelOutputTensorLayouts(void* compiled, size_t signature, size_t count, void* layouts, bool update);
 int LiteRtGetCompiledModelInputBufferRequirements(void* compiled, size_t signature, size_t index, void** needs);
 int LiteRtGetCompiledModelOutputBufferRequirements(void* compiled, size_t signature, size_t index, void** needs);
@@ -189,17 +190,18 @@ class LitertEngine : public Engine {
   }
 
   void resize(Layout& layout, size_t index, size_t place, const LoadRequest& request) {
-    bool is_dynamic = false;
+    // The caller knows which sizes the file leaves open: a layout says 1 for them, or -1.
+    bool is_other = false;
     for (int d = 0; d < layout.rank(); ++d) {
-      if (layout.sizes[d] >= 0) continue;
-      is_dynamic = true;
       const bool given = place < request.shapes.size() && d < static_cast<int>(request.shapes[place].size());
-      layout.sizes[d] = given ? static_cast<int32_t>(request.shapes[place][static_cast<size_t>(d)]) : 1;
+      const auto wanted = given ? static_cast<int32_t>(request.shapes[place][static_cast<size_t>(d)]) : 1;
+      is_other = is_other || layout.sizes[d] < 0 || (given && wanted != layout.sizes[d]);
+      if (given || layout.sizes[d] < 0) layout.sizes[d] = wanted;
     }
-    if (is_dynamic) {
-      check(LiteRtCompiledModelResizeInputTensor(compiled_, index_, index, layout.sizes,
-                                                 static_cast<size_t>(layout.rank())),
-            "LiteRtCompiledModelResizeInputTensor");
+    if (is_other) {
+      check(LiteRtCompiledModelResizeInputTensorNonStrict(compiled_, index_, index, layout.sizes,
+                                                          static_cast<size_t>(layout.rank())),
+            "LiteRtCompiledModelResizeInputTensorNonStrict");
     }
   }
 

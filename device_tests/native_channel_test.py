@@ -1,0 +1,149 @@
+"""Native runners on this machine: the same programs that devices run, without any way to a device between."""
+
+import os
+
+import numpy as np
+import pytest
+
+from device_tests.native_channel import NativeChannel
+from device_tests.transports.local import LocalTransport
+from edge_deploy.core.errors import BadInput, DeviceError, MissingExtra, ToolchainError, Unsupported
+from runtimes.session import open_session
+
+YARDSTICK = "models/yardstick_cnn_int8/cnn_int8.tflite"
+RESNET = "models/mlperf_tiny_ic_resnet8/pretrainedResnet.tflite"
+TABLE_ROWS = 400_000
+LOAD = {
+    "do": "load",
+    "backend": None,
+    "signature": None,
+    "threads": 1,
+    "kernels": "default",
+    "seed": 0,
+    "inputs": None,
+    "source": [],
+}
+
+
+@pytest.fixture
+def worker():
+    transport = LocalTransport()
+    channel = NativeChannel(transport, isa=os.uname().machine, label="here")
+
+    def load(model, **wishes):
+        path = transport.push(model, f"{len(transport.pushed)}/{model.name}")
+        try:
+            return channel.ask({**LOAD, "path": path, **wishes}, timeout_s=120)
+        except MissingExtra as missing:
+            pytest.skip(str(missing))
+
+    yield transport, channel, load
+    channel.close()
+    transport.close()
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A program whose one look-up reads a table of 12.8 MB."""
+    torch = pytest.importorskip("torch")
+    exir = pytest.importorskip("executorch.exir")
+    torch.manual_seed(0)
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table = torch.nn.Embedding(TABLE_ROWS, 8)
+
+        def forward(self, ids):
+            return self.table(ids).sum(1)
+
+    exported = torch.export.export(Net().eval(), (torch.zeros(1, 4, dtype=torch.int64),))
+    path = tmp_path_factory.mktemp("table") / "table.pte"
+    path.write_bytes(exir.to_edge_transform_and_lower(exported).to_executorch().buffer)
+    return path
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_it_computes_what_the_session_computes_and_answers_as_a_worker(worker, data, threads):
+    _, channel, load = worker
+    told = load(data / RESNET, threads=threads)
+    assert told["kernels"].endswith("XNNPACK, native runner, here")
+    assert told["machine"]["isa"] == os.uname().machine
+    warm = channel.ask({"do": "warm", "rounds": 2, "runs": 6, "min_seconds": 0}, timeout_s=60)
+    assert warm["values_per_round"] >= 3
+    assert all(value > 0 for value in warm["values_s"])
+    plan = {key: warm[key] for key in ("values_per_round", "calls_per_value")}
+    assert len(channel.ask({"do": "measure", **plan}, timeout_s=60)["values_s"]) == warm["values_per_round"]
+    assert channel.ask({"do": "layers", "runs": 1, "repeats": 1}, timeout_s=60) == {"layer_s": None}
+    here = open_session(data / RESNET, trusted=True)
+    (info,), (out,) = channel.signature.inputs, channel.signature.outputs
+    inputs = [
+        {info.name: np.random.default_rng(k).uniform(0, 255, (1, 32, 32, 3)).astype(np.float32)} for k in range(5)
+    ]
+    for given, found in zip(inputs, channel.outputs(inputs, timeout_s=60), strict=True):
+        np.testing.assert_allclose(found[out.name], here.run(given)[out.name], atol=1e-6)
+
+
+def test_a_batch_that_the_model_leaves_open_is_taken(worker, data):
+    _, channel, load = worker
+    told = load(data / RESNET, batch=3)
+    assert told["batch"] == 3
+    here = open_session(data / RESNET, trusted=True)
+    (info,), (out,) = channel.signature.inputs, channel.signature.outputs
+    given = {info.name: np.random.default_rng(0).uniform(0, 255, (3, 32, 32, 3)).astype(np.float32)}
+    (found,) = channel.outputs([given], timeout_s=60)
+    assert found[out.name].shape == (3, 10)
+    np.testing.assert_allclose(found[out.name], here.run(given)[out.name], atol=1e-6)
+    with pytest.raises(BadInput, match=r"loaded for inputs of shape \(\(3, 32, 32, 3\),\)"):
+        channel.outputs([{info.name: given[info.name][:1]}], timeout_s=60)
+
+
+def test_a_table_is_mapped_and_not_pulled_into_memory(worker, table):
+    _, channel, load = worker
+    told = load(table)
+    ids = [{"input_0": np.array([[k, 1000 * k, 7, 9]], np.int64)} for k in range(20)]
+    found = channel.outputs(ids, timeout_s=60)
+    here = open_session(table, trusted=True)
+    np.testing.assert_allclose(found[3]["output_0"], here.run(ids[3])["output_0"], atol=1e-6)
+    state = channel.ask({"do": "state"}, timeout_s=60)
+    grown = state["memory_peak"]["anonymous_bytes"] - told["memory_base"]["anonymous_bytes"]
+    assert table.stat().st_size == pytest.approx(TABLE_ROWS * 8 * 4, rel=0.01)
+    assert grown < table.stat().st_size / 3
+    assert state["peak_rss_bytes"] > 0
+
+
+def test_what_the_runtime_refuses_ends_the_request_and_not_the_runner(worker, data, tmp_path):
+    _, channel, load = worker
+    (tmp_path / "bad.tflite").write_bytes((data / YARDSTICK).read_bytes()[:5000])
+    with pytest.raises(BadInput):
+        load(tmp_path / "bad.tflite")
+    load(data / YARDSTICK)
+    with pytest.raises(BadInput, match="missing; it takes int8"):
+        channel.outputs([{}], timeout_s=60)
+    assert channel.ask({"do": "measure", "values_per_round": 1, "calls_per_value": 1}, timeout_s=60)["values_s"]
+
+
+def test_wishes_that_no_native_runner_has_are_refused(worker, data):
+    _, channel, load = worker
+    with pytest.raises(BadInput, match="kernels = reference: the native runner has default and builtin"):
+        load(data / YARDSTICK, kernels="reference")
+    with pytest.raises(Unsupported, match="--backend onnxruntime: the native runner of this device is litert"):
+        load(data / YARDSTICK, backend="onnxruntime")
+    with pytest.raises(BadInput, match="threads = 0: must be at least 1"):
+        load(data / YARDSTICK, threads=0)
+    with pytest.raises(BadInput, match="unknown"):
+        load(data / YARDSTICK, signature="nope")
+    with pytest.raises(BadInput, match="was not pushed to the device"):
+        channel.ask({**LOAD, "path": "/elsewhere/model.tflite"}, timeout_s=60)
+    with pytest.raises(ToolchainError, match="TypeError"):
+        channel.ask({"do": "load", "wrong": 1}, timeout_s=60)
+
+
+def test_a_damaged_program_takes_only_its_runner_along(worker, table, tmp_path):
+    _, _, load = worker
+    data = bytearray(table.read_bytes())
+    data[60:2000] = b"\xff" * 1940
+    (tmp_path / "bad.pte").write_bytes(data)
+    with pytest.raises((BadInput, DeviceError)):
+        load(tmp_path / "bad.pte")
+    assert load(table)["signature"] == "forward"
