@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,8 @@ from runtimes.runners.bundle import Bundle, runner_bundle
 
 __all__ = ["NativeChannel"]
 
+CLOCKS = "for f in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do echo $f $(cat $f); done 2>&1"
+CLOCK = re.compile(r"/cpu(\d+)/cpufreq/cpuinfo_max_freq (\d+)$", re.MULTILINE)
 MOST_SET_BYTES = 8_000_000
 """Random inputs travel to the device: fewer different ones than a local worker makes."""
 
@@ -80,6 +83,7 @@ class NativeChannel:
             "warm": self._pass_on,
             "measure": self._pass_on,
             "state": self._pass_on,
+            "conditions": self._pass_on,
             "infer": self._infer,
             "layers": self._layers,
             "pin": self._pin,
@@ -264,10 +268,14 @@ class NativeChannel:
         return {"layer_s": None}
 
     def _pin(self, *, timeout_s: float, cpus: list[int] | None = None, count: int = 1) -> dict[str, Any]:
-        if cpus is None:
-            return {"cpus": []}  # which are the fast ones is the device's to say, and it does not
-        self._cpus = tuple(cpus)
-        return {"cpus": cpus}
+        self._cpus = tuple(cpus) if cpus is not None else self._fastest(count, timeout_s)
+        return {"cpus": list(self._cpus)}
+
+    def _fastest(self, count: int, timeout_s: float) -> tuple[int, ...]:
+        """The `count` processors of the highest clock, the last ones of equals; none where the device does not tell."""
+        code, text = self._transport.complete(["sh", "-c", CLOCKS], timeout_s=timeout_s)
+        clocks = sorted(((int(clock), int(cpu)) for cpu, clock in CLOCK.findall(text)), reverse=True)
+        return tuple(sorted(cpu for _, cpu in clocks[:count])) if code == 0 else ()
 
     def _pass_on(self, request: Mapping[str, Any], *, timeout_s: float) -> Any:
         if self._runner is None and request["do"] == "state":

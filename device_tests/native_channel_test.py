@@ -74,6 +74,9 @@ def test_it_computes_what_the_session_computes_and_answers_as_a_worker(worker, d
     assert all(value > 0 for value in warm["values_s"])
     plan = {key: warm[key] for key in ("values_per_round", "calls_per_value")}
     assert len(channel.ask({"do": "measure", **plan}, timeout_s=60)["values_s"]) == warm["values_per_round"]
+    told = channel.ask({"do": "conditions", "window_s": 0.05}, timeout_s=60)
+    assert 1 <= told["cores"] <= os.cpu_count()
+    assert 0 <= told["state"]["busy_cores"] <= os.cpu_count()
     assert channel.ask({"do": "layers", "runs": 1, "repeats": 1}, timeout_s=60) == {"layer_s": None}
     here = open_session(data / RESNET, trusted=True)
     (info,), (out,) = channel.signature.inputs, channel.signature.outputs
@@ -82,6 +85,15 @@ def test_it_computes_what_the_session_computes_and_answers_as_a_worker(worker, d
     ]
     for given, found in zip(inputs, channel.outputs(inputs, timeout_s=60), strict=True):
         np.testing.assert_allclose(found[out.name], here.run(given)[out.name], atol=1e-6)
+
+
+def test_it_is_bound_to_the_processors_that_it_is_told(worker, data):
+    _, channel, load = worker
+    (cpu, *_) = sorted(os.sched_getaffinity(0))
+    assert channel.ask({"do": "pin", "cpus": [cpu], "count": 1}, timeout_s=60) == {"cpus": [cpu]}
+    assert load(data / YARDSTICK)["machine"]["cores"] == 1
+    # Which are the fast ones this machine may not tell.
+    assert len(channel.ask({"do": "pin", "cpus": None, "count": 1}, timeout_s=60)["cpus"]) <= 1
 
 
 def test_a_batch_that_the_model_leaves_open_is_taken(worker, data):

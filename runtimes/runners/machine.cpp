@@ -1,5 +1,6 @@
 #include "machine.h"
 
+#include <dirent.h>
 #include <sched.h>
 #include <sys/utsname.h>
 
@@ -44,6 +45,57 @@ long long ram_bytes() {
   }
   return 0;
 }
+
+// Busy and all clock ticks of all processors, and how many there are; none where /proc/stat is closed to us.
+struct Ticks {
+  double busy = 0, all = 0;
+  int processors = 0;
+};
+
+Ticks read_ticks() {
+  Ticks found;
+  std::ifstream file("/proc/stat");
+  std::string line;
+  while (std::getline(file, line)) {
+    if (line.rfind("cpu", 0) != 0 || line.size() < 4 || line[3] < '0' || line[3] > '9') continue;
+    std::istringstream words(line);
+    std::string name;
+    words >> name;
+    double value;
+    for (int column = 0; column < 8 && words >> value; ++column) {
+      found.all += value;
+      if (column != 3 && column != 4) found.busy += value;  // idle, and waiting for disks
+    }
+    ++found.processors;
+  }
+  return found;
+}
+
+// The largest number in the files that lie in folders of this prefix; 0 where there is none below `most`.
+double largest(const std::string& folder, const std::string& prefix, const std::string& file, double most) {
+  double found = 0;
+  DIR* opened = opendir(folder.c_str());
+  while (opened != nullptr) {
+    const dirent* entry = readdir(opened);
+    if (entry == nullptr) break;
+    if (std::string(entry->d_name).rfind(prefix, 0) != 0) continue;
+    double value = 0;
+    std::ifstream(folder + "/" + entry->d_name + "/" + file) >> value;
+    if (value > found && value < most) found = value;
+  }
+  if (opened != nullptr) closedir(opened);
+  return found;
+}
+
+std::string or_null(bool is_known, double value) {
+  if (!is_known) return "null";
+  std::ostringstream text;
+  text.precision(12);
+  text << value;
+  return text.str();
+}
+
+constexpr double kHottest = 150e3;  // thousandths of a degree; above, a zone reports something else
 
 }  // namespace
 
@@ -110,6 +162,19 @@ std::vector<double> load_average() {
   double values[3];
   const int count = getloadavg(values, 3);
   return {values, values + (count > 0 ? count : 0)};
+}
+
+std::string conditions_json(double window_s) {
+  const Ticks before = read_ticks();
+  std::this_thread::sleep_for(std::chrono::duration<double>(window_s));
+  const Ticks after = read_ticks();
+  const bool is_known = before.processors > 0 && after.all > before.all;
+  const double share = is_known ? (after.busy - before.busy) / (after.all - before.all) : 0;
+  const double heat = largest("/sys/class/thermal", "thermal_zone", "temp", kHottest);
+  const double clock = largest("/sys/devices/system/cpu", "cpu", "cpufreq/scaling_cur_freq", 1e12);
+  return "{\"busy_cores\":" + or_null(is_known, share * after.processors) +
+         ",\"temperature_c\":" + or_null(heat > 0, heat / 1000) + ",\"clock_hz\":" + or_null(clock > 0, clock * 1000) +
+         ",\"throttled\":null}";
 }
 
 std::string machine_json() {

@@ -37,6 +37,10 @@ class MemoryWatch {
 
 std::vector<double> load_average();
 
+// A JSON object of what the machine does meanwhile: busy_cores, temperature_c, clock_hz, throttled; null where it does not
+// tell. This process sleeps for the window, so that what is busy are others.
+std::string conditions_json(double window_s);
+
 // A JSON object: the first processor's lines of /proc/cpuinfo, isa, cores, ram_bytes, governor, kernel.
 std::string machine_json();
 

@@ -7,6 +7,7 @@
 //   {"do":"measure", "values_per_round":N, "calls_per_value":N}
 //   {"do":"infer", "file":PATH, "outputs_file":PATH, "sets":N}
 //   {"do":"state"}
+//   {"do":"conditions", "window_s":S}
 //   {"do":"pin", "cpus":[N, ..]}               before load: threads that a runtime starts later inherit it
 //
 // Answers are {"value":..}, {"error":..} for what the caller can mend, or {"failure":..}: those of the Python worker.
@@ -23,6 +24,7 @@
 #include <iostream>
 #include <memory>
 #include <sstream>
+#include <thread>
 
 #include "engine.h"
 #include "json.h"
@@ -97,7 +99,8 @@ class Runner {
     if (asked == "infer") return infer(request);
     if (asked == "state") return state();
     if (asked == "pin") return pin(request);
-    throw BadInput("worker request '" + asked + "': must be one of load, inputs, warm, measure, infer, state, pin.");
+    if (asked == "conditions") return conditions(request);
+    throw BadInput("worker request '" + asked + "': must be one of load, inputs, warm, measure, infer, state, pin, conditions.");
   }
 
  private:
@@ -243,6 +246,11 @@ class Runner {
       throw BadInput("cpus " + list_of(cpus) + ": this device does not bind a process to them.");
     }
     return "{\"cpus\":" + list_of(cpus) + "}";
+  }
+
+  std::string conditions(const Object& request) {
+    return "{\"state\":" + conditions_json(number(request, "window_s", 0.2)) +
+           ",\"cores\":" + std::to_string(std::thread::hardware_concurrency()) + "}";
   }
 
   // Inputs in, one inference, outputs out: all that a caller waits for.
