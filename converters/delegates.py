@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 
+from converters.cortex_m import CORES
 from edge_deploy.core.errors import BadInput, Unsupported
 
 __all__ = ["DEFAULT", "VULKAN", "check_delegate"]
@@ -32,13 +33,20 @@ def check_delegate(name: str, *, targets: tuple[str, ...], recipes: tuple[str, .
         return
     if name in REFUSED:
         raise Unsupported(f"--delegate {name}: {REFUSED[name]}.")
-    if name != VULKAN:
-        known = (DEFAULT, VULKAN, *REFUSED)
+    if name not in (VULKAN, *CORES):
+        known = (DEFAULT, VULKAN, *CORES, *REFUSED)
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"must be {DEFAULT} or {VULKAN}."
+        hint = f"did you mean {close[0]}?" if close else f"must be one of {', '.join((DEFAULT, VULKAN, *CORES))}."
         raise BadInput(f"--delegate {name}: is unknown; {hint}")
     if targets != ("executorch",):
-        raise BadInput(f"--delegate vulkan: is ExecuTorch's; take --to executorch alone, not {', '.join(targets)}.")
+        raise BadInput(f"--delegate {name}: is ExecuTorch's; take --to executorch alone, not {', '.join(targets)}.")
+    if name in CORES:
+        if recipes != ("int8",):
+            raise Unsupported(
+                f"--delegate {name}: {', '.join(recipes)}: CMSIS-NN's kernels are INT8; take --precision int8 alone, "
+                "or --to c, which packs INT4 too."
+            )
+        return
     quantized = [recipe for recipe in recipes if recipe not in ("float32", "float16")]
     if quantized:
         raise Unsupported(

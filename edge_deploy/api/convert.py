@@ -13,10 +13,12 @@ import numpy as np
 from converters import verify
 from converters.capture import capture, run_float
 from converters.contracts import Captured, Lowered, LowerRequest
+from converters.cortex_m import CORES
 from converters.delegates import VULKAN
 from converters.samples import random_samples, spool
 from converters.tflite.metadata import with_metadata
 from edge_deploy.api.calibration import serious_findings
+from edge_deploy.api.convert_cortex_m import convert_cortex_m
 from edge_deploy.api.convert_integer import convert_integer, is_integer_file
 from edge_deploy.api.convert_vulkan import convert_vulkan
 from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
@@ -120,9 +122,10 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
             progress("report")
             _write_report(partial)
         return Conversion(folder=request.out, artifacts=(artifact,), report=request.out / "report.html")
-    if request.delegate == VULKAN:
+    if request.delegate == VULKAN or request.delegate in CORES:
+        write = convert_vulkan if request.delegate == VULKAN else convert_cortex_m
         with published_folder(request.out, force=request.force) as partial:
-            written = convert_vulkan(request, partial, progress=progress)
+            written = write(request, partial, progress=progress)
             progress("report")
             _write_report(partial)
         return Conversion(folder=request.out, artifacts=written, report=request.out / "report.html")

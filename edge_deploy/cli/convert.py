@@ -99,8 +99,9 @@ def command(
     delegate: Annotated[
         str,
         typer.Option(
-            metavar="xnnpack|vulkan",
-            help="ExecuTorch: what runs the operators. Files for vulkan (float32, float16) are written, not run here.",
+            metavar="xnnpack|vulkan|cortex-m4",
+            help="ExecuTorch: what runs the operators. Files for vulkan (float32, float16) and for Cortex-M cores "
+            "(int8, cortex-m0 to cortex-m85) are written, not run here.",
         ),
     ] = "xnnpack",
     calibrate: Annotated[

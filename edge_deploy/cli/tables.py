@@ -38,8 +38,9 @@ def _whom(concerned: Sequence[Artifact], all_of_them: Sequence[Artifact]) -> str
 
 
 def _row(artifact: Artifact) -> tuple[str, ...]:
-    comparison = artifact.verification.comparisons[0]
-    agreement = comparison.top1_agreement
+    comparison = artifact.verification.comparisons[0] if artifact.verification.comparisons else None
+    agreement = comparison.top1_agreement if comparison is not None else None
+    likeness = "not run" if comparison is None else f"{comparison.snr_db:.1f}"
     metric = ""
     if artifact.verification.differences:
         found = artifact.verification.differences[0]
@@ -52,7 +53,7 @@ def _row(artifact: Artifact) -> tuple[str, ...]:
     return (
         f"{artifact.name} {artifact.format} {artifact.spec.name}",
         human_bytes(artifact.device_bytes),
-        "identical" if comparison.snr_db >= 999 else f"{comparison.snr_db:.1f}",
+        "identical" if comparison is not None and comparison.snr_db >= 999 else likeness,
         "" if agreement is None else f"{agreement:.1%}",
         metric,
         layers,

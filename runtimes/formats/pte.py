@@ -369,7 +369,8 @@ def _kernel(name: str, arguments: list[PteTensor | None]) -> Operator:
     tensors = [tensor for tensor in arguments if tensor is not None]
     weights = [tensor for tensor in tensors if (tensor.constant or tensor.key) and len(tensor.shape) >= 2]
     output = tensors[-1].dtype if tensors else "unknown"
-    library = "quantized kernels" if name.startswith("quantized_decomposed::") else "portable"
+    libraries = {"quantized_decomposed": "quantized kernels", "cortex_m": "CMSIS-NN"}
+    library = libraries.get(name.partition("::")[0], "portable")
     if not weights:
         return Operator(layer="", op=name, runs_on=library, activation_dtype=output)
     weight = max(weights, key=lambda tensor: tensor.bytes)
