@@ -67,16 +67,17 @@ def package(folder: Path | str, *, platform: Platform, out: Path | str, force: b
     check_files(folder, artifact)
     _check_loads(artifact, platform)
     model = artifact_file(folder, artifact.model_file.path)
-    signature = _called(at_one_sample(artifact.signatures[0]), model)
+    one = at_one_sample(artifact.signatures[0])
+    called = _in_file(model, one)
+    signature = replace(one, name=called.name)
     features = _features(folder, artifact, signature)
-    places = _places(model, artifact, signature)
     project = Project(
         artifact=artifact,
         signature=signature,
         features=features,
         model=f"model{model.suffix}",
-        input_places=places[0],
-        output_places=places[1],
+        input_places=called.inputs,
+        output_places=called.outputs,
         has_image=image_input(artifact, signature) is not None,
     )
     runtime = RUNTIMES[platform][artifact.format]
@@ -124,16 +125,6 @@ def _check_loads(artifact: Artifact, platform: Platform) -> None:
         raise Unsupported(*(f"{artifact.name} for {platform}: {problem}" for problem in problems))
 
 
-def _called(signature: Signature, model: Path) -> Signature:
-    """The signature by the name that the runtime knows: a program's method is often called forward."""
-    if model.suffix != ".pte":
-        return signature
-    from runtimes.formats.pte import read_pte
-
-    methods = [method.name for method in read_pte(model).methods]
-    return signature if signature.name in methods else replace(signature, name="forward")
-
-
 def _features(folder: Path, artifact: Artifact, signature: Signature) -> FeatureSpec | None:
     if not any(entry.role == "features" for entry in artifact.files):
         return None
@@ -146,27 +137,44 @@ def _features(folder: Path, artifact: Artifact, signature: Signature) -> Feature
     return features
 
 
-def _places(model: Path, artifact: Artifact, signature: Signature) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Numbers of the tensors as the file lists them, for interpreters that know no names."""
-    count = (len(signature.inputs), len(signature.outputs))
-    plain = (tuple(range(count[0])), tuple(range(count[1])))
-    if artifact.format != "tflite":
-        return plain
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _InFile:
+    """How a file is called: name of the signature or method, and where its tensors stand for who knows no names."""
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+def _in_file(model: Path, signature: Signature) -> _InFile:
+    plain = _InFile(
+        name=signature.name,
+        inputs=tuple(range(len(signature.inputs))),
+        outputs=tuple(range(len(signature.outputs))),
+    )
+    if model.suffix == ".pte":
+        from runtimes.formats.pte import read_pte
+
+        methods = [method.name for method in read_pte(model).methods]
+        return plain if signature.name in methods else replace(plain, name="forward")
     from runtimes.formats.tflite_file import read_tflite
 
     file = read_tflite(model)
     if not file.signatures:
-        return plain
+        return replace(plain, name="")
     chosen = next((each for each in file.signatures if each.key == signature.name), file.signatures[0])
     graph = file.subgraphs[chosen.subgraph]
     inputs, outputs = dict(chosen.inputs), dict(chosen.outputs)
     try:
-        return (
-            tuple(list(graph.inputs).index(inputs[info.name]) for info in signature.inputs),
-            tuple(list(graph.outputs).index(outputs[info.name]) for info in signature.outputs),
+        return _InFile(
+            name=chosen.key,
+            inputs=tuple(list(graph.inputs).index(inputs[info.name]) for info in signature.inputs),
+            outputs=tuple(list(graph.outputs).index(outputs[info.name]) for info in signature.outputs),
         )
-    except (KeyError, ValueError):
-        return plain
+    except (KeyError, ValueError) as error:
+        raise BadInput(
+            f"{model}: signature {chosen.key} has other tensors than the manifest; convert again."
+        ) from error
 
 
 def _ios_name(artifact: Artifact) -> str:

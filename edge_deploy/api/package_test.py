@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_deploy.api.package import package
+from edge_deploy.api.package import _InFile, package
 from edge_deploy.core.artifact import MANIFEST, Artifact, FileEntry, Signature
 from edge_deploy.core.errors import BadInput, ToolchainError, Unsupported
 from edge_deploy.core.features import Categorical, Dense, FeatureSpec, GoldenRow, HashedIds, Vocabulary, encode_rows
@@ -86,7 +86,8 @@ def artifact(folder, *, inputs, outputs, sources=None, source_outputs=None, feat
 @pytest.fixture(autouse=True)
 def tflite_files_are_not_read(monkeypatch):
     # The model's bytes are none; where its tensors stand in the file is not what is tested here.
-    monkeypatch.setattr("edge_deploy.api.package._places", lambda *_: ((0, 1), (0,)))
+    called = _InFile(name="serving_default", inputs=(0, 1), outputs=(0,))
+    monkeypatch.setattr("edge_deploy.api.package._in_file", lambda *_: called)
 
 
 def recommender(folder, *, dtype="int32", features=FEATURES):

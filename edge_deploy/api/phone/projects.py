@@ -127,6 +127,10 @@ def _common(project: Project, platform: str) -> dict[str, str]:
             f"{_quoted(info.name)} to model.createInputBuffer({_quoted(info.name)}, {_quoted(signature.name)})"
             for info, _ in inputs
         ),
+        "OUTPUT_NAMES": ", ".join(
+            f"{_quoted(info.name)} to model.createOutputBuffer({_quoted(info.name)}, {_quoted(signature.name)})"
+            for info, _ in outputs
+        ),
         "WRITES": "\n".join(
             f"        buffers.getValue({_quoted(info.name)}).{KOTLIN_WRITE[info.dtype][0]}("
             f"{KOTLIN_WRITE[info.dtype][1]}(inputs[{index}], {count}))"
