@@ -65,7 +65,7 @@ class SuiteRow:
             where a runtime has one; on a board all RAM.
         mapped_bytes: Mapped files (the model's, libraries), which the system may drop; None where nothing is mapped.
         flash_bytes: Of the model's files; on a board of the whole firmware.
-        problem: Why there is no result; empty for a row that has one.
+        problem: Why there is no result; empty for a row that has one. `problem_kind` is the class of the error.
     """
 
     task: str
@@ -87,6 +87,7 @@ class SuiteRow:
     inferences: int = 0
     notes: tuple[str, ...] = ()
     problem: str = ""
+    problem_kind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +179,8 @@ def _row(
     try:
         return _measured(base, task, samples, model, device, backend, options, progress)
     except EdgeDeployError as error:
-        return replace(base, problem=error.problems[0] if error.problems else type(error).__name__)
+        kind = type(error).__name__
+        return replace(base, problem=error.problems[0] if error.problems else kind, problem_kind=kind)
 
 
 def _measured(

@@ -60,7 +60,7 @@ def command(
     from device_tests.protocol_gates import Gate
     from device_tests.tasks.run import SuiteOptions
     from edge_deploy.api.bench_suite import bench_suite
-    from edge_deploy.core.errors import BadInput, DeviceError, VerificationFailed
+    from edge_deploy.core.errors import BadInput, VerificationFailed, error_from_json
 
     if part not in ("all", "evaluate"):
         raise BadInput(f"--part {part}: must be all or evaluate.")
@@ -89,7 +89,9 @@ def command(
     else:
         _print(result)
     if result.failed and len(result.failed) == len(result.rows):
-        raise DeviceError(*dict.fromkeys(row.problem for row in result.failed))
+        # Nothing but failures: the command fails as the first of them did.
+        problems = list(dict.fromkeys(row.problem for row in result.failed))
+        raise error_from_json({"class": result.failed[0].problem_kind, "problems": problems, "refusals": []})
     if check and (result.missed or result.failed):
         told = [
             f"{row.task}: {row.model} {row.precision}: {row.problem or 'below the floor'}"

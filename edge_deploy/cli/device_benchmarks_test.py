@@ -153,6 +153,7 @@ def test_the_suite_prints_a_row_for_each_task_and_model_and_damaged_ones_fail_al
 def test_a_floor_that_is_missed_ends_with_8_only_on_demand(data, tmp_path, capsys):
     pytest.importorskip("ai_edge_litert")
     shutil.copytree(data / "eval" / "mlperf_tiny_kws01", tmp_path / "kws01")
+    (tmp_path / "kws01").chmod(0o755)  # the copy of a folder that may not be written
     labels = tmp_path / "kws01" / "y_labels.csv"
     labels.chmod(0o644)
     rows = [line.split(",") for line in labels.read_text().splitlines()]
@@ -162,6 +163,23 @@ def test_a_floor_that_is_missed_ends_with_8_only_on_demand(data, tmp_path, capsy
     code, out, _ = run(capsys, *given, "--min-seconds", "0", "--gate", "off", "--check")
     assert code == 8
     assert "missed" in out
+
+
+def test_a_suite_of_nothing_but_failures_fails_as_they_did(data, tmp_path, capsys):
+    pytest.importorskip("ai_edge_litert")
+    shutil.copytree(data / "eval" / "mlperf_tiny_kws01", tmp_path / "kws01")
+    (tmp_path / "kws01").chmod(0o755)  # the copy of a folder that may not be written
+    (tmp_path / "kws01" / "tst_000000_Stop_7.bin").write_bytes(b"cut")
+    (tmp_path / "kws01" / "y_labels.csv").chmod(0o644)
+    (tmp_path / "kws01" / "y_labels.csv").write_text("tst_000000_Stop_7.bin,12,7\n")
+    model = data / "models" / "mlperf_tiny_kws_dscnn" / "kws_ref_model.tflite"
+    code, out, err = run(
+        capsys, "bench-suite", "keyword-spotting", "--data", tmp_path, "--artifact", model, "--min-seconds", "0",
+        "--gate", "off",
+    )  # fmt: skip
+    assert code == 3
+    assert "failed: " in out
+    assert "3 bytes: keyword spotting takes 490" in err
 
 
 def test_loadgen_judges_an_accuracy_run_by_the_labels(data, tmp_path, capsys):
