@@ -7,12 +7,11 @@ import pytest
 
 from device_tests.native_channel import NativeChannel
 from device_tests.transports.local import LocalTransport
-from edge_deploy.core.errors import BadInput, DeviceError, MissingExtra, ToolchainError, Unsupported
+from edge_deploy.core.errors import BadInput, MissingExtra, ToolchainError, Unsupported
 from runtimes.session import open_session
 
 YARDSTICK = "models/yardstick_cnn_int8/cnn_int8.tflite"
 RESNET = "models/mlperf_tiny_ic_resnet8/pretrainedResnet.tflite"
-TABLE_ROWS = 400_000
 LOAD = {
     "do": "load",
     "backend": None,
@@ -40,27 +39,6 @@ def worker():
     yield transport, channel, load
     channel.close()
     transport.close()
-
-
-@pytest.fixture(scope="module")
-def table(tmp_path_factory):
-    """A program whose one look-up reads a table of 12.8 MB."""
-    torch = pytest.importorskip("torch")
-    exir = pytest.importorskip("executorch.exir")
-    torch.manual_seed(0)
-
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.table = torch.nn.Embedding(TABLE_ROWS, 8)
-
-        def forward(self, ids):
-            return self.table(ids).sum(1)
-
-    exported = torch.export.export(Net().eval(), (torch.zeros(1, 4, dtype=torch.int64),))
-    path = tmp_path_factory.mktemp("table") / "table.pte"
-    path.write_bytes(exir.to_edge_transform_and_lower(exported).to_executorch().buffer)
-    return path
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -110,20 +88,6 @@ def test_a_batch_that_the_model_leaves_open_is_taken(worker, data):
         channel.outputs([{info.name: given[info.name][:1]}], timeout_s=60)
 
 
-def test_a_table_is_mapped_and_not_pulled_into_memory(worker, table):
-    _, channel, load = worker
-    told = load(table)
-    ids = [{"input_0": np.array([[k, 1000 * k, 7, 9]], np.int64)} for k in range(20)]
-    found = channel.outputs(ids, timeout_s=60)
-    here = open_session(table, trusted=True)
-    np.testing.assert_allclose(found[3]["output_0"], here.run(ids[3])["output_0"], atol=1e-6)
-    state = channel.ask({"do": "state"}, timeout_s=60)
-    grown = state["memory_peak"]["anonymous_bytes"] - told["memory_base"]["anonymous_bytes"]
-    assert table.stat().st_size == pytest.approx(TABLE_ROWS * 8 * 4, rel=0.01)
-    assert grown < table.stat().st_size / 3
-    assert state["peak_rss_bytes"] > 0
-
-
 def test_what_the_runtime_refuses_ends_the_request_and_not_the_runner(worker, data, tmp_path):
     _, channel, load = worker
     (tmp_path / "bad.tflite").write_bytes((data / YARDSTICK).read_bytes()[:5000])
@@ -149,13 +113,3 @@ def test_wishes_that_no_native_runner_has_are_refused(worker, data):
         channel.ask({**LOAD, "path": "/elsewhere/model.tflite"}, timeout_s=60)
     with pytest.raises(ToolchainError, match="TypeError"):
         channel.ask({"do": "load", "wrong": 1}, timeout_s=60)
-
-
-def test_a_damaged_program_takes_only_its_runner_along(worker, table, tmp_path):
-    _, _, load = worker
-    data = bytearray(table.read_bytes())
-    data[60:2000] = b"\xff" * 1940
-    (tmp_path / "bad.pte").write_bytes(data)
-    with pytest.raises((BadInput, DeviceError)):
-        load(tmp_path / "bad.pte")
-    assert load(table)["signature"] == "forward"

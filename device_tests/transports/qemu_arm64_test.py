@@ -32,39 +32,6 @@ def tools():
         pytest.skip(str(missing))
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory):
-    """A small INT8 CNN as an ExecuTorch program for XNNPACK."""
-    torch = pytest.importorskip("torch")
-    exir = pytest.importorskip("executorch.exir")
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-        XNNPACKQuantizer,
-        get_symmetric_quantization_config,
-    )
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    torch.manual_seed(0)
-    net = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 8, 3, stride=2, padding=1),
-        torch.nn.ReLU(),
-        torch.nn.Conv2d(8, 8, 3, padding=1, groups=8),
-        torch.nn.ReLU(),
-        torch.nn.Flatten(),
-        torch.nn.Linear(8 * 8 * 8, 10),
-    ).eval()
-    sample = (torch.randn(1, 3, 16, 16),)
-    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
-    prepared = prepare_pt2e(torch.export.export(net, sample).module(), quantizer)
-    for _ in range(4):
-        prepared(torch.randn(1, 3, 16, 16))
-    exported = torch.export.export(convert_pt2e(prepared), sample)
-    lowered = exir.to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()]).to_executorch()
-    path = tmp_path_factory.mktemp("program") / "net.pte"
-    path.write_bytes(lowered.buffer)
-    return path
-
-
 def outputs(model, core, *, kernels="default", count=12, first="input"):
     """The same inputs here and on the emulated core: [samples, ...] both."""
     here = open_session(model, trusted=True, kernels=kernels)
@@ -88,34 +55,6 @@ def test_int8_by_builtin_kernels_differs_by_one_step_at_most(tools, data):
     here, there = outputs(data / YARDSTICK, "cortex-a53", kernels="builtin")
     assert len(np.unique(here)) > 5
     assert np.abs(here.astype(int) - there).max() <= 1
-
-
-@pytest.mark.parametrize("core", ["cortex-a53", "cortex-a76"])
-def test_an_int8_program_is_bit_for_bit_that_of_this_machine(tools, program, core):
-    here, there = outputs(program, core)
-    assert np.ptp(here) > 0
-    np.testing.assert_array_equal(there, here)
-
-
-def test_the_dot_product_instruction_is_used_by_the_core_that_has_it(tools, data, tmp_path):
-    seen = {}
-    for core in ("cortex-a53", "cortex-a76"):
-        log = tmp_path / f"{core}.txt"
-        transport = connect(find_device(f"qemu:arm64-{core}"))
-        try:
-            path = transport.push(data / YARDSTICK, "0/model.tflite")
-            worker = transport.run("", environment={"QEMU_LOG": "in_asm", "QEMU_LOG_FILENAME": str(log)})
-            worker.ask({**LOAD, "path": path, "kernels": "default"}, timeout_s=120)
-            worker.ask({"do": "measure", "values_per_round": 1, "calls_per_value": 1}, timeout_s=120)
-            worker.close()
-        finally:
-            transport.close()
-        with log.open(errors="replace") as lines:
-            words = [int(found[1], 16) for found in map(WORD.match, lines) if found]
-        assert len(words) > 10_000
-        seen[core] = sum(_is_sdot(word) for word in words)
-    assert seen["cortex-a53"] == 0
-    assert seen["cortex-a76"] > 0
 
 
 def _is_sdot(word):
