@@ -1,5 +1,6 @@
 import itertools
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from device_tests.benchmark import Subject, Turn, _doubts, benchmark, measure_in_turns, read_subject
 from device_tests.device_list import device_names, find_device
+from device_tests.protocol_gates import Gate
 from device_tests.worker import Worker
 from edge_deploy.core.artifact import Artifact, FileEntry, Signature
 from edge_deploy.core.benchmark import BenchmarkReport, percentiles, ratio
@@ -235,6 +237,19 @@ def test_a_whole_benchmark_runs_over_pipes(folder):
     assert report.conditions.kernels == "null"
     assert report.conditions.batch == 4
     assert report.peak_rss_bytes > 0
+    assert len(report.states) == 3
+    if hasattr(os, "sched_setaffinity"):
+        assert len(report.conditions.cpus) == 1
+    if report.memory_peak is not None:
+        most = report.peak_rss_bytes + (4 << 20)  # the system counts pages in batches
+        assert max(report.memory_peak.anonymous_bytes, report.memory_peak.mapped_bytes) <= most
+        assert report.memory_peak.anonymous_bytes >= report.memory_base.anonymous_bytes > 0
+
+
+def test_a_worker_without_a_wish_is_bound_to_nothing_and_a_gate_that_is_off_does_not_look(folder):
+    (report,) = benchmark([folder], backend="null", min_seconds=0, rounds=1, cpus="none", gate=Gate(policy="off"))
+    assert report.conditions.cpus == ()
+    assert report.states == ()
 
 
 def test_a_model_of_another_runtime_is_measured_in_a_process_of_its_own(data):
