@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_deploy.core.benchmark import BenchmarkReport, Machine, RunConditions, _outer_rank, percentiles, ratio
+from edge_deploy.core.benchmark import (
+    BenchmarkReport,
+    Machine,
+    Ratio,
+    RunConditions,
+    _outer_rank,
+    median_interval,
+    percentiles,
+    ratio,
+    verdict,
+)
 from edge_deploy.core.device import Device
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import dumps, loads
@@ -108,3 +118,27 @@ def test_unlike_is_not_compared_with_unlike(change, word):
 def test_too_few_rounds_give_no_interval():
     with pytest.raises(BadInput, match="at least 6"):
         ratio(with_rounds([[1.0]] * 5), with_rounds([[1.0]] * 5))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "margin", "said"),
+    [
+        (1.06, 1.2, 0.05, "slower"),
+        (1.01, 1.04, 0.0, "slower"),
+        (1.01, 1.04, 0.05, "not slower"),
+        (0.8, 0.9, 0.0, "faster"),
+        (0.8, 0.9, 0.05, "faster"),
+        (0.9, 1.1, 0.0, "difference not resolved"),
+        (0.9, 1.1, 0.05, "difference not resolved"),
+        (0.98, 1.04, 0.05, "not slower"),
+    ],
+)
+def test_a_verdict_is_what_the_interval_shows(low, high, margin, said):
+    assert verdict(Ratio(median=(low + high) / 2, low=low, high=high, rounds=12), margin=margin) == said
+
+
+@given(st.lists(st.floats(0.1, 10), min_size=6, max_size=30))
+def test_the_medians_interval_holds_it_and_is_one_of_rounds(medians):
+    low, high = median_interval(with_rounds([[value] * 3 for value in medians]))
+    assert low <= np.median(medians) <= high
+    assert {low, high} <= set(medians)
