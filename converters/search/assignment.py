@@ -9,6 +9,7 @@ Zoltners, Operations Research 1979; for bits of layers Dong et al., HAWQ-V2, Neu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -74,12 +75,16 @@ def front(options: Mapping[str, Sequence[Option]]) -> tuple[Assignment, ...]:
 
 
 def spread_over(assignments: Sequence[Assignment], count: int) -> tuple[Assignment, ...]:
-    """Some of them, evenly over the steps in cost, both ends among them."""
+    """Some of them, evenly over the decibels of their noise, both ends among them.
+
+    Not over their cost: from some width on, more bytes hardly take noise away.
+    """
     if count >= len(assignments):
         return tuple(assignments)
-    low, high = assignments[0].cost, assignments[-1].cost
-    wanted = [low + (high - low) * number / max(count - 1, 1) for number in range(count)]
-    places = {min(range(len(assignments)), key=lambda i: abs(assignments[i].cost - cost)) for cost in wanted}
+    least = max(assignments[0].noise * 1e-12, 1e-300)
+    levels = [math.log(max(assignment.noise, least)) for assignment in assignments]
+    wanted = [levels[0] + (levels[-1] - levels[0]) * number / max(count - 1, 1) for number in range(count)]
+    places = {min(range(len(levels)), key=lambda place: abs(levels[place] - level)) for level in wanted}
     return tuple(assignments[place] for place in sorted(places))
 
 

@@ -19,7 +19,7 @@ from edge_deploy.api.debug_fix import convert_command, recipe_text
 from edge_deploy.api.search_data import Part
 from edge_deploy.api.search_points import Points, mixed_spec
 from edge_deploy.api.search_request import SearchRequest
-from edge_deploy.core.artifact import PairedDifference
+from edge_deploy.core.artifact import Artifact, PairedDifference
 from edge_deploy.core.quant_spec import QuantSpec, spec_for_recipe
 from edge_deploy.core.serde import dumps
 from edge_deploy.zoo.metrics import paired_difference
@@ -56,7 +56,7 @@ def describe(
         f"{len(assignments)} assignments on the expected front, {len(mixed)} of them converted; sensitivities of "
         f"{len(sensitivity.noise)} layers on {sensitivity.samples} samples"
     )
-    spec = None if chosen is None else _told_spec(request, points.artifact(chosen.name).spec, chosen.bits)
+    spec = None if chosen is None else _told_spec(request, points.artifact(chosen.name), chosen.bits)
     return SearchReport(
         model=captured.name,
         target=request.target,
@@ -90,9 +90,10 @@ def describe(
     )
 
 
-def _told_spec(request: SearchRequest, spec: QuantSpec, bits: Mapping[str, int]) -> QuantSpec:
+def _told_spec(request: SearchRequest, artifact: Artifact, bits: Mapping[str, int]) -> QuantSpec:
     """A spec that a precision's name or a recipe file can tell: MLPs of other bits than usual become rules."""
-    is_usual = spec.mlp_bits == spec_for_recipe(spec.recipe).mlp_bits
+    spec = artifact.spec
+    is_usual = artifact.kind != "recommender" or spec.mlp_bits == spec_for_recipe(spec.recipe).mlp_bits
     return spec if spec.rules or is_usual else mixed_spec(request.spec, bits, "chosen")
 
 
@@ -135,7 +136,7 @@ def write(request: SearchRequest, report: SearchReport, points: Points) -> None:
 
     if report.recipe:
         bits = next(point.bits for point in report.points if point.name == report.chosen)
-        spec = _told_spec(request, points.artifact(report.chosen).spec, bits)
+        spec = _told_spec(request, points.artifact(report.chosen), bits)
         text = recipe_text(spec, f"{report.model} {report.target}: {report.aim} at most {report.max_drop:g} lost")
         (request.out / RECIPE).write_text(text, encoding="utf-8")
     partial = request.out / f".{JSON}.partial"
