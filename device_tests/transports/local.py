@@ -80,31 +80,44 @@ class LocalTransport:
         self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, what: str = "native runner"
     ) -> LocalChannel:
         """See `device_tests.contracts.ProgramTransport`."""
-        return LocalChannel(command, environment=environment or {}, what=what)
+        try:
+            return LocalChannel(self._startable(command), environment=environment or {}, what=what)
+        except OSError as error:
+            raise DeviceError(f"{what}: cannot be started ({error.strerror or error}).") from error
 
     def complete(self, command: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
         """See `device_tests.contracts.ProgramTransport`."""
         program = Path(command[0])
-        if program.is_relative_to(self._folder) and not os.access(program, os.X_OK):
+        try:
+            process = subprocess.Popen(
+                self._startable(command),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            return 126, f"{program.name}: cannot be started ({error.strerror})"
+        with process:
+            try:
+                printed, _ = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired as error:
+                raise DeviceError(f"{program.name}: did not end within {timeout_s:.0f} s, and was ended.") from error
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)  # with whatever it started
+        return process.returncode, printed.decode(errors="replace")
+
+    def _startable(self, command: Sequence[str]) -> list[str]:
+        """The command with a program that may be executed, which a pushed file need not be."""
+        program = Path(command[0])
+        if program.is_relative_to(self._folder) and program.is_file() and not os.access(program, os.X_OK):
             # A copy, because the file may be linked to the original, whose mode is the user's.
             copied = program.with_name(f"{program.name}.run")
             shutil.copyfile(program, copied)
             copied.chmod(0o755)
             command = [str(copied), *command[1:]]
-        try:
-            done = subprocess.run(
-                self._wrapped(command),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise DeviceError(f"{program.name}: did not end within {timeout_s:.0f} s, and was ended.") from error
-        except OSError as error:
-            return 126, f"{program.name}: cannot be started ({error.strerror})"
-        return done.returncode, done.stdout.decode(errors="replace")
+        return self._wrapped(command)
 
     def _wrapped(self, command: Sequence[str]) -> list[str]:
         """The command as this machine starts it."""

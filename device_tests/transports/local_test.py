@@ -66,3 +66,19 @@ def test_closing_twice_is_fine_also_after_a_death(channel):
         dead.ask({}, timeout_s=60)
     dead.close()
     dead.close()
+
+
+def test_a_pushed_program_runs_whatever_its_mode_is_here(tmp_path):
+    (tmp_path / "tool").write_text("#!/bin/sh\necho said $1; exit 3\n")
+    (tmp_path / "tool").chmod(0o644)
+    made = connect(find_device("host"))
+    try:
+        assert made.complete([made.push(tmp_path / "tool", "tool"), "x"], timeout_s=60) == (3, "said x\n")
+        (tmp_path / "hang").write_text("#!/bin/sh\nsleep 300\n")
+        with pytest.raises(DeviceError, match="hang: did not end within 0 s, and was ended"):
+            made.complete([made.push(tmp_path / "hang", "hang")], timeout_s=0.3)
+        with pytest.raises(DeviceError, match="cannot be started"):
+            made.start([f"{made.folder}/absent"])
+    finally:
+        made.close()
+    assert (tmp_path / "tool").stat().st_mode & 0o777 == 0o644

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device_tests.native_channel import NativeChannel
-from device_tests.transports.local import LocalChannel, LocalTransport
+from device_tests.transports.local import LocalTransport
 from edge_deploy.core.device import Device
 from edge_deploy.core.errors import BadInput, MissingExtra
 from runtimes.probes.machine import read_machine
@@ -104,12 +104,6 @@ class EmulatedTransport(LocalTransport):
         self._core = core
         self._root = Path(self.folder, "root")
         _write_root(self._root, CORES[core], cores=read_machine().cores)
-
-    def start(
-        self, command: Sequence[str], *, environment: Mapping[str, str] | None = None, what: str = "native runner"
-    ) -> LocalChannel:
-        """See `device_tests.contracts.ProgramTransport`."""
-        return LocalChannel(self._wrapped(command), environment=environment or {}, what=what)
 
     def _wrapped(self, command: Sequence[str]) -> list[str]:
         return [self._emulator, "-L", str(self._root), "-cpu", self._core, *command]

@@ -33,6 +33,7 @@ ADDRESS = "/dev/tty...[:baud]"
 EMULATED = False
 ADDRESSABLE = 1 << 32
 LEAST_S = 0.1  # of one value: the boards' clocks count microseconds, some only milliseconds
+MOST_CALLS = 10_000_000
 LEAST_STEP = 0.0011  # of an output: smaller ones are not told apart by three decimals
 
 
@@ -174,14 +175,19 @@ class SerialChannel:
         }
 
     def _warm(self, *, rounds: int, runs: int, min_seconds: float, timeout_s: float) -> dict[str, Any]:
-        first, _ = self._opened().infer(1, warm_ups=1, timeout_s=timeout_s)
-        second, _ = self._opened().infer(1, timeout_s=timeout_s)
-        once = max(second, 1e-6)
+        # More and more of them, until the board's clock sees a time worth the name.
+        values: list[float] = []
+        count, seconds = 1, 0.0
+        while seconds < LEAST_S / 10 and count < MOST_CALLS:
+            count *= 10 if values else 1
+            seconds, _ = self._opened().infer(count, warm_ups=1, timeout_s=timeout_s)
+            values.append(seconds / count)
+        once = max(values[-1], 1e-9)
         return {
-            "values_s": [first, second],
-            "steady": abs(first - second) <= 0.05 * max(first, second, 1e-6),
+            "values_s": values,
+            "steady": len(values) > 1 and abs(values[-1] - values[-2]) <= 0.05 * values[-1],
             "values_per_round": max(1, math.ceil(runs / rounds), math.ceil(min_seconds / rounds / max(once, LEAST_S))),
-            "calls_per_value": max(1, math.ceil(LEAST_S / once)),
+            "calls_per_value": min(MOST_CALLS, max(1, math.ceil(LEAST_S / once))),
         }
 
     def _measure(self, *, values_per_round: int, calls_per_value: int, timeout_s: float) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def test_inputs_go_over_the_line_and_quantized_outputs_come_back_exactly(worker,
 def test_a_benchmark_takes_the_boards_own_times(board, project):
     (report,) = benchmark([project / "model.c"], device=f"serial:{board[0]}", runs=6, rounds=6, min_seconds=0)
     assert report.device.kind == "microcontroller"
-    assert report.conditions.calls_per_value > 1000
+    assert report.conditions.calls_per_value > 10
     assert all(0 < value < 0.1 for values in report.rounds_s for value in values)
     assert any("the model is part of the firmware" in note for note in report.notes)
 
