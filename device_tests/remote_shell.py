@@ -178,9 +178,10 @@ class ShellTransport:
         self, module: str, arguments: Sequence[str] = (), *, environment: Mapping[str, str] | None = None
     ) -> NativeChannel:
         """A native runner in the place of the Python worker: the device needs no Python, so `module` is not used."""
-        if self._isa not in ISAS.values():
+        known = sorted(set(ISAS.values()))
+        if self._isa not in known:
             raise Unsupported(
-                f"{self._shell.where}: processor {self._isa}: native runners are for {', '.join(set(ISAS.values()))}."
+                f"{self._shell.where}: processor {self._isa}: native runners are for {' and '.join(known)}."
             )
         return NativeChannel(self, isa=self._isa, label=self._label, environment=environment or {}, notes=self._notes)
 

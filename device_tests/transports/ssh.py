@@ -65,7 +65,7 @@ def describe(address: str) -> Device:
         shell.close()
     return Device(
         name=PREFIX + address,
-        kind="single-board",
+        kind="single-board" if facts.isa.startswith(("aarch64", "arm", "riscv")) else "server",
         isa=facts.isa,
         cores=facts.cores,
         ram_bytes=facts.ram_bytes,
