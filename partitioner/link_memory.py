@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-__all__ = ["LinkMemory", "dead_ticks", "empty", "look_back_s", "recall", "remember"]
+__all__ = ["FLOOR_BPS", "LinkMemory", "dead_floor", "dead_ticks", "empty", "look_back_s", "recall", "remember"]
 
 FLOOR_BPS = 1e4
 # Less than this share of what is usual means that the link was dead for most of the tick.
@@ -73,8 +73,13 @@ def empty(up_bytes: np.ndarray, most_s: float, usual_bps: float = 0.0) -> LinkMe
         model_s=np.zeros(shape),
         up_bits=np.maximum(up_bytes, 0.125) * 8.0,
         most_s=most_s,
-        floor_bps=max(FLOOR_BPS, NEXT_TO_NOTHING * usual_bps),
+        floor_bps=dead_floor(usual_bps),
     )
+
+
+def dead_floor(usual_bps: float) -> float:
+    """A link that mostly carries `usual_bps` counts as dead below this."""
+    return max(FLOOR_BPS, NEXT_TO_NOTHING * usual_bps)
 
 
 def dead_ticks(memory: LinkMemory, rate_bps: np.ndarray, before: int = 0) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from edge_deploy.core.link import transfer_end
 from partitioner.cost import cost, slowdowns
 from partitioner.cut_table import CutTable
-from partitioner.link_memory import LinkMemory, dead_ticks, empty, look_back_s, recall, remember
+from partitioner.link_memory import FLOOR_BPS, LinkMemory, dead_floor, dead_ticks, empty, look_back_s, recall, remember
 from partitioner.measured import measured, tick_times
 from partitioner.policy import Observation, Policy, State, Training, static_cut
 from partitioner.setting import finish_on_edge_s, queueing_s
@@ -66,6 +66,7 @@ class Learned(Policy):
 
     Attributes:
         link: What the training traces taught.
+        least_down_bps: A downlink that is dead now is taken to carry this much when the answer comes.
         sure: Standard errors by which a gain has to exceed zero.
         margin: Share of the latency that has to be gained on top.
         cool_down_s: No switch before that long after the last one, except back to the static cut.
@@ -73,6 +74,7 @@ class Learned(Policy):
     """
 
     link: LinkMemory
+    least_down_bps: float = FLOOR_BPS
     sure: float = 1.0
     margin: float = 0.03
     cool_down_s: float = 0.0
@@ -88,7 +90,11 @@ class Learned(Policy):
         """All but the uplink by the cost model, on a link that is never the matter: before anything learned."""
         measured = {name: np.atleast_1d(np.asarray(values, dtype=float)) for name, values in conditions.items()}
         uplink = measured["uplink_bps"]
-        costs = cost(self.table, {**measured, "uplink_bps": np.full(len(uplink), ENDLESS_BPS)})
+        # The answer comes after the request got through, so the wait for a dead link is in the memory of the uplink.
+        downlink = np.maximum(measured["downlink_bps"], self.least_down_bps)
+        costs = cost(
+            self.table, {**measured, "uplink_bps": np.full(len(uplink), ENDLESS_BPS), "downlink_bps": downlink}
+        )
         slow_edge, slow_cloud = _slowdowns(self.table, measured, len(uplink))
         return {
             "uplink_bps": uplink,
@@ -175,7 +181,10 @@ class Learned(Policy):
             answer = answer * (1 - np.minimum(late, 1.0)) + pays * local
         row = on_edge + pays * sending + answer
         if setting.rate_hz:
-            row = row + queueing_s(on_edge, setting.rate_hz) + queueing_s(pays * sending, setting.rate_hz)
+            row = row + queueing_s(on_edge, setting.rate_hz)
+            # Requests that wait for a dead link wait together: the one in front takes no time once it is back.
+            if not learning.dead_for[-1]:
+                row = row + queueing_s(pays * sending, setting.rate_hz)
         # Errors of two cuts that both cross come from the same rate: only the difference between them is unsure.
         unsure = pays * error * learning.send
         row = row + self.sure * np.abs(unsure - unsure[self.first])
@@ -193,8 +202,11 @@ def train(table: CutTable, training: Training, name: str, argument: str) -> Lear
     setting = training.setting
     looks = [(trace, tick_times(trace.end_s, setting.tick_s)) for trace in training.traces]
     seen = [(trace, ticks, measured(trace, ticks, setting.tick_s, training.probes)) for trace, ticks in looks]
-    usual_bps = float(np.median(np.concatenate([told["uplink_bps"] for *_, told in seen]))) if seen else 0.0
-    link = empty(table.up_bytes, min(setting.fallback_after_s, NEVER_S), usual_bps)
+    usual = {
+        name: float(np.median(np.concatenate([told[name] for *_, told in seen]))) if seen else 0.0
+        for name in ("uplink_bps", "downlink_bps")
+    }
+    link = empty(table.up_bytes, min(setting.fallback_after_s, NEVER_S), usual["uplink_bps"])
     for trace, ticks, told in seen:
         slow = slowdowns(table, trace.values)[0]
         for phase in range(training.phases):
@@ -203,7 +215,14 @@ def train(table: CutTable, training: Training, name: str, argument: str) -> Lear
             size = np.maximum(table.up_bytes, 0.125) * np.ones_like(sent)
             took = transfer_end(trace.time_s, trace.values["uplink_bps"], sent, size) - sent
             link = remember(link, told["uplink_bps"], dead_ticks(link, told["uplink_bps"]), took)
-    return Learned(name=name, table=table, setting=setting, first=static_cut(table, training), link=link)
+    return Learned(
+        name=name,
+        table=table,
+        setting=setting,
+        first=static_cut(table, training),
+        link=link,
+        least_down_bps=dead_floor(usual["downlink_bps"]),
+    )
 
 
 def _slowdowns(table: CutTable, measured: Mapping[str, np.ndarray], count: int) -> tuple[np.ndarray, np.ndarray]:
