@@ -1,6 +1,5 @@
 """Whether models fit devices: every number is held against the one that was built, planned or counted elsewhere."""
 
-import json
 import shutil
 
 import pytest
@@ -8,7 +7,6 @@ import pytest
 from edge_deploy.api.convert import convert
 from edge_deploy.api.fit import fit
 from edge_deploy.api.request import convert_request
-from edge_deploy.cli.main import main
 from edge_deploy.core.errors import BadInput
 from runtimes.formats.c_source import arena_bytes
 
@@ -96,20 +94,6 @@ def test_an_npu_is_estimated_by_its_compiler(yardstick):
     assert sum(layer.macs for layer in found.layers) > 900_000
     with pytest.raises(BadInput, match="did you mean ethos-u55-128"):
         fit(yardstick, device="corstone-300-u55-128", npu="ethos-u55-127")
-
-
-def test_the_command_exits_with_7_where_it_does_not_fit_and_prints_json(yardstick, tmp_path, capsys):
-    pytest.importorskip("tflite_micro")
-    with pytest.raises(SystemExit) as ended:
-        main(["fit", str(yardstick), "--device", board(tmp_path, ram="5 KiB", flash="64 KiB"), "--json"])
-    told = json.loads(capsys.readouterr().out)
-    assert ended.value.code == 7
-    assert told["fits"] is False
-    assert told["fit"]["needs"][0]["what"] == "flash"
-    with pytest.raises(SystemExit) as ended:
-        main(["fit", str(yardstick), "--device", "nucleo-h743zi"])
-    assert ended.value.code == 0
-    assert "the peak" in capsys.readouterr().out
 
 
 def test_a_phone_counts_no_flash(resnet):
