@@ -168,28 +168,31 @@ def main(arguments: list[str]) -> int:
     """Make or complete the tables and print them as Markdown; 1 when something wanted is not met."""
     data = development_data()
     fresh = "--fresh" in arguments
-    only = {word.replace("_", " ") for word in arguments if not word.startswith("--")}
-    only |= {word for word in arguments if not word.startswith("--")}
+    only = {word.replace(" ", "_") for word in arguments if not word.startswith("--")}
+
+    def is_asked(name: str) -> bool:
+        return not only or name.replace(" ", "_") in only
+
     rows = HOME / "rows"
     lines: list[list[object]] = []
     for wanted in wanted_nets(data, HOME):
         name = wanted.net.name
-        if not only or name in only:
+        if is_asked(name):
             found = kept(rows, name, lambda wanted=wanted: net_row(wanted), fresh=fresh)  # type: ignore[misc]  # bound early
             lines += [_line(name, row, _agreement_verdict(row, wanted.agreement)) for row in found]
     known = {net.name: net for net in nets(data)}
-    if not only or MOBILENET in only:
+    if is_asked(MOBILENET):
         found = kept(rows, MOBILENET, lambda: mobilenet_row(known[MOBILENET]), fresh=fresh)
         lines += _mobilenet_lines(found)
     for name in AUDIO:
-        if not only or name in only:
+        if is_asked(name):
             found = kept(rows, name, lambda name=name: audio_row(data, name), fresh=fresh)  # type: ignore[misc]  # bound early
             lines += [_line(f"esc10 {name}, random inputs", row, "stated") for row in found]
     columns = ("model", "artifact", "agreement", "accuracy (95 %)", "SNR dB", "passes applied", "wanted")
     print(f"revision {revision()}; {CALIBRATION_SAMPLES} calibration samples at most\n")
     print(markdown(columns, lines))
     all_met = not any("NOT MET" in str(line[-1]) for line in lines)
-    for name in GRID if not only or "grid" in only else ():
+    for name in GRID if is_asked("grid") else ():
         net = known[name]
         found = kept(rows, f"grid {name}", lambda net=net: variant_rows(net, variants()), fresh=fresh)  # type: ignore[misc]  # bound early
         text, is_met = _grid(name, found)
