@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from edge_deploy.core.precision import Activations
 
-__all__ = ["FLOAT", "Choice", "form_word"]
+__all__ = ["FLOAT", "Choice"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,3 @@ class Choice:
 
 
 FLOAT = Choice(bits=32, asked=32, activations="float")
-
-
-def form_word(bits: int, activations: Activations) -> str:
-    """How the support table calls this form of a layer: "int4", "int8-dynamic", "int8-weight", "float16", ..."""
-    if bits >= 16:
-        return f"float{bits}"
-    return {"int8": f"int{bits}", "int16": f"int16x{bits}", "dynamic": f"int{bits}-dynamic"}.get(
-        activations, f"int{bits}-weight"
-    )

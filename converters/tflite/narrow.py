@@ -16,7 +16,7 @@ import numpy as np
 from converters.quantize.scale_search import weight_scales
 from converters.quantize.uniform import quantize_symmetric
 from converters.support import lookup
-from converters.tflite.choice import FLOAT, Choice, form_word
+from converters.tflite.choice import FLOAT, Choice
 from converters.tflite.flatbuffer import (
     add_opcode,
     add_tensor,
@@ -30,6 +30,7 @@ from converters.tflite.lookups import TableStore, cannot_be_table, is_lookup, re
 from converters.tflite.operators import OPERATORS
 from converters.tflite.structure import Node, View, views
 from edge_deploy.core.errors import Refusal
+from edge_deploy.core.precision import form_word
 from edge_deploy.core.quant_spec import LayerSettings, QuantSpec
 
 __all__ = ["choose_narrow", "narrow_weights", "weight_slot"]

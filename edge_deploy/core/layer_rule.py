@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import glob
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -42,6 +43,7 @@ class LayerRule:
 
     Attributes:
         pattern: Shell pattern over layer names.
+        regex: Regular expression that is found in layer names; empty means all.
         weight_bits: 4, 8, 16 (float16) or 32 (float); with 16 and 32 the layer computes in float.
         activations: What the layer computes on; a layer of 4 or 8 bits without it keeps the precision's.
         operators: Names of operators, or of families (see `LayerTraits`); empty means all.
@@ -63,6 +65,7 @@ class LayerRule:
     range_method: RangeMethod | None = None
     percentile: float | None = None
     source: str = ""
+    regex: str = ""
 
     def __post_init__(self) -> None:
         where = self.source or f"rule {self.pattern}"
@@ -87,7 +90,11 @@ class LayerRule:
     @property
     def is_bound(self) -> bool:
         """Whether a layer's name alone decides if the rule applies."""
-        return not self.operators and (self.position, self.min_weights, self.max_weights) == (None, None, None)
+        return (
+            not self.operators
+            and not self.regex
+            and (self.position, self.min_weights, self.max_weights) == (None, None, None)
+        )
 
     def fits(self, layer: LayerTraits, *, first: str, last: str) -> bool:
         """Whether it applies to the layer.
@@ -99,6 +106,7 @@ class LayerRule:
         words = {layer.op.lower(), layer.op.lower().removeprefix("aten."), layer.family}
         return (
             fnmatch.fnmatchcase(layer.name, self.pattern)
+            and re.search(self.regex, layer.name) is not None
             and layer.name == place
             and (not self.operators or bool(words & {operator.lower() for operator in self.operators}))
             and (self.min_weights is None or layer.weights >= self.min_weights)
@@ -128,13 +136,14 @@ def bind_rules(
         if rule.is_bound:
             bound.append(rule)
             continue
-        free = replace(rule, operators=(), position=None, min_weights=None, max_weights=None)
+        free = replace(rule, operators=(), regex="", position=None, min_weights=None, max_weights=None)
         bound += [replace(free, pattern=glob.escape(name)) for name in dict.fromkeys(found)]
     return tuple(bound), tuple(idle)
 
 
 def _idle(rule: LayerRule, number: int, layers: Sequence[LayerTraits]) -> str:
     conditions = [f"layer {rule.pattern!r}"] if rule.pattern != "*" else []
+    conditions += [f"regex {rule.regex!r}"] if rule.regex else []
     conditions += [f"operator {', '.join(rule.operators)}"] if rule.operators else []
     conditions += [f"position {rule.position}"] if rule.position else []
     conditions += [f"min_weights {rule.min_weights}"] if rule.min_weights is not None else []

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from edge_deploy.core.errors import BadInput
 
-__all__ = ["PRECISIONS", "Activations", "Precision", "find_precision", "width_word"]
+__all__ = ["PRECISIONS", "Activations", "Precision", "find_precision", "form_word", "width_word"]
 
 Activations: TypeAlias = Literal["float", "dynamic", "int8", "int16"]
 """What a layer computes on: floats, INT8 with a scale found by each inference, INT8 or INT16 with calibrated scales."""
@@ -93,6 +93,14 @@ def find_precision(name: str, *, where: str = "--precision") -> Precision:
     if name not in PRECISIONS:
         raise BadInput(f"{where} {name}: must be one of {', '.join(PRECISIONS)}.")
     return PRECISIONS[name]
+
+
+def form_word(bits: int, activations: Activations) -> str:
+    """How support tables call this form of a layer: "int4", "int8-dynamic", "int8-weight", "int16x8", "float16", ..."""
+    if bits >= 16:
+        return f"float{bits}"
+    words = {"int8": f"int{bits}", "int16": f"int16x{bits}", "dynamic": f"int{bits}-dynamic"}
+    return words.get(activations, f"int{bits}-weight")
 
 
 def width_word(bits: int) -> str:

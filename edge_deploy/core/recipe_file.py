@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from edge_deploy.core.aeq_recipe import read_aeq_recipe
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_rule import LayerRule, RangeMethod, WeightScale
 from edge_deploy.core.precision import Activations, find_precision
@@ -66,14 +67,19 @@ class _Recipe:
 
 
 def read_recipe(path: Path, **options: object) -> QuantSpec:
-    """The precision and rules that a recipe file asks for.
+    """The precision and rules that a recipe file asks for; a .json is a recipe of ai-edge-quantizer.
 
     Args:
         options: Further fields of the QuantSpec; what the file itself sets wins.
 
     Raises:
         BadInput: Not TOML, unknown keys (close names are suggested), or values that are wrong or contradict each other.
+        Unsupported: A recipe of ai-edge-quantizer asks for what has no form here.
     """
+    if not re.fullmatch(r"[\w.-]+", path.stem):
+        raise BadInput(f"{path}: the name goes into the artifact's folder; use letters, digits, '.', '_' and '-' only.")
+    if path.suffix == ".json":
+        return read_aeq_recipe(path, **options)
     try:
         with path.open("rb") as file:
             data = tomllib.load(file)
@@ -81,8 +87,6 @@ def read_recipe(path: Path, **options: object) -> QuantSpec:
         raise BadInput(f"{path}: cannot be read ({error.strerror}).") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: is not TOML ({error}).") from error
-    if not re.fullmatch(r"[\w.-]+", path.stem):
-        raise BadInput(f"{path}: the name goes into the artifact's folder; use letters, digits, '.', '_' and '-' only.")
     return recipe_from_data(data, label=path.stem, where=path.name, **options)
 
 
