@@ -142,10 +142,23 @@ def like_ids(graph: Graph, ids: int, name: str, values: np.ndarray) -> int:
 
 
 def lookup(graph: Graph, ids: int, table: Constant, name: str) -> int:
-    """Rows [n, dim] as float32 of ids [n]."""
-    out = graph.tensor(name, (graph.shape(ids)[0], table.shape[1]))
-    version = 4 if table.kind == "int4" or table.scale.size > 1 else 1
+    """Rows [n, dim] as float32 of ids [n]; rows of float16 are widened behind the look-up."""
+    is_half = table.kind == "float16"
+    out = graph.tensor(name, (graph.shape(ids)[0], table.shape[1]), "float16" if is_half else "float32")
+    version = 4 if table.kind in ("int4", "float16") or table.scale.size > 1 else 1
     graph.op("EMBEDDING_LOOKUP", [ids, graph.use(table)], [out], version=version)
+    return widened(graph, out, f"{name}/widened", version=WIDENS_HALF) if is_half else out
+
+
+# Versions of DEQUANTIZE by what it widens.
+WIDENS_HALF = 3
+WIDENS = {"float16": WIDENS_HALF, "int8": 5, "int4": 6}
+
+
+def widened(graph: Graph, x: int, name: str, *, version: int) -> int:
+    """A float16 or quantized tensor as float32."""
+    out = graph.tensor(name, graph.shape(x))
+    graph.op("DEQUANTIZE", [x], [out], "DequantizeOptions", version=version)
     return out
 
 
@@ -259,17 +272,22 @@ def fully_connected(
     *,
     relu: bool = False,
     quantized: Affine | None = None,
+    widens: bool = False,
 ) -> int:
     """[batch, in] times weight [out, in]; on floats INT8 and INT4 weights are dynamic.
 
     Args:
         quantized: Scale and zero point of the output of a full-integer layer.
+        widens: Narrow weights become float32 first, and the layer computes on floats.
     """
+    weights = graph.use(weight)
+    if widens:
+        weights = widened(graph, weights, f"{weight.name}/widened", version=WIDENS[weight.kind])
     out = activation(graph, name, (graph.shape(x)[0], weight.shape[0]), quantized)
-    dynamic = 1 if weight.kind == "float32" else 12
+    dynamic = 1 if weight.kind == "float32" or widens else 12
     graph.op(
         "FULLY_CONNECTED",
-        [x, graph.use(weight), graph.use(bias)],
+        [x, weights, graph.use(bias)],
         [out],
         "FullyConnectedOptions",
         version=dynamic if quantized is None else 4,

@@ -11,13 +11,16 @@ from converters.tflite.choice import Choice
 from converters.tflite.compact import compact
 from converters.tflite.flatbuffer import tensor_name
 from converters.tflite.lookups import is_lookup
-from converters.tflite.narrow import choose_narrow, narrow_weights
+from converters.tflite.narrow import choose_narrow, narrow_weights, weight_slot
 from converters.tflite.pool_pads import is_lowest_pad
 from converters.tflite.structure import Node, View, views
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
 
-__all__ = ["choose_hybrid", "choose_tables", "has_tables", "quantize_hybrid"]
+__all__ = ["NO_INT16", "choose_hybrid", "choose_tables", "has_tables", "quantize_hybrid"]
+
+
+NO_INT16 = "graphs with tables compute among floats: INT16 activations are for networks without"
 
 
 def has_tables(model: Any) -> bool:
@@ -73,6 +76,8 @@ def _choose(graphs: tuple[View, ...], spec: QuantSpec, *, tables_only: bool) -> 
 def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
     default = spec.weight_bits if is_lookup(view, node) else spec.mlp_bits
     settings = spec.settings_for(node.layer, default=default)
+    if settings.activations == "int16" and (is_lookup(view, node) or weight_slot(view, node) is not None):
+        return Refusal(layer=node.layer, op=node.kind, reason=NO_INT16, remedy="take int8-dynamic")
     if settings.activations in ("int8", "int16"):  # of a recommender: what its layers read is quantized on the fly
         settings = replace(settings, activations="dynamic")
     return choose_narrow(view, node, settings, spec)

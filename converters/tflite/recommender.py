@@ -14,12 +14,13 @@ from converters.quantize.uniform import quantize_symmetric, symmetric_scales
 from converters.recommender.model import Dense, Recommender, load
 from converters.recommender.traits import recommender_traits
 from converters.tflite.emit import Emitter
+from converters.tflite.hybrid import NO_INT16
 from converters.tflite.recommender_check import check_tables
 from converters.tflite.recommender_columns import TopColumns, order_columns, permuted
 from converters.tflite.recommender_hybrid import Fully, add_hybrid_graph, signature_key
 from converters.tflite.recommender_outcomes import outcomes_of
 from converters.tflite.recommender_store import store_tables
-from converters.tflite.recommender_tables import Fused, absolute_maxima, plan_tables
+from converters.tflite.recommender_tables import LARGEST_HALF, Fused, absolute_maxima, plan_tables
 from edge_deploy.core.artifact import FileEntry, Signature
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
@@ -63,10 +64,23 @@ def _lower(request: LowerRequest, model: Recommender, arrays: Mapping[str, np.nd
         return lowered
     if request.spec.io == "int8":
         raise Unsupported("a hybrid recommender has float inputs and outputs: leave out --io int8, or use --for mcu.")
+    _refuse_int16(model, request.spec)
     path = request.folder / MODEL
     plan, widths = emit_hybrid(model, arrays, request.spec, path, batches=request.captured.batches)
     check_tables(path, model, arrays)
     return _lowered(request, model, path, plan, widths)
+
+
+def _refuse_int16(model: Recommender, spec: QuantSpec) -> None:
+    layers = [(table.name, "EMBEDDING_LOOKUP") for table in model.tables]
+    layers += [(dense.name, "FULLY_CONNECTED") for dense in (*model.bottom, *model.top)]
+    refusals = tuple(
+        Refusal(layer=name, op=op, reason=NO_INT16, remedy="take int8-dynamic")
+        for name, op in layers
+        if spec.settings_for(name).activations == "int16"
+    )
+    if refusals:
+        raise Unsupported(refusals=refusals)
 
 
 def emit_hybrid(
@@ -85,7 +99,7 @@ def emit_hybrid(
     check_weights(model, arrays)
     plan = plan_tables(model, spec, absolute_maxima(model, arrays))
     columns = _columns(model, spec, plan)
-    widths = _dense_widths(model, spec, columns)
+    widths = _dense_widths(model, arrays, spec, columns)
     emitter = Emitter("recommender")
     stored = store_tables(emitter, model, arrays, plan)
     layers = {}
@@ -93,7 +107,9 @@ def emit_hybrid(
         weight = np.asarray(arrays[dense.weight], np.float32)
         if dense is model.top[0]:
             weight = permuted(weight, columns)
-        layers[dense.name] = _fully(emitter, dense, weight, arrays, widths[dense.name][0])
+        bits = widths[dense.name][0]
+        is_dynamic = bits < 16 and spec.settings_for(dense.name, default=spec.mlp_bits).activations != "float"
+        layers[dense.name] = replace(_fully(emitter, dense, weight, arrays, bits), widens=bits < 32 and not is_dynamic)
     for batch in batches:
         key = signature_key(batch, batches)
         add_hybrid_graph(emitter, model, stored, layers, columns, batch=batch, key=key)
@@ -125,18 +141,29 @@ def check_weights(model: Recommender, arrays: Mapping[str, np.ndarray]) -> None:
         raise BadInput(*problems)
 
 
-def _dense_widths(model: Recommender, spec: QuantSpec, columns: TopColumns) -> dict[str, tuple[int, str]]:
+def _dense_widths(
+    model: Recommender, arrays: Mapping[str, np.ndarray], spec: QuantSpec, columns: TopColumns
+) -> dict[str, tuple[int, str]]:
     """Bits of each layer, and the reason where they are not the ones asked.
 
     Raises:
         Unsupported: Layers that cannot have 4 bits, without a fallback.
     """
     widths, refusals = {}, []
-    for dense in (*model.bottom, *model.top):
+    layers = (*model.bottom, *model.top)
+    largest = {dense.name: float(np.abs(arrays[dense.weight]).max(initial=0.0)) for dense in layers}
+    for dense in layers:
         bits = spec.bits_for(dense.name, default=spec.mlp_bits)
         reason = ""
         inputs = len(columns.permutation) if dense is model.top[0] else dense.in_features
-        if bits == 4 and inputs % 2:
+        is_dynamic = spec.settings_for(dense.name, default=spec.mlp_bits).activations != "float"
+        if bits == 16 and largest[dense.name] > LARGEST_HALF:
+            reason = f"its largest weight {largest[dense.name]:.3g} is beyond float16"
+            if spec.fallback_bits != 32:
+                remedy = "pass --fallback float32 to leave it in float"
+                refusals.append(Refusal(layer=dense.name, op="FULLY_CONNECTED", reason=reason, remedy=remedy))
+            bits = 32
+        if bits == 4 and inputs % 2 and is_dynamic:
             reason = f"XNNPACK runs INT4 only with an even number of inputs; this layer has {inputs}"
             if spec.fallback_bits is None:
                 remedy = "allow --fallback int8, or give the layer 8 bits by a rule"
@@ -151,8 +178,8 @@ def _dense_widths(model: Recommender, spec: QuantSpec, columns: TopColumns) -> d
 def _fully(emitter: Emitter, dense: Dense, weight: np.ndarray, arrays: Mapping[str, np.ndarray], bits: int) -> Fully:
     bias = np.zeros(dense.out_features, np.float32) if dense.bias is None else np.asarray(arrays[dense.bias])
     name = f"{dense.name}.weight"
-    if bits == 32:
-        stored = emitter.constant(name, weight)
+    if bits >= 16:
+        stored = emitter.constant(name, weight.astype(np.float32 if bits == 32 else np.float16))
     else:
         scales = symmetric_scales(weight, axis=0, bits=bits)
         values = quantize_symmetric(weight, scales, axis=0, bits=bits)
@@ -183,7 +210,7 @@ def _lowered(
 ) -> Lowered:
     from runtimes.formats.tflite import read_facts, read_graph
 
-    packed = any(entry.storage.startswith("int4") for entry in plan)
+    packed = any(entry.storage.startswith(("int4", "float16")) for entry in plan)
     is_new = packed or any(bits != 32 for bits, _ in widths.values())
     return Lowered(
         files=(FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=file_sha256(path)),),

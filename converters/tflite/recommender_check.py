@@ -28,7 +28,8 @@ class TableError:
     """How far a written table is from its source.
 
     Attributes:
-        steps: Largest error in units of the row's scale; of a float table, the largest absolute error.
+        steps: Largest error in units of the row's scale; of a float32 table, the largest absolute error; of a float16
+            one in units of the distance to the next float16 number.
         weight_bytes: Bytes of its rows, without scales.
     """
 
@@ -115,6 +116,8 @@ class _Reader:
             values = _widened(stored, note["storage"], stored_dim)[:, : chunk.shape[1]]
             scales = self._scales(note, tensor, at, len(chunk))
             error = np.abs(values * scales - chunk)
+            if note["storage"] == "float16":
+                scales = np.spacing(np.abs(chunk).astype(np.float16)).astype(np.float32)
             steps = error / scales if note["storage"] != "float32" else error
             worst = max(worst, float(steps.max(initial=0.0)))
             at += len(chunk)
@@ -123,7 +126,7 @@ class _Reader:
     def _scales(self, note: dict[str, Any], tensor: Any, at: int, count: int) -> np.ndarray:
         """Scale of each of `count` rows from row `at` on, [count, 1], or one for all [1, 1]."""
         storage = note["storage"]
-        if storage == "float32":
+        if storage in ("float32", "float16"):
             return np.ones((1, 1), np.float32)
         if storage == "int4-row":
             details = schema().BlockwiseQuantization()
@@ -145,6 +148,8 @@ def _widened(stored: np.ndarray, storage: str, stored_dim: int) -> np.ndarray:
     """Stored bytes of rows as float32 numbers [rows, stored_dim], before any scale."""
     if storage == "float32":
         return np.ascontiguousarray(stored).view(np.float32)
+    if storage == "float16":
+        return np.ascontiguousarray(stored).view(np.float16).astype(np.float32)
     if storage.startswith("int8"):
         return stored.view(np.int8).astype(np.float32)
     values = np.empty((len(stored), stored_dim), np.uint8)

@@ -19,10 +19,11 @@ __all__ = ["Fully", "add_hybrid_graph", "signature_key"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fully:
-    """Weight and bias of a fully connected layer in the file."""
+    """Weight and bias of a fully connected layer in the file; `widens` where narrow weights become float32 first."""
 
     weight: Constant
     bias: Constant
+    widens: bool = False
 
 
 def signature_key(batch: int, batches: tuple[int, ...]) -> str:
@@ -255,7 +256,7 @@ class _Hybrid:
     def _dense(self, x: int, dense: Dense) -> int:
         layer = self.layers[dense.name]
         relu = dense.activation == "relu"
-        y = ops.fully_connected(self.graph, x, layer.weight, layer.bias, dense.name, relu=relu)
+        y = ops.fully_connected(self.graph, x, layer.weight, layer.bias, dense.name, relu=relu, widens=layer.widens)
         return y if relu else self._activated(y, dense.activation, f"{dense.name}/{dense.activation}")
 
     def _activated(self, x: int, activation: str, name: str) -> int:

@@ -108,6 +108,12 @@ def _scale(maximum: float) -> float:
 
 def _refuse(model: Recommender, spec: QuantSpec) -> None:
     refusals = []
+    if spec.activations not in ("int8", "float") or spec.weight_bits == 16 or (spec.recipe.endswith("-weight")):
+        reason = "a recommender for microcontrollers has INT8 activations: TFLite Micro looks no INT16 rows up"
+        names = [table.name for table in model.tables]
+        refusals += [
+            Refusal(layer=name, op="GATHER", reason=reason, remedy="take int8, or --for phone") for name in names
+        ]
     for layers, op, default in (
         ([table.name for table in model.tables], "GATHER", spec.weight_bits),
         ([dense.name for dense in (*model.bottom, *model.top)], "FULLY_CONNECTED", spec.mlp_bits),

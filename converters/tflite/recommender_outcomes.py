@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from converters.recommender.model import Recommender
 from converters.tflite.recommender_tables import Fused, Storage
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome
+from edge_deploy.core.precision import width_word
 from edge_deploy.core.quant_spec import QuantSpec
 
 __all__ = ["mcu_outcomes", "outcomes_of"]
 
 GOT: dict[Storage, str] = {
     "float32": "float32",
+    "float16": "float16, widened behind the look-up",
     "int8-row": "int8, one float32 scale per row",
     "int4-row": "int4, one float16 scale per row",
     "int8-table": "int8, one scale per table",
@@ -45,12 +47,12 @@ def outcomes_of(
         if fused.stored_dim != fused.dim:
             reasons.append(f"rows of odd width {fused.dim} are stored with one more column")
         if not fused.storage.startswith(_word(asked)):
-            reasons.append("its largest value is beyond float16 row scales")
+            reasons.append("its largest value is beyond float16" + (" row scales" if asked == 4 else ""))
         outcomes.append(
             LayerOutcome(
                 layer=table.name,
                 op="EMBEDDING_LOOKUP",
-                asked="float32" if asked == 32 else f"{_word(asked)}, one scale per {spec.table_scale}",
+                asked=_word(asked) if asked >= 16 else f"{_word(asked)}, one scale per {spec.table_scale}",
                 got=GOT[fused.storage],
                 reason="; ".join(reasons),
                 weight_bits=bits,
@@ -67,7 +69,7 @@ def outcomes_of(
                 layer=dense.name,
                 op="FULLY_CONNECTED",
                 asked=_word(asked),
-                got="float32" if got == 32 else f"{_word(got)} per-channel, dynamic int8 activations",
+                got=_dense_got(got, fact),
                 reason=reason,
                 weight_bits=fact.weight_bits if fact is not None else 0.0,
                 weight_bytes=fact.weight_bytes if fact is not None else 0,
@@ -108,5 +110,13 @@ def mcu_outcomes(model: Recommender, spec: QuantSpec, facts: tuple[LayerFacts, .
     return tuple(outcomes)
 
 
+def _dense_got(bits: int, fact: LayerFacts | None) -> str:
+    if bits == 32 or fact is None:
+        return _word(bits)
+    stored = _word(bits) if bits == 16 else f"{_word(bits)} per-channel"
+    is_widened = fact.weight_compute == "float32"
+    return f"{stored} stored, float32 compute" if is_widened else f"{stored}, dynamic int8 activations"
+
+
 def _word(bits: int) -> str:
-    return "float32" if bits == 32 else f"int{bits}"
+    return width_word(bits)

@@ -106,6 +106,11 @@ def _store(emitter: Emitter, fused: Fused, weights: list[np.ndarray]) -> StoredT
     if fused.storage == "float32":
         table = emitter.streamed(fused.name, shape, "float32", lambda: _each(weights, lambda rows, _: rows))
         return StoredTables(fused=fused, table=table)
+    if fused.storage == "float16":
+        table = emitter.streamed(
+            fused.name, shape, "float16", lambda: _each(weights, lambda rows, _: rows.astype(np.float16))
+        )
+        return StoredTables(fused=fused, table=table)
     bits = 4 if fused.storage.startswith("int4") else 8
     kind = f"int{bits}"
     if fused.storage == "int4-row":

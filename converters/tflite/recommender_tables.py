@@ -24,7 +24,7 @@ __all__ = [
     "table_scale",
 ]
 
-Storage: TypeAlias = Literal["float32", "int8-row", "int4-row", "int8-table", "int4-table"]
+Storage: TypeAlias = Literal["float32", "float16", "int8-row", "int4-row", "int8-table", "int4-table"]
 CHUNK_BYTES = 1 << 22  # of float32 rows looked at together
 LARGEST_HALF = 65504.0
 SMALLEST_HALF = 2.0**-24
@@ -60,6 +60,8 @@ def storage_of(spec: QuantSpec, table: Table) -> Storage:
     bits = spec.bits_for(table.name)
     if bits == 32:
         return "float32"
+    if bits == 16:
+        return "float16"
     scale = "row" if spec.table_scale == "row" else "table"
     stored: Storage = f"int{bits}-{scale}"  # type: ignore[assignment]  # bits is 4 or 8
     return stored
@@ -82,6 +84,10 @@ def plan_tables(model: Recommender, spec: QuantSpec, maxima: Sequence[float]) ->
             if spec.fallback_bits is None:
                 refusals.append(_too_large(table, maxima[number]))
             storage = "int8-row" if spec.fallback_bits == 8 else "float32"
+        if storage == "float16" and maxima[number] > LARGEST_HALF:
+            if spec.fallback_bits != 32:
+                refusals.append(_beyond_half(table, maxima[number]))
+            storage = "float32"
         groups.setdefault((table.dim, storage), []).append(number)
     fused = []
     for (dim, storage), numbers in groups.items():
@@ -113,6 +119,15 @@ def _too_large(table: Table, maximum: float) -> Refusal:
         op="EMBEDDING_LOOKUP",
         reason=f"its largest value {maximum:.3g} needs a row scale beyond float16, the only type of INT4 row scales",
         remedy="use --table-scale table, or --fallback int8",
+    )
+
+
+def _beyond_half(table: Table, maximum: float) -> Refusal:
+    return Refusal(
+        layer=table.name,
+        op="EMBEDDING_LOOKUP",
+        reason=f"its largest value {maximum:.3g} is beyond float16",
+        remedy="pass --fallback float32 to leave it in float",
     )
 
 

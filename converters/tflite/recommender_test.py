@@ -234,6 +234,9 @@ STORAGES = {
     "int8 tables": (spec_for_recipe("int8", table_scale="table"), 35),
     "int4 rows": (spec_for_recipe("int4"), 16),
     "int4 tables": (spec_for_recipe("int4", table_scale="table"), 12),
+    "float16 rows": (spec_for_recipe("float16"), 55),
+    "int8 rows, widened layers": (spec_for_recipe("int8-weight"), 38),
+    "int4 rows, widened layers": (spec_for_recipe("int4-weight"), 12),
 }
 
 
@@ -258,6 +261,8 @@ def test_no_table_is_expanded_before_its_rows_are_read(storage, tmp_path):
     rows = min(table.rows for table in model.tables)
     for fact in read_facts(tmp_path / "out/model.tflite"):
         assert fact.op not in ("GATHER", "DEQUANTIZE") or fact.weight_count < rows, fact
+        if fact.op == "FULLY_CONNECTED" and "widened" in storage:
+            assert fact.weight_compute == "float32"
         if fact.op == "EMBEDDING_LOOKUP" and not fact.layer.endswith("scales"):
             assert fact.weight_dtype == storage.split()[0]
 
@@ -540,3 +545,46 @@ def test_a_padded_sum_on_a_microcontroller_leaves_its_padding_out(tmp_path):
     wanted = trace_reference(model, arrays, feeds, batch=1)["logit"]
     got = run(tmp_path / "out/model.tflite", lowered.signatures[0], feeds)
     np.testing.assert_allclose(got.reshape(wanted.shape), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("precision", "table", "dense"),
+    [
+        ("float16", "float16, widened behind the look-up", "float16 stored, float32 compute"),
+        ("int8-weight", "int8, one float32 scale per row", "int8 per-channel stored, float32 compute"),
+        ("int4-weight", "int4, one float16 scale per row", "int4 per-channel stored, float32 compute"),
+        ("int8-dynamic", "int8, one float32 scale per row", "int8 per-channel, dynamic int8 activations"),
+    ],
+)
+def test_outcomes_say_what_is_widened_and_where(precision, table, dense, tmp_path):
+    model, arrays = dlrm()
+    outcomes = lower(request(tmp_path, model, arrays, spec_for_recipe(precision))).outcomes
+    assert {outcome.got for outcome in outcomes if outcome.op == "EMBEDDING_LOOKUP"} == {table}
+    assert {outcome.got for outcome in outcomes if outcome.op == "FULLY_CONNECTED"} == {dense}
+    assert all(outcome.is_as_asked for outcome in outcomes)
+
+
+def test_values_beyond_float16_are_refused_by_name_or_stay_in_float_on_wish(tmp_path):
+    model, arrays = dlrm()
+    weight, matrix = model.tables[1].weight, model.top[0].weight
+    arrays = {**arrays, weight: arrays[weight] * 1e9, matrix: arrays[matrix] * 1e9}
+    with pytest.raises(Unsupported) as caught:
+        lower(request(tmp_path, model, arrays, spec_for_recipe("float16")))
+    assert model.tables[1].name in {refusal.layer for refusal in caught.value.refusals}
+    spec = spec_for_recipe("float16", fallback_bits=32)
+    outcomes = {o.layer: o.got for o in lower(request(tmp_path / "again", model, arrays, spec)).outcomes}
+    assert outcomes[model.tables[1].name] == outcomes[model.top[0].name] == "float32"
+    assert outcomes[model.tables[0].name].startswith("float16")
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8-dynamic", "int8-weight", "int4-weight", "int16x8"])
+def test_microcontrollers_refuse_what_has_no_int8_activations(precision, tmp_path):
+    model, arrays = dlrm()
+    with pytest.raises(Unsupported, match="INT8 activations"):
+        lower(request(tmp_path, model, arrays, spec_for_recipe(precision, for_device="mcu")))
+
+
+def test_int16_activations_are_refused_by_name_beside_tables(tmp_path):
+    model, arrays = dlrm()
+    with pytest.raises(Unsupported, match="INT16 activations are for networks without"):
+        lower(request(tmp_path, model, arrays, spec_for_recipe("int16x8")))
