@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from converters.c.arena import Arena, Block, Pair, plan
+from converters.c.folding import fold_sizes
 from converters.c.graph import Graph, Node, Tensor
 from converters.c.operators import elementwise, matrix, moving, pooling
 from converters.c.step import Step
@@ -41,6 +42,7 @@ def build(graph: Graph) -> Program:
         Unsupported: Operators that have no form in C, all of them by layer.
         BadInput: An output is an input or a constant.
     """
+    graph = fold_sizes(graph)
     steps: list[Step] = []
     refusals: list[Refusal] = []
     for node in graph.nodes:

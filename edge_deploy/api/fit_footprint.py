@@ -98,7 +98,9 @@ def c_footprint(project: Path, device: Device) -> Footprint:
         program = build(read_graph(source))
         constants = flash_bytes(program)
         stages = tflite_stages(source)
-        peak = _highest(program)
+        highest = _highest(program)
+        # Steps that are computed beforehand are stages of the file and none of the program.
+        peak = next((place for place, stage in enumerate(stages) if stage.layer == highest), None)
         size = image_size(source)
         narrow, widest = weights_of_kernels(source)
     flash, ram = _linked(project, device, arena, constants)
@@ -117,15 +119,15 @@ def c_footprint(project: Path, device: Device) -> Footprint:
     )
 
 
-def _highest(program: Program) -> int | None:
-    """The step whose values reach the arena's end."""
+def _highest(program: Program) -> str:
+    """The layer whose values reach the arena's end."""
     reach = []
     for number, step in enumerate(program.steps):
         values = [t for t in (*step.node.inputs, *step.node.outputs) if t is not None and t.index in program.places]
         ends = [program.places[t.index] + t.bytes for t in values]
         ends.append(program.scratch.get(number, 0) + step.scratch_bytes)
         reach.append(max(ends))
-    return max(range(len(reach)), key=lambda place: reach[place]) if reach else None
+    return program.steps[max(range(len(reach)), key=lambda place: reach[place])].node.layer if reach else ""
 
 
 def _linked(project: Path, device: Device, arena: int, constants: int | None) -> tuple[Amount, Amount]:
