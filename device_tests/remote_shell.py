@@ -5,6 +5,8 @@ What stays the same for ssh and adb stands here; how a command or a file gets th
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import posixpath
 import re
@@ -213,7 +215,7 @@ class ShellTransport:
             self._shell.close()
 
     def _new_folder(self) -> str:
-        mark = f"{PREFIX}-{re.sub('[^A-Za-z0-9]', '', socket.gethostname())[:32]}"
+        mark = f"{PREFIX}-{_this_machine()}"
         name = f"{mark}-{os.getpid()}-{secrets.token_hex(4)}"
         problems = []
         for wish in self._shell.places:
@@ -275,6 +277,16 @@ class ShellTransport:
         if not path.startswith(f"{self.folder}/"):
             raise DeviceError(f"{name}: must lie inside the run's folder.")
         return path
+
+
+def _this_machine() -> str:
+    """A mark of this machine, and of this container on it: only here a process number says whether a run has ended."""
+    words = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        words.append(str(Path("/proc/self/ns/pid").readlink()))
+    with contextlib.suppress(OSError):
+        words.append(Path("/etc/machine-id").read_text(encoding="ascii", errors="replace"))
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()[:12]
 
 
 def _is_alive(process: int) -> bool:

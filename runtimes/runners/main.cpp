@@ -149,7 +149,7 @@ class Runner {
 
   std::string inputs(const Object& request) {
     loaded();
-    const auto count = static_cast<size_t>(number(request, "sets", 1));
+    const auto count = std::max<size_t>(1, static_cast<size_t>(number(request, "sets", 1)));
     sets_ = read_file(text(request, "file"), count * set_bytes_);
     return "{\"sets\":" + std::to_string(count) + "}";
   }
@@ -209,16 +209,14 @@ class Runner {
   std::string infer(const Object& request) {
     loaded();
     const auto count = static_cast<size_t>(number(request, "sets", 1));
-    const std::vector<unsigned char> kept = std::move(sets_);
-    sets_ = read_file(text(request, "file"), count * set_bytes_);
+    const std::vector<unsigned char> given = read_file(text(request, "file"), count * set_bytes_);
     const std::string path = text(request, "outputs_file");
     std::ofstream file(path, std::ios::binary | std::ios::trunc);
     for (size_t i = 0; i < count; ++i) {
-      run(i);
+      run(i, given);
       file.write(reinterpret_cast<const char*>(out_.data()), static_cast<std::streamsize>(out_.size()));
     }
     file.close();
-    sets_ = kept;
     if (!file) throw BadInput(path + ": cannot be written on the device; is its storage full?");
     return "{\"sets\":" + std::to_string(count) + ",\"bytes\":" + std::to_string(count * out_.size()) + "}";
   }
@@ -254,9 +252,11 @@ class Runner {
   }
 
   // Inputs in, one inference, outputs out: all that a caller waits for.
-  void run(size_t index) {
-    const size_t have = set_bytes_ ? std::max<size_t>(1, sets_.size() / set_bytes_) : 1;
-    const unsigned char* at = sets_.data() + (index % have) * set_bytes_;
+  void run(size_t index) { run(index, sets_); }
+
+  void run(size_t index, const std::vector<unsigned char>& sets) {
+    const size_t have = set_bytes_ ? std::max<size_t>(1, sets.size() / set_bytes_) : 1;
+    const unsigned char* at = sets.data() + (index % have) * set_bytes_;
     const std::vector<Tensor>& tensors = engine_->inputs();
     for (size_t i = 0; i < tensors.size(); ++i) {
       engine_->set_input(i, at);
