@@ -33,6 +33,8 @@ PREFIX = "qemu:"
 ADDRESS = "cortex-m3|m4|m7|m33|m55"
 EMULATED = True
 COUNTS_INSTRUCTIONS = True
+# A program that hangs on a board would do so for ever.
+LONGEST_RUN_S = 600.0
 
 
 def describe(address: str) -> Device:
@@ -121,7 +123,7 @@ class BoardChannel:
             raise BadInput(f"worker request {asked!r}: must be one of {', '.join(known)}.")
         rest = {key: value for key, value in request.items() if key != "do"}
         if asked == "infer":
-            rest["timeout_s"] = timeout_s
+            rest["timeout_s"] = min(timeout_s, LONGEST_RUN_S)
         try:
             return known[asked](**rest)
         except EdgeDeployError:

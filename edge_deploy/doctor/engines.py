@@ -29,6 +29,7 @@ class Engine:
 ENGINES = (
     Engine(package="ai-edge-litert", module="ai_edge_litert.interpreter", extra="run-tflite"),
     Engine(package="tflite-runtime", module="tflite_runtime.interpreter", extra=""),
+    Engine(package="tflite-micro", module="tflite_micro.python.tflite_micro.runtime", extra="run-tflite-micro"),
     Engine(package="executorch", module="executorch.runtime", extra="run-executorch"),
     Engine(package="onnxruntime", module="onnxruntime", extra="run-onnx"),
 )
