@@ -139,8 +139,10 @@ def _print(report: DebugReport, out: Path, top: int) -> None:
             f"{told_likeness(proof.after, found.metric)}{estimate}, {human_bytes(proof.bytes_before)} -> "
             f"{human_bytes(proof.device_bytes)}"
         )
+    if found.cause.kind == "spread":
+        print("many layers share the error: edge-deploy search weighs all of them at once.")
     if report.fix is None:
-        print("no change of a single layer is expected to help; edge-deploy search weighs all of them together.")
+        print("no change of a single layer is expected to help.")
     else:
         print(f"what helps most: {report.fix.text}\n  {report.fix.command}")
     print(f"page: {out / 'debug.html'}")
