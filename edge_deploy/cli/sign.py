@@ -19,7 +19,7 @@ Artifacts = Annotated[
 def sign(
     artifacts: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[ARTIFACT]", help="Artifact folders, or folders of them (what convert wrote)."),
+        typer.Argument(metavar="ARTIFACT", help="Artifact folders, or folders of them (what convert wrote)."),
     ] = None,
     key: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Ed25519 private key (PEM) without a password.")
@@ -66,7 +66,10 @@ def verify_signature(
     public_key: Annotated[Path, typer.Option(metavar="FILE", help="Ed25519 public key (PEM) that you trust.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check that manifests are signed with a key, and that every file is the one that its manifest names."""
+    """Check who signed artifacts, and every file.
+
+    Manifests must be signed with the key, and every file must be the one that its manifest names.
+    """
     from edge_deploy.api.sign import verify_signatures
 
     checked = verify_signatures(artifacts, public_key=public_key)
