@@ -23,7 +23,9 @@ def name_cause(layers: Sequence[LayerDiagnosis]) -> Cause:
     clipped = [layer for layer in layers if layer.clipped > MUCH_CLIPPED]
     if clipped and _share(clipped) > STANDS_OUT:
         first = clipped[0]
-        more = f" So are {len(clipped) - 1} more behind it." if len(clipped) > 1 else ""
+        steps = _used_steps(first)
+        more = f" The others use {max(steps, 1):.0f} of {STEPS} steps." if steps < FEW_STEPS else ""
+        more += f" {len(clipped) - 1} more behind it are clipped too." if len(clipped) > 1 else ""
         return Cause(
             kind="ranges",
             text=f"{_called(first)}: {first.clipped:.1%} of its values lie outside the range that calibration foresaw "

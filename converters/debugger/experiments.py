@@ -17,6 +17,7 @@ from converters.debugger.measure import SiteStatistics, batches
 
 __all__ = ["FLOAT", "Experiment", "Experiments", "in_scale_of", "run_experiments"]
 
+EXACT = 2.0**-24
 FLOAT = "float"
 """The choice of a layer that adds nothing but the rounding of what integer layers read of it."""
 
@@ -75,13 +76,23 @@ def run_experiments(rigs: Mapping[str, Rig], samples: Arrays, experiments: Seque
                 for layer, site in ((site.layer, site) for site in rig.sites if site.kind == "layer"):
                     if site.grid is not None and layer in seen.want:
                         errors[FLOAT][layer] = site.grid.rounded(seen.want[layer]) - seen.want[layer]
-        answers[""].append(first.answer(feeds, {})[:new])
+        plain = first.answer(feeds, {})
+        answers[""].append(plain[:new])
         for experiment in experiments:
             chosen = {
-                layer: errors[rig][layer] for layer, rig in experiment.choices.items() if layer in errors.get(rig, {})
+                layer: errors[rig][layer]
+                for layer, rig in experiment.choices.items()
+                if layer in errors.get(rig, {}) and _is_error(errors[rig][layer], values.get(layer))
             }
-            answers[experiment.name].append(first.answer(feeds, chosen)[:new])
+            answer = first.answer(feeds, chosen) if chosen else plain
+            answers[experiment.name].append(answer[:new])
     return Experiments(answers={name: np.concatenate(parts) for name, parts in answers.items()}, statistics=statistics)
+
+
+def _is_error(error: np.ndarray, value: np.ndarray | None) -> bool:
+    """Whether it is more than the rounding of float32."""
+    largest = float(np.abs(error).max(initial=0.0))
+    return largest > EXACT * (1.0 if value is None else float(np.abs(value).max(initial=0.0)))
 
 
 def in_scale_of(error: np.ndarray, have: np.ndarray | None, want: np.ndarray | None) -> np.ndarray:

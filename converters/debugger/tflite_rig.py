@@ -87,6 +87,10 @@ class TfliteRig:
         self._places |= {site.layer: index for site, index in self._inputs}
         self._error_names = write_with_errors(float_file, set(self._places.values()), work / "float.errors.tflite")
         self._with_errors = Runner(work / "float.errors.tflite", keeps_all=False)
+        self._no_errors = {
+            name: np.zeros([int(size) for size in self._with_errors.graph.tensors[index].shape], np.float32)
+            for index, name in self._error_names.items()
+        }
         self.batch = max([info.shape[0] for info in self._signatures[0].inputs if info.shape] + [1])
         artifact = self._artifact
         self.sites = (
@@ -136,9 +140,11 @@ class TfliteRig:
             name = self._error_names.get(index)
             if name is None:
                 continue
-            shape = tuple(int(size) for size in graph.tensors[index].shape)
-            error = errors.get(layer)
-            given[name] = np.zeros(shape, np.float32) if error is None else error.astype(np.float32).reshape(shape)
+            if layer in errors:
+                shape = tuple(int(size) for size in graph.tensors[index].shape)
+                given[name] = errors[layer].astype(np.float32).reshape(shape)
+            else:
+                given[name] = self._no_errors[name]
         output = self._with_errors.run(given)[self._signatures[0].outputs[0].name]
         found: np.ndarray = output.reshape(self.batch, -1).astype(np.float64)
         return found
@@ -187,9 +193,10 @@ def _slots(
     float_model: Any, before: Any, other: Any, model: Any, after: Any, operator: Any
 ) -> tuple[tuple[tuple[int, int, int], ...], bool]:
     def flows(owner: Any, graph: Any, op: Any) -> list[int]:
-        """Operands that are computed or given as real numbers."""
+        """Operands that depend on the inputs, as real numbers."""
+        fixed = _constants(owner, graph)
         used = [(slot, int(i)) for slot, i in enumerate(op.inputs) if int(i) >= 0]
-        return [s for s, i in used if _is_real(graph.tensors[i]) and not has_data(owner, graph.tensors[i])]
+        return [slot for slot, i in used if _is_real(graph.tensors[i]) and i not in fixed]
 
     first, second = flows(float_model, before, other), flows(model, after, operator)
     same = first == second and op_name(float_model, other) == op_name(model, operator)
@@ -198,6 +205,15 @@ def _slots(
     slots = tuple((slot, int(other.inputs[slot]), int(operator.inputs[slot])) for slot in first)
     fits = all(list(before.tensors[a].shape) == list(after.tensors[b].shape) for _, a, b in slots)
     return (slots, True) if fits else ((), False)
+
+
+def _constants(model: Any, graph: Any) -> set[int]:
+    """Stored tensors, and those that are made of them alone, such as widened float16 weights."""
+    found = {index for index, tensor in enumerate(graph.tensors) if has_data(model, tensor)}
+    for operator in graph.operators:
+        if all(int(i) < 0 or int(i) in found for i in operator.inputs):
+            found |= {int(i) for i in operator.outputs}
+    return found
 
 
 def _is_real(tensor: Any) -> bool:

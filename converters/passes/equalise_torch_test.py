@@ -1,14 +1,19 @@
 """Range equalisation on exported programs: exact in float, also across branches, clips and flattenings."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from converters.contracts import Captured, LowerRequest  # noqa: E402
 from converters.executorch.layers import layer_name  # noqa: E402
 from converters.executorch.program import export, name_layers, tidy  # noqa: E402
 from converters.executorch.rewrites import rewrite  # noqa: E402
 from converters.passes.equalise_torch import apply_factors, equalise_graph  # noqa: E402
+from edge_deploy.core.passes import BIASES, FOLD, ROUNDING  # noqa: E402
+from edge_deploy.core.quant_spec import spec_for_recipe  # noqa: E402
 from edge_deploy.core.tensor import TensorInfo  # noqa: E402
 
 nn = torch.nn
@@ -75,3 +80,29 @@ def test_a_program_of_the_changed_graph_computes_the_same(graph):
     program = export(graph, INPUTS, (1,))
     (batch,) = batches(1, seed=5)
     torch.testing.assert_close(program.module(check_guards=False)(*batch), graph(*batch))
+
+
+def test_trials_of_one_program_do_not_touch_each_other(tmp_path):
+    target = import_module("converters.targets.executorch")
+    torch.export.save(export(Branches().eval(), INPUTS, (1,)), tmp_path / "net.pt2")
+    images = np.concatenate([batch[0].numpy() for batch in batches(24)])
+    np.savez(tmp_path / "calibration.npz", image=images)
+    np.savez(tmp_path / "held.npz", image=images[:8])
+    scores = TensorInfo(name="scores", shape=(1, 5), dtype="float32")
+    captured = Captured(
+        name="net", framework="torch", kind="cnn", folder=tmp_path, inputs=INPUTS, outputs=(scores,),
+        program=tmp_path / "net.pt2",
+    )  # fmt: skip
+
+    def tried(*passes):
+        spec = spec_for_recipe("int4", passes=passes)
+        asked = LowerRequest(captured=captured, spec=spec, folder=tmp_path, calibration=tmp_path / "calibration.npz")
+        want, got, _ = target.try_out(asked, tmp_path / "held.npz")
+        return want["scores"], got["scores"]
+
+    want, plain = tried(FOLD)
+    _, searched = tried(FOLD, ROUNDING, BIASES)
+    again, repeated = tried(FOLD)
+    np.testing.assert_array_equal(plain, repeated)
+    np.testing.assert_array_equal(want, again)
+    assert np.square(searched - want).sum() < np.square(plain - want).sum()

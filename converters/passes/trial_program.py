@@ -2,32 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converters.contracts import Captured
+from converters.contracts import Captured, LowerRequest
 from converters.executorch.calibration import Samples
 from converters.executorch.program import example_inputs, export, load_graph
+from converters.executorch.routes import quantize_program
+from converters.executorch.stacking import stacked
 from edge_deploy.core.errors import ToolchainError
+from edge_deploy.core.passes import EQUALISE, FOLD, PassRecord
+from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo, dequantize_output, encode_input
 
-__all__ = ["outputs_of"]
+__all__ = ["try_program"]
 
+# Of the last trial: trials of one model come one after another.
 _answers: dict[tuple[Path, Path], dict[str, np.ndarray]] = {}
+_programs: dict[tuple[Path, Path | None, QuantSpec], Any] = {}
 
 
-def outputs_of(captured: Captured, made: Any, held: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Outputs of the captured float program and of the quantized one, by name.
+def try_program(
+    request: LowerRequest, held: Path, prepare: Callable[[LowerRequest], Any]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple[PassRecord, ...]]:
+    """Outputs of the captured float program and of the quantized one, by name, and what was done.
 
     Args:
-        made: As `converters.executorch.routes.quantize_program` gives it.
         held: npz in the source's terms.
+        prepare: Makes the float program of a request, with all that is decided before it is quantized; trials that
+            differ only behind it share it.
 
     Raises:
-        ToolchainError: PyTorch cannot run one of them.
+        ToolchainError: PyTorch cannot run one of the programs.
     """
+    captured, spec = request.captured, request.spec
+    early = replace(spec, passes=tuple(name for name in spec.passes if name in (FOLD, EQUALISE)))
+    key = (captured.folder, request.calibration, early)
+    if key not in _programs:
+        _programs.clear()
+        _programs[key] = prepare(request)
+    ready = _programs[key]
+    asked = replace(ready.request, spec=replace(ready.request.spec, passes=spec.passes), folder=request.folder)
+    made = quantize_program(ready.program, ready.choices, asked)
+    return *_both(captured, made, held), ready.passes
+
+
+def _both(captured: Captured, made: Any, held: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     if (captured.folder, held) not in _answers:
         _answers.clear()  # one model at a time
         program = export(load_graph(captured), captured.inputs, captured.batches)
@@ -45,8 +70,9 @@ def _outputs(
     module = program.module(check_guards=False)
     found: dict[str, list[np.ndarray]] = {info.name: [] for info in captured.outputs}
     try:
-        with torch.no_grad():
-            for arguments in samples.batches():
+        as_given = stacked(module, samples) if inputs == captured.inputs else nullcontext(samples)
+        with torch.no_grad(), as_given as together:
+            for arguments in together.batches():
                 feeds = [
                     torch.from_numpy(encode_input(given.numpy(), source=source, target=info))
                     for given, source, info in zip(arguments, captured.inputs, inputs, strict=True)

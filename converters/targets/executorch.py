@@ -70,12 +70,9 @@ def try_out(
     request: LowerRequest, held: Path
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], tuple[PassRecord, ...]]:
     """Float and quantized outputs on the samples of the npz `held`: by these passes are judged."""
-    from converters.executorch.routes import quantize_program
-    from converters.passes.trial_program import outputs_of
+    from converters.passes.trial_program import try_program
 
-    ready = _prepare(request)
-    made = quantize_program(ready.program, ready.choices, ready.request)
-    return *outputs_of(request.captured, made, held), ready.passes
+    return try_program(request, held, _prepare)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
