@@ -34,6 +34,7 @@ COMMANDS = (
     "cuts",
     "plan",
     "profile",
+    "package",
     "sign",
     "verify-signature",
     "split",
