@@ -51,6 +51,10 @@ class Comparison:
     def measured(self) -> str:
         """The ratio with its interval, in words."""
         found = self.ratio
+        if self.report.counted is not None:
+            return (
+                f"{name_of(self.report)} takes {found.median:.4f}x the instructions of {name_of(self.base)} (counted)"
+            )
         alone = "" if self.interleaved else "; not interleaved: a change of the machine may be part of it"
         return (
             f"{name_of(self.report)} takes {found.median:.3f}x the time of {name_of(self.base)} "
@@ -118,16 +122,23 @@ def compare(report: BenchmarkReport, base: BenchmarkReport, *, allow: Iterable[s
         for name, (ours, theirs) in differing.items()
         if name not in allowed
     ]
+    ours, theirs = report.counted, base.counted
     rounds = min(len(report.rounds_s), len(base.rounds_s))
-    if rounds < LEAST_ROUNDS_FOR_INTERVAL:
+    if (ours is None) != (theirs is None):
+        problems.append(f"{where}: one has times and the other counts of instructions: measure both alike.")
+    elif ours is None and rounds < LEAST_ROUNDS_FOR_INTERVAL:
         problems.append(
             f"{where}: {rounds} rounds: a 95 % interval needs at least {LEAST_ROUNDS_FOR_INTERVAL}; see --rounds."
         )
     if problems:
         raise BadInput(*problems)
+    noted = tuple(name for name in differing if name in allowed)
+    if ours is not None and theirs is not None:  # exact: a count has no interval
+        share = ours.instructions / theirs.instructions
+        exact = Ratio(median=share, low=share, high=share, rounds=1)
+        return Comparison(report=report, base=base, ratio=exact, interleaved=True, allowed=noted)
     interleaved = report.group == base.group and len(report.rounds_s) == len(base.rounds_s) and not differing
     found = ratio(report, base) if interleaved else _resampled(report, base)
-    noted = tuple(name for name in differing if name in allowed)
     return Comparison(report=report, base=base, ratio=found, interleaved=interleaved, allowed=noted)
 
 

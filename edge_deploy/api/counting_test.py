@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from device_tests.benchmark import read_subject
+from device_tests.compare import compare
 from device_tests.counting import count_instructions
 from device_tests.device_list import connect, counts_instructions, find_device
 from device_tests.reference import differences, infer_on, reference_answers, signature_of
@@ -100,3 +101,15 @@ def test_counts_are_kept_beside_the_model_and_the_report_page_shows_them_as_emul
     assert f"{report.counted.instructions:,.0f}" in page
     with pytest.raises(Unsupported, match="--threads 2"):
         benchmark_and_keep([artifact], device="qemu:cortex-m4", threads=2)
+
+
+def test_counts_are_compared_exactly(artifact):
+    reports = count_instructions([artifact, artifact], device="qemu:cortex-m4", samples=1)
+    (other,) = count_instructions([artifact], device="qemu:cortex-m55", samples=1)
+    same = compare(reports[1], reports[0])
+    assert (same.ratio.median, same.verdict()) == (1.0, "difference not resolved")
+    assert "1.0000x the instructions" in same.measured()
+    with pytest.raises(BadInput, match="other device"):
+        compare(other, reports[0])
+    faster = compare(other, reports[0], allow=("device", "machine", "runtime"))
+    assert (faster.verdict(), faster.ratio.low) == ("faster", faster.ratio.high)
