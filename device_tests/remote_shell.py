@@ -223,14 +223,21 @@ class ShellTransport:
             if not place:
                 continue
             folder = posixpath.join(place, name)
+            # An empty file is a program that does nothing; a place where programs are forbidden refuses it.
+            trial = shlex.quote(f"{folder}/.trial")
             made = self._shell.run(
-                f"umask 077; mkdir {shlex.quote(folder)} && cd {shlex.quote(place)} && ls -d {mark}-*"
+                f"umask 077; mkdir {shlex.quote(folder)} && : > {trial} && chmod 700 {trial} && {trial} && "
+                f"rm {trial} && cd {shlex.quote(place)} && ls -d {mark}-*"
             )
             if made.code == 0:
                 self._remove_left_over(place, mark, made.out.split())
                 return folder
-            problems.append(made.err.strip()[-200:] or f"exit code {made.code}")
-        raise DeviceError(f"{self._shell.where}: no folder can be made there: {'; '.join(problems)}")
+            self._shell.run(f"rm -rf {shlex.quote(folder)}")
+            problems.append(f"{place}: {made.err.strip()[-200:] or f'exit code {made.code}'}")
+        raise DeviceError(
+            f"{self._shell.where}: no folder for programs can be made there: {'; '.join(problems)}; set TMPDIR there "
+            "to a place that may be written and executed from."
+        )
 
     def _remove_left_over(self, place: str, mark: str, names: Sequence[str]) -> None:
         """Remove folders of runs of this machine whose process has ended."""

@@ -128,6 +128,26 @@ def test_a_full_disk_says_how_much_is_needed_and_left(mebibytes):
             subprocess.run(["umount", small], check=True)
 
 
+def test_a_place_where_programs_are_forbidden_is_not_taken(tmp_path):
+    with tempfile.TemporaryDirectory(prefix="edge-deploy-noexec-") as place:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "noexec,size=1m", "none", place], capture_output=True
+        ).returncode:
+            pytest.skip("a file system can be mounted by root only")
+        try:
+            with loopback_sshd({"TMPDIR": place}) as server:
+                transport = connect(find_device(f"ssh:{server.address}"))
+                try:
+                    assert not transport.folder.startswith(place)
+                    assert list(Path(place).iterdir()) == []
+                finally:
+                    transport.close()
+        except MissingExtra as missing:
+            pytest.skip(str(missing))
+        finally:
+            subprocess.run(["umount", place], check=True)
+
+
 def test_the_users_own_configuration_is_left_as_it_was():
     before = os.environ.get(CONFIG)
     try:
