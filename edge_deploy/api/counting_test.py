@@ -14,6 +14,7 @@ from device_tests.reference import differences, infer_on, reference_answers, sig
 from edge_deploy.api.benchmark import benchmark_and_keep
 from edge_deploy.api.convert import convert
 from edge_deploy.api.request import convert_request
+from edge_deploy.api.verify import verify
 from edge_deploy.core.benchmark import BenchmarkReport, run_seconds
 from edge_deploy.core.errors import BadInput, DeviceError, Unsupported
 from edge_deploy.core.serde import from_json, to_json
@@ -113,3 +114,9 @@ def test_counts_are_compared_exactly(artifact):
         compare(other, reports[0])
     faster = compare(other, reports[0], allow=("device", "machine", "runtime"))
     assert (faster.verdict(), faster.ratio.low) == ("faster", faster.ratio.high)
+
+
+def test_an_artifact_is_verified_on_a_board(artifact):
+    _, result = verify(artifact, device="qemu:cortex-m55")
+    assert [(each.threads, each.snr_db) for each in result.comparisons] == [(1, 999.0)]
+    assert "emulated cortex-m55" in result.comparisons[0].kernels

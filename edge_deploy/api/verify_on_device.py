@@ -10,6 +10,7 @@ import numpy as np
 from converters import verify as compare_with
 from device_tests.device_session import open_on_device
 from edge_deploy.core.artifact import Artifact, Comparison, Signature
+from edge_deploy.core.errors import VerificationFailed
 
 __all__ = ["compare_on_device"]
 
@@ -23,12 +24,16 @@ def compare_on_device(
     feeds: Path,
     answers: Path,
     scores: Path | None = None,
+    answers_are_its_own: bool = False,
 ) -> tuple[Comparison, ...]:
     """Run every sample through the artifact on the device; see `converters.verify.compare`.
 
+    Args:
+        answers_are_its_own: They come from the artifact on this machine, which generated C must equal in every bit.
+
     Raises:
         DeviceError: The device cannot be reached, or does not do what it must.
-        VerificationFailed: A float32 artifact differs by more than rounding.
+        VerificationFailed: A float32 artifact differs by more than rounding, or generated C at all.
     """
     inputs, reference = _arrays(feeds), _arrays(answers)
     found: list[Comparison] = []
@@ -49,6 +54,15 @@ def compare_on_device(
         )
     if artifact.spec.is_float:
         compare_with.check_float(found)
+    if (
+        artifact.format == "c"
+        and answers_are_its_own
+        and any(each.snr_db < compare_with.IDENTICAL_DB for each in found)
+    ):
+        raise VerificationFailed(
+            f"{folder} on {device}: generated C gave other values than on this machine (largest difference "
+            f"{max(each.max_error for each in found):g}): every bit must be the same."
+        )
     return tuple(found)
 
 
