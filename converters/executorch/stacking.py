@@ -8,6 +8,7 @@ together must give what they give one batch after another.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -37,12 +38,15 @@ def stacked(graph: Any, samples: Samples) -> Iterator[Samples]:
         yield samples
         return
     freed = _free_batch(graph, samples.batch)
-    if _takes(graph, samples):
-        yield replace(samples, batch=samples.batch * together, is_fixed=samples.batch > 1)
+    checks, graph._forward_pre_hooks = graph._forward_pre_hooks, OrderedDict()  # an exported program's, of its sizes
+    try:
+        if _takes(graph, samples):
+            yield replace(samples, batch=samples.batch * together, is_fixed=samples.batch > 1)
+            return
+    finally:
+        graph._forward_pre_hooks = checks
         _restore(graph, freed)
-    else:
-        _restore(graph, freed)
-        yield samples
+    yield samples
 
 
 def _shape(node: Any) -> tuple[int, ...]:

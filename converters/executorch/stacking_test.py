@@ -42,11 +42,7 @@ def _module(kind):
 
 
 def _graph(module):
-    """As PT2E prepares it: without the checks of an exported program's inputs."""
-    import torch
-
-    graph = export(module, (INPUT,), (1,)).module(check_guards=False)
-    return torch.fx.GraphModule(graph, graph.graph)
+    return export(module, (INPUT,), (1,)).module(check_guards=False)
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from converters.contracts import LowerRequest
 from converters.executorch.calibration import Samples
 from converters.executorch.layers import weighted_layers
 from converters.executorch.program import example_inputs
+from converters.executorch.stacking import stacked
 from converters.executorch.widths import choose_widths
 from converters.passes.equalise_torch import equalise_graph
 from converters.passes.kept_changes import Changes, write_changes
@@ -31,9 +32,10 @@ def change_float_program(graph: Any, request: LowerRequest) -> tuple[PassRecord,
         return ()
     batch = int(example_inputs(captured.inputs, captured.batches)[0].shape[0])
     samples = Samples(path=request.calibration, inputs=captured.inputs, batch=batch)
-    found, factors = equalise_graph(
-        graph, samples.batches(most=EQUALISED_ON), _weight_bits(graph, request), weight_scale=spec.weight_scale
-    )
+    bits = _weight_bits(graph, request)
+    with stacked(graph, samples) as together:
+        some = together.batches(most=EQUALISED_ON)
+        found, factors = equalise_graph(graph, some, bits, weight_scale=spec.weight_scale)
     if not found.groups:
         return (PassRecord(name=EQUALISE, applied=False, detail="no set of channels gains"),)
     write_changes(request.folder, Changes(is_folded=is_folded, factors=factors))
