@@ -13,6 +13,7 @@ from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.child import Child, run_in_child
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.layer_errors import LAYERS
+from edge_deploy.core.passes import PassRecord
 from edge_deploy.core.serde import from_json, write_json
 from edge_deploy.core.threads import half_the_cores
 
@@ -61,6 +62,15 @@ def lower_here(target: str, requests: list[Any]) -> list[Lowered]:
     return [_lower_one(target, request) for request in requests]
 
 
+def _with_bound(module: Any, record: PassRecord) -> PassRecord:
+    """A record that also tells how many calibration samples the target's pass looks at, where not at all of them."""
+    most = getattr(module, "PASS_SAMPLES", {}).get(record.name)
+    if most is None or not record.applied:
+        return record
+    bound = f"from {most} calibration samples at most"
+    return replace(record, detail=f"{record.detail}; {bound}" if record.detail else bound)
+
+
 def _lower_one(target: str, request: Any) -> Lowered:
     """Also leaves `layers.json` where the target can tell each layer's error."""
     module = registry.load("converters.targets", target)
@@ -69,7 +79,7 @@ def _lower_one(target: str, request: Any) -> Lowered:
     if trial is not None and wanted.captured.kind != "recommender":
         wanted, passes = settle_passes(wanted, trial)
         settled: Lowered = module.lower(with_rules(wanted))
-        lowered = replace(settled, passes=passes)
+        lowered = replace(settled, passes=tuple(_with_bound(module, record) for record in passes))
     else:
         lowered = module.lower(wanted)
     if not wanted.spec.is_float and hasattr(module, "layer_errors"):

@@ -90,3 +90,11 @@ def test_weights_that_four_bits_represent_stay_as_they_are():
     ((node, weight),) = round_weights(prepared, [batch], SAMPLES).items()
     assert torch.equal(weight, module.weight)
     assert torch.equal(attribute(prepared, str(node.args[1].args[0].target)), module.weight)
+
+
+def test_the_manifest_tells_the_bounds_that_count():
+    from converters.executorch import bias_correction, rounding
+    from converters.targets.executorch import PASS_SAMPLES
+    from edge_deploy.core.passes import BIASES, ROUNDING
+
+    assert PASS_SAMPLES == {ROUNDING: rounding.MOST_SAMPLES, BIASES: bias_correction.MOST_SAMPLES}

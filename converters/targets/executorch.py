@@ -13,7 +13,7 @@ from converters.contracts import Captured, Lowered, LowerRequest
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome, Signature
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.layer_errors import LayerErrors
-from edge_deploy.core.passes import FOLD, PassRecord
+from edge_deploy.core.passes import BIASES, FOLD, ROUNDING, PassRecord
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.toolchain import versions
@@ -30,6 +30,8 @@ WARM = (
     "ai_edge_litert.schema_py_generated",
 )
 """What a process that lowers may import before it is asked to."""
+PASS_SAMPLES = {ROUNDING: 512, BIASES: 128}
+"""How many calibration samples passes look at, spread over the set; ranges are those of all."""
 _MINIMUM_RUNTIME = "executorch 1.0"
 
 
