@@ -37,6 +37,8 @@ COMMANDS = (
     "package",
     "sign",
     "verify-signature",
+    "debug",
+    "search",
     "split",
     "study",
     "report",

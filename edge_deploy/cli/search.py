@@ -75,7 +75,7 @@ def command(
     force: Annotated[bool, typer.Option("--force", help="Replace another search in --out.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Search the mix of precisions that is smallest, or fastest, within a loss.
+    """Search the smallest or fastest mix of precisions.
 
     Measures in one pass what each layer costs the answer at 4, 8 and more bits, converts points along the front of size
     and expected loss, evaluates them, and confirms the chosen one on samples that the search did not use.
