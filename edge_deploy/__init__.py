@@ -6,6 +6,8 @@ The journeys, loaded when they are first used:
     verify            check a written artifact again, against its source where a CaptureRequest names it
     inspect           what any .tflite or .pte file contains
     benchmark         measure artifacts on a device; read_report and compare say which of two is faster
+    fit               does a model fit a device, which layer needs most, what would help
+    export_tflm       sources for TensorFlow Lite Micro, after every operator was tried on its kernels
     bench_suite       quality, latency, memory and flash of models on the tasks of a suite
     loadgen           let MLCommons' LoadGen measure an artifact
     list_cuts         where an artifact can be cut between edge and cloud, and what crosses there
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from edge_deploy.api.cuts import list_cuts
     from edge_deploy.api.debug import debug
     from edge_deploy.api.debug_request import DebugRequest
+    from edge_deploy.api.export_tflm import export_tflm
+    from edge_deploy.api.fit import fit
     from edge_deploy.api.inspect import inspect
     from edge_deploy.api.loadgen import loadgen
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
@@ -90,6 +94,8 @@ __all__ = [
     "debug",
     "diagnose",
     "estimate_profile",
+    "export_tflm",
+    "fit",
     "fit_predictor",
     "generate_trace",
     "inspect",
@@ -143,6 +149,8 @@ _HOMES = {
     "debug": "edge_deploy.api.debug:debug",
     "search": "edge_deploy.api.search:search",
     "diagnose": "edge_deploy.doctor:diagnose",
+    "export_tflm": "edge_deploy.api.export_tflm:export_tflm",
+    "fit": "edge_deploy.api.fit:fit",
     "generate_trace": "partitioner.traces.generate:generate",
     "inspect": "edge_deploy.api.inspect:inspect",
     "list_cuts": "edge_deploy.api.cuts:list_cuts",
