@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from converters.contracts import Captured, CaptureRequest
 from converters.loading.file_kind import file_kind
@@ -14,6 +14,7 @@ from converters.loading.model_file import model_path, remember, remembered, run_
 from converters.loading.recommender_file import recognised
 from converters.loading.tensorflow_export import export_tflite
 from converters.loading.tflite_facts import check_plain, final_operators
+from edge_deploy.core.errors import Refusal, Unsupported
 from edge_deploy.core.tensor import Layout, TensorInfo
 
 __all__ = ["WARM", "accepts", "capture", "run_float"]
@@ -37,6 +38,7 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     """
     path = model_path(request, "a Keras file")
     loaded = load_keras(path)
+    _refuse_recurrent(loaded, request.source)
     layout: Layout = "NCHW" if _is_channels_first(loaded) else "NHWC"
     inputs = tuple(
         replace(info, layout=layout if len(info.shape) == 4 else None) for info in settle(loaded.inputs, request)
@@ -91,6 +93,27 @@ def _outputs(loaded: LoadedKeras, batch: int, layout: Layout, finals: dict[str, 
 
 def _is_channels_first(loaded: LoadedKeras) -> bool:
     return any(getattr(layer, "data_format", None) == "channels_first" for layer in loaded.layers())
+
+
+def _refuse_recurrent(loaded: LoadedKeras, where: str) -> None:
+    """Refuse layers that become loops, by the names that the user gave them; an unrolled one is a plain graph."""
+    refusals = tuple(
+        Refusal(
+            layer=layer.name,
+            op=type(layer).__name__,
+            reason="a recurrent layer: only plain feed-forward graphs are converted",
+            remedy="build it with unroll=True for a fixed number of steps, or replace it by convolutions",
+        )
+        for layer in loaded.layers()
+        if {"RNN", "Bidirectional"} & {kind.__name__ for kind in type(layer).__mro__} and not _is_unrolled(layer)
+    )
+    if refusals:
+        raise Unsupported(f"{where}: is not a plain feed-forward model.", refusals=refusals)
+
+
+def _is_unrolled(layer: Any) -> bool:
+    inner = getattr(layer, "forward_layer", layer)  # of a Bidirectional
+    return bool(getattr(inner, "unroll", False))
 
 
 def _kind(loaded: LoadedKeras) -> Literal["cnn", "recommender", "generic"]:
