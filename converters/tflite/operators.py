@@ -121,7 +121,17 @@ TYPE_BLIND = ("SHAPE", "RANK")
 INT4_VERSIONS = {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 6, "FULLY_CONNECTED": 10}
 
 
-def integer_version(op: str, old: int, *, weight_bits: int = 8, grouped: bool = False) -> int:
+# Versions whose kernels take INT16 activations; where none is listed, the INT8 version also does.
+INT16_VERSIONS = {
+    "CONV_2D": 4, "DEPTHWISE_CONV_2D": 5, "FULLY_CONNECTED": 7, "TRANSPOSE_CONV": 3, "ADD": 2, "SUB": 5, "MUL": 4,
+    "AVERAGE_POOL_2D": 3, "MAX_POOL_2D": 3, "CONCATENATION": 3, "SOFTMAX": 3, "LOGISTIC": 3, "TANH": 3, "MEAN": 3,
+    "PAD": 3, "PADV2": 3, "TRANSPOSE": 4, "SLICE": 4, "STRIDED_SLICE": 4, "BATCH_MATMUL": 3, "MAXIMUM": 4,
+    "MINIMUM": 4, "RESIZE_BILINEAR": 3, "RESIZE_NEAREST_NEIGHBOR": 3, "LEAKY_RELU": 2, "RELU": 3, "RELU6": 3,
+    "SPLIT": 4, "GATHER": 4, "PACK": 3, "UNPACK": 4, "REDUCE_MAX": 3, "REDUCE_MIN": 3, "EXP": 2, "RSQRT": 3,
+}  # fmt: skip
+
+
+def integer_version(op: str, old: int, *, weight_bits: int = 8, activation_bits: int = 8, grouped: bool = False) -> int:
     """Version of the INT8 operator `op` whose float version was `old`.
 
     A feature that demanded the old version (half-pixel resizing, broadcasting over five dimensions, ...) still does.
@@ -132,6 +142,8 @@ def integer_version(op: str, old: int, *, weight_bits: int = 8, grouped: bool = 
     version = max(OPERATORS[op].version, old)
     if weight_bits == 4:
         version = max(version, INT4_VERSIONS[op])
+    if activation_bits == 16:
+        version = max(version, INT16_VERSIONS.get(op, 1))
     if grouped:
         version = max(version, 6)
     return version

@@ -73,6 +73,11 @@ def precision_warnings(facts: tuple[LayerFacts, ...], graph: LayerGraph) -> tupl
             f"XNNPACK does not run INT4 convolutions: {len(slow)} layers ({slow[0]}, ...) run on the builtin kernels, "
             "about 2.5x slower than INT8; INT4 saves storage here, not time."
         )
+    if any(fact.activation_dtype == "int16" and fact.weight_count for fact in facts):
+        warnings.append(
+            "INT16 activations are for microcontrollers: XNNPACK does not run them, and the builtin kernels are about "
+            "70x slower than INT8 with XNNPACK."
+        )
     # A gate inside the network (SiLU, squeeze-and-excitation) is no answer that anybody reads.
     coarse = [
         f.layer for f in facts if f.op in ("SOFTMAX", "LOGISTIC") and f.activation_dtype == "int8" and f.layer in ends

@@ -41,6 +41,11 @@ class Plan:
     constants: dict[tuple[int, int, int], Affine] = field(default_factory=dict)
     pinned: dict[tuple[int, int], Affine] = field(default_factory=dict)
 
+    @property
+    def activation_bits(self) -> int:
+        """16 where the operators compute on INT16 activations, which then have zero point 0; else 8."""
+        return 16 if any(choice.activations == "int16" for choice in self.choices.values()) else 8
+
     def is_integer(self, node: Node) -> bool:
         """Whether the operator works on integers that stand for floats."""
         choice = self.choices.get(node.key)
@@ -74,9 +79,18 @@ def choose(graphs: tuple[View, ...], spec: QuantSpec) -> dict[tuple[int, int], C
                 choices[node.key] = result
     if problems:
         raise BadInput(*problems.values())
+    kinds = {choice.activations for choice in choices.values() if choice.is_integer}
+    if len(kinds) > 1:
+        for view in graphs:
+            for node in view.nodes:
+                if node.key in choices and choices[node.key].activations == "int16":
+                    refusals.setdefault(node.layer, Refusal(layer=node.layer, op=node.kind, reason=ONE_KIND))
     if refusals:
         raise Unsupported(refusals=tuple(refusals.values()))
     return choices
+
+
+ONE_KIND = "a file has INT8 activations or INT16 ones, not both; give all integer layers the same"
 
 
 def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
@@ -89,6 +103,13 @@ def _choose_one(view: View, node: Node, spec: QuantSpec) -> Choice | Refusal:
     settings = spec.settings_for(node.layer, default=None if is_weighted or spec.weight_bits >= 16 else 8)
     if settings.activations not in ("int8", "int16"):
         return choose_narrow(view, node, settings, spec)
+    if rule is not None and settings.activations == "int16":
+        entry = lookup("tflite", "int16x8" if settings.weight_bits == 8 else "int16x4", node.kind)
+        if entry.status == "refused":
+            if spec.fallback_bits == 32:
+                return replace(FLOAT, asked=8, reason=f"{entry.reason}; left in float as permitted")
+            remedy = "pass --fallback float32 to leave it in float"
+            return Refusal(layer=node.layer, op=node.kind, reason=entry.reason, remedy=remedy)
     if rule is None:
         if spec.fallback_bits == 32:
             return replace(FLOAT, asked=8, reason="no integer kernel known; left in float as permitted")
@@ -219,7 +240,7 @@ def _plan_graph(plan: Plan, view: View, ranges: Ranges, learned: Mapping[str, Af
             if not view.is_constant(index):
                 members.append((index, -1, -1))
             elif slot in rule.symmetric or is_table(view, node, slot):
-                plan.constants[(*node.key, slot)] = _constant_affine(view, node, slot)
+                plan.constants[(*node.key, slot)] = _constant_affine(view, node, slot, plan.activation_bits)
             else:
                 members.append((index, node.position, slot))
         members += [(index, -1, -1) for index in node.outputs if view.is_float(index)]
@@ -237,11 +258,25 @@ def is_table(view: View, node: Node, slot: int) -> bool:
     return node.kind == "GATHER" and slot == 0 and view.is_constant(node.inputs[0])
 
 
-def _constant_affine(view: View, node: Node, slot: int) -> Affine:
+def _constant_affine(view: View, node: Node, slot: int, bits: int) -> Affine:
     values = view.values(node.inputs[slot])
+    if bits == 16:
+        return _affine(float(values.min()), float(values.max()), bits, SMALLEST_SCALE)
     if slot in OPERATORS[node.kind].symmetric:
         return Affine(scale=float(symmetric_scales(values, axis=None, bits=8)[0]), zero_point=0)
     return affine_from_range(float(values.min()), float(values.max()))
+
+
+# What kernels with a fixed output demand of it in INT16; the others are refused.
+FIXED_INT16 = Affine(scale=2.0**-15, zero_point=0)
+
+
+def _affine(low: float, high: float, bits: int, smallest: float) -> Affine:
+    if bits == 8:
+        return affine_from_range(low, high, smallest=smallest)
+    # The INT16 kernels know no zero point.
+    scale = max(-low, high) / 32767
+    return Affine(scale=float(np.float32(max(scale, smallest))) if scale > 0 else 1 / 32767, zero_point=0)
 
 
 def _plan_group(
@@ -265,7 +300,7 @@ def _plan_group(
         if node is not None and plan.is_integer(node):
             rule = OPERATORS[node.kind]
             if rule.output is not None:
-                pins[index] = rule.output
+                pins[index] = rule.output if plan.activation_bits == 8 else FIXED_INT16
             elif is_table(view, node, 0):
                 pins[index] = plan.constants[(*node.key, 0)]
             elif rule.kind == "same":
@@ -281,7 +316,7 @@ def _plan_group(
             own = _range(view, index, ranges)
             low, high = min(low, own.low), max(high, own.high)
         smallest = max((_smallest_scale(plan, producers.get(i)) for i in activations), default=SMALLEST_SCALE)
-        shared = affine_from_range(low, high, smallest=smallest)
+        shared = _affine(low, high, plan.activation_bits, smallest)
     for index, position, slot in group:
         if position >= 0:
             plan.constants[view.index, position, slot] = shared

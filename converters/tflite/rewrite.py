@@ -73,9 +73,14 @@ class _Rewriter:
                 for entry in definition.outputs:
                     entry.tensorIndex = ends.get(int(entry.tensorIndex), entry.tensorIndex)
 
+    @property
+    def _kind(self) -> str:
+        """Type of integer activations."""
+        return f"int{self.plan.activation_bits}"
+
     def _make_integer(self, index: int, affine: Affine) -> None:
         tensor = self.view.tensor(index)
-        tensor.type = tensor_type("int8")
+        tensor.type = tensor_type(self._kind)
         set_affine(tensor, np.array([affine.scale]), np.array([affine.zero_point]))
 
     def _rewrite(self, node: Node) -> None:
@@ -105,7 +110,9 @@ class _Rewriter:
         operator = node.operator
         operator.inputs = inputs
         old = self.view.model.operatorCodes[operator.opcodeIndex].version
-        version = integer_version(node.kind, old, weight_bits=bits, grouped=grouped)
+        version = integer_version(
+            node.kind, old, weight_bits=bits, activation_bits=self.plan.activation_bits, grouped=grouped
+        )
         operator.opcodeIndex = add_opcode(self.view.model, node.kind, version)
         self.operators.append(operator)
         if node.key in self.plan.pinned:
@@ -117,7 +124,7 @@ class _Rewriter:
         The new tensor takes over the name, because the name of an operator's first output names the layer.
         """
         home = node.outputs[0]
-        own = self._new(home, "", "int8")
+        own = self._new(home, "", self._kind)
         self.view.tensor(home).name = (tensor_name(self.view.tensor(home)) + "_rescaled").encode()
         self._make_integer(own, pinned)
         node.operator.outputs = [own, *node.outputs[1:]]
@@ -128,7 +135,7 @@ class _Rewriter:
             return index
         if index not in self.others:
             if form == "integer":
-                self.others[index] = self._new(index, "_int8", "int8")
+                self.others[index] = self._new(index, f"_{self._kind}", self._kind)
                 self._make_integer(self.others[index], self.plan.affine[self.view.index, index])
                 self._convert("QUANTIZE", 1, index, self.others[index])
             else:
@@ -164,14 +171,13 @@ class _Rewriter:
         """An INT8 copy of a float constant; one for each scale under which it is read."""
         if (index, affine) not in self.stored:
             source = self.view.tensor(index)
-            low, high = integer_limits(8)
+            low, high = integer_limits(self.plan.activation_bits)
             values = quantize(self.view.values(index), affine.scale, affine.zero_point, low=low, high=high)
-            copy = self._new(
-                index, f"_int8_{len(self.stored)}" if any(i == index for i, _ in self.stored) else "", "int8"
-            )
+            suffix = f"_{self._kind}_{len(self.stored)}" if any(i == index for i, _ in self.stored) else ""
+            copy = self._new(index, suffix, self._kind)
             tensor = self.view.tensor(copy)
             tensor.shape, tensor.hasRank = source.shape, source.hasRank
-            set_constant(self.view.model, tensor, values, "int8")
+            set_constant(self.view.model, tensor, values, self._kind)
             set_affine(tensor, np.array([affine.scale]), np.array([affine.zero_point]))
             self.stored[index, affine] = copy
         return self.stored[index, affine]

@@ -81,6 +81,8 @@ class WeightStore:
         output_scale = self.plan.affine[view.index, node.outputs[0]].scale
         floor = np.full(1, SMALLEST_MULTIPLIER * output_scale / input_scale)
         bias = self._bias(view, node)
+        if self.plan.activation_bits == 16:
+            return floor  # INT64 biases
         return floor if bias is None else np.maximum(floor, np.abs(bias) / LARGEST_BIAS / input_scale)
 
     def _bias(self, view: View, node: Node) -> np.ndarray | None:
@@ -109,10 +111,11 @@ class WeightStore:
             return weights, None
         input_scale = self._input_scale(view, node)
         bias_scales = (np.float32(input_scale) * scales).astype(np.float32)
-        limit = 2**31 - 1
-        whole = np.clip(np.rint(bias / bias_scales.astype(np.float64)), -limit, limit).astype(np.int32)
+        bias_kind = "int32" if self.plan.activation_bits == 8 else "int64"  # sums of INT16 products need the room
+        limit = 2**31 - 1 if bias_kind == "int32" else 2**47
+        whole = np.clip(np.rint(bias / bias_scales.astype(np.float64)), -limit, limit).astype(bias_kind)
         tensor = self._tensor(
-            self._bias_like(view, node, whole.size), (sample_sha256({"b": whole}), "int32"), whole, "int32"
+            self._bias_like(view, node, whole.size), (sample_sha256({"b": whole}), bias_kind), whole, bias_kind
         )
         tensor.shape = [whole.size]  # converters also write [1, 1, n], whose first axis is not that of the scales
         written = bias_scales[:1] if is_uniform else bias_scales
