@@ -58,7 +58,7 @@ def fit(artifact: Path | str, *, device: str, npu: str | None = None) -> FitRepo
         npu=estimate,
         notes=notes,
     )
-    if not report.fits:
+    if not report.fits and not footprint.refused:
         report = replace(report, alternatives=(*others, *_other_devices(footprint, where)))
     return report
 

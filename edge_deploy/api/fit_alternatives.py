@@ -60,8 +60,13 @@ def _as_c(path: Path, footprint: Footprint, device: Device) -> list[Alternative]
         flash=replace(footprint.flash, bytes=flash, provenance="estimated"),
         ram=replace(footprint.ram, bytes=ram, provenance="estimated"),
     )
-    further = [replace(each, name=f"generated C, {each.name}") for each in _four_bits(as_c, device)]
-    further += [replace(each, name=f"generated C, {each.name}") for each in _smaller_input(as_c, device)]
+    narrow = _four_bits(as_c, device)
+    further = [replace(each, name=f"generated C, {each.name}") for each in (*narrow, *_smaller_input(as_c, device))]
+    for each in narrow:
+        both = replace(as_c, flash=replace(as_c.flash, bytes=each.flash_bytes or flash))
+        further += [
+            replace(small, name=f"generated C, {each.name}, {small.name}") for small in _smaller_input(both, device)
+        ]
     return [
         Alternative(
             name="generated C",

@@ -34,13 +34,14 @@ def tflite_footprint(path: Path, device: Device) -> Footprint:
     narrow, widest = weights_of_kernels(path)
     size = path.stat().st_size
     notes: tuple[str, ...] = ()
+    refused = ""
     if device.kind != "microcontroller" and device.flash_bytes is None:
         form, code = "LiteRT", "the file"
         how = "the file, all of it touched, and the most values alive at once; the runtime's own memory on top"
         ram = Amount(bytes=size + least, provenance="estimated", how=how)
     else:
         form, code = "TensorFlow Lite Micro", "the file; TensorFlow Lite Micro's code on top"
-        ram, notes = _micro_ram(path, least)
+        ram, notes, refused = _micro_ram(path, least)
     return Footprint(
         form=form,
         flash=Amount(bytes=size, provenance="measured", how=code),
@@ -50,26 +51,26 @@ def tflite_footprint(path: Path, device: Device) -> Footprint:
         input_size=image_size(path),
         narrow_bytes=narrow,
         widest_layer_bytes=widest,
+        refused=refused,
         notes=notes,
     )
 
 
-def _micro_ram(path: Path, least: int) -> tuple[Amount, tuple[str, ...]]:
+def _micro_ram(path: Path, least: int) -> tuple[Amount, tuple[str, ...], str]:
+    """The arena, notes on it, and why the model is refused where it is."""
     from runtimes.micro.arena import measure_arena
 
+    how = "the most values alive at once; TensorFlow Lite Micro's structures and scratch memory on top"
+    estimated = Amount(bytes=least, provenance="estimated", how=how)
     try:
         arena = measure_arena(path)
     except MissingExtra as error:
-        reason = str(error)
+        return estimated, (str(error),), ""
     except EdgeDeployError as error:
-        reason = f"TensorFlow Lite Micro cannot run it; see edge-deploy export-tflm. {error.problems[0]}"
-    else:
-        how = f"arena: values {arena.head_bytes}, structures {arena.tail_bytes} ({arena.runtime}, {arena.kernels})"
-        return Amount(bytes=arena.total_bytes, provenance="measured", how=how), (
-            "a 32-bit core needs less for structures; kernels tuned for a core may need scratch memory of their own",
-        )
-    how = "the most values alive at once; TensorFlow Lite Micro's structures and scratch memory on top"
-    return Amount(bytes=least, provenance="estimated", how=how), (reason,)
+        return estimated, ("edge-deploy export-tflm names every layer that it refuses",), error.problems[0]
+    how = f"arena: values {arena.head_bytes}, structures {arena.tail_bytes} ({arena.runtime}, {arena.kernels})"
+    note = "a 32-bit core needs less for structures; kernels tuned for a core may need scratch memory of their own"
+    return Amount(bytes=arena.total_bytes, provenance="measured", how=how), (note,), ""
 
 
 def c_footprint(project: Path, device: Device) -> Footprint:

@@ -96,6 +96,15 @@ def test_an_npu_is_estimated_by_its_compiler(yardstick):
         fit(yardstick, device="corstone-300-u55-128", npu="ethos-u55-127")
 
 
+def test_a_model_that_its_interpreter_refuses_does_not_fit(data):
+    pytest.importorskip("tflite_micro")
+    path = data / "models" / "imagenet_coral_int8_tflite" / "mobilenet_v1_0.25_128_quant.tflite"
+    report = fit(path, device="nucleo-l4r5zi")
+    assert all(need.fits for need in report.needs)
+    assert "CONV_2D (number 0) failed to prepare" in report.footprint.refused
+    assert not report.fits
+
+
 def test_a_phone_counts_no_flash(resnet):
     report = fit(resnet, device="pixel-8")
     assert [need.what for need in report.needs] == ["RAM"]

@@ -58,6 +58,7 @@ class Footprint:
         input_size: Height and width of the first input; empty where it is no image.
         narrow_bytes: Of 8-bit weights of layers that have 4-bit kernels in this form.
         widest_layer_bytes: Of the largest of those.
+        refused: Why the form does not run the model at all; empty where it does.
     """
 
     form: str
@@ -68,6 +69,7 @@ class Footprint:
     input_size: tuple[int, ...] = ()
     narrow_bytes: int = 0
     widest_layer_bytes: int = 0
+    refused: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -121,5 +123,5 @@ class FitReport:
 
     @property
     def fits(self) -> bool:
-        """Everything has room."""
-        return all(need.fits for need in self.needs)
+        """It runs, and everything has room."""
+        return not self.footprint.refused and all(need.fits for need in self.needs)

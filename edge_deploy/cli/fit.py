@@ -34,7 +34,7 @@ def command(
 ) -> None:
     """Say whether a model fits a device's flash and RAM, which layer needs most, and what would help.
 
-    Exits with 7 where it does not fit.
+    Exits with 7 where it does not fit, or does not run there.
     """
     from edge_deploy.api.fit import fit
 
@@ -60,8 +60,10 @@ def _print(report: FitReport) -> None:
         for need in report.needs
     ]
     title = f"{report.artifact} on {report.device.name} as {report.footprint.form}: "
-    title += "fits" if report.fits else "does not fit"
+    title += "fits" if report.fits else "does not run" if report.footprint.refused else "does not fit"
     print_table(title, ("memory", "needs B", "has B", "fits", "known by", "what it is"), rows)
+    if report.footprint.refused:
+        print(f"refused: {report.footprint.refused}")
     _print_layers(report)
     if report.alternatives:
         others = [
