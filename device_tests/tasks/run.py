@@ -64,7 +64,8 @@ class SuiteRow:
         memory_bytes: What running the model took: peak anonymous memory above that of an empty process; the arena,
             where a runtime has one; on a board all RAM.
         mapped_bytes: Mapped files (the model's, libraries), which the system may drop; None where nothing is mapped.
-        flash_bytes: Of the model's files; on a board of the whole firmware.
+        flash_bytes: Of the model's files; on a board of the whole firmware. None for C that was not linked for a board:
+            its text is no flash.
         problem: Why there is no result; empty for a row that has one. `problem_kind` is the class of the error.
     """
 
@@ -77,7 +78,7 @@ class SuiteRow:
     device: str
     provenance: Provenance
     offered: int
-    flash_bytes: int
+    flash_bytes: int | None = None
     quality: Quality | None = None
     p90_s: float | None = None
     p50_s: float | None = None
@@ -174,7 +175,6 @@ def _row(
         device=device.name,
         provenance="emulated" if device.kind == "emulated" else "measured",
         offered=samples.offered,
-        flash_bytes=0,
     )
     try:
         return _measured(base, task, samples, model, device, backend, options, progress)
@@ -226,7 +226,8 @@ def _measured(
             )
             runtime = report.conditions.kernels
         found = evaluate(task, samples, model, turn, transport, folder="task", progress=progress)
-    return replace(base, runtime=runtime, **_figures(subject.model_bytes, report, found))
+    flash_bytes = None if model.format == "c" else subject.model_bytes
+    return replace(base, runtime=runtime, **_figures(flash_bytes, report, found))
 
 
 def _load(turn: Turn, model: TaskModelFile, backend: str | None, options: SuiteOptions) -> dict[str, Any]:
@@ -243,7 +244,7 @@ def _load(turn: Turn, model: TaskModelFile, backend: str | None, options: SuiteO
     }
 
 
-def _figures(model_bytes: int, report: BenchmarkReport | None, found: Evaluation) -> dict[str, Any]:
+def _figures(model_bytes: int | None, report: BenchmarkReport | None, found: Evaluation) -> dict[str, Any]:
     figures: dict[str, Any] = {"quality": found.quality, "inferences": found.inferences, "flash_bytes": model_bytes}
     notes: tuple[str, ...] = (found.note,) if found.note else ()
     if report is None:

@@ -35,4 +35,5 @@ def suite_cells(row: SuiteRow) -> tuple[str, ...]:
         speed = f"{row.p90_s * 1e6:.1f} us" + (" (emulated)" if row.provenance == "emulated" else "")
     memory = "" if row.memory_bytes is None else format_bytes(row.memory_bytes)
     value = f"{quality.metric} {quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f})"
-    return (*begin, value, floor, items, speed, memory, format_bytes(row.flash_bytes))
+    flash = "" if row.flash_bytes is None else format_bytes(row.flash_bytes)
+    return (*begin, value, floor, items, speed, memory, flash)
