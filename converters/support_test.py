@@ -2,6 +2,7 @@ import pytest
 
 from converters.support import RECIPE_KINDS, entries, lookup, targets
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.precision import PRECISIONS
 
 
 @pytest.fixture(params=targets())
@@ -11,7 +12,7 @@ def target(request):
 
 def test_every_table_can_be_read_and_covers_every_recipe(target):
     assert {entry.recipe for entry in entries(target)} <= set(RECIPE_KINDS)
-    for recipe in ("float32", "int8", "int4"):
+    for recipe in PRECISIONS:
         assert any(entry.recipe == recipe for entry in entries(target))
 
 

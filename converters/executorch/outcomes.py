@@ -12,8 +12,8 @@ from edge_deploy.core.errors import Refusal, Unsupported
 __all__ = ["outcomes_of"]
 
 _STORED_TEXT = "int4 stored, int8 compute"
-_BITS = {"float32": 32.0, "int8": 8.0, INT4_PACKED: 4.0, INT4_STORED: 4.0}
-_DTYPE = {"float32": "float32", "int8": "int8", INT4_PACKED: "int4", INT4_STORED: "int4"}
+_BITS = {"float32": 32.0, "float16": 16.0, "int8": 8.0, INT4_PACKED: 4.0, INT4_STORED: 4.0}
+_DTYPE = {"float32": "float32", "float16": "float16", "int8": "int8", INT4_PACKED: "int4", INT4_STORED: "int4"}
 # An odd number of 4-bit weights in a row or region costs half a byte more.
 _PACKING_SLACK_BITS = 0.5
 

@@ -18,8 +18,10 @@ from converters.executorch.recommender_readback import read_back
 from converters.executorch.recommender_tables import StackedTables, check_finite, check_half_a_step, stack_tables
 from converters.recommender.model import Recommender, load
 from converters.recommender.traits import recommender_traits
+from converters.support import lookup
 from edge_deploy.core.artifact import Signature
-from edge_deploy.core.errors import ToolchainError, Unsupported
+from edge_deploy.core.errors import Refusal, ToolchainError, Unsupported
+from edge_deploy.core.precision import form_word, width_word
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.core.toolchain import versions
@@ -102,8 +104,34 @@ def _refuse_early(spec: QuantSpec) -> None:
 
 def _widths(model: Recommender, spec: QuantSpec) -> Asked:
     asked = {table.name: spec.bits_for(table.name) for table in model.tables}
-    asked |= {layer.name: spec.bits_for(layer.name, default=spec.mlp_bits) for layer in (*model.bottom, *model.top)}
-    return Asked(asked=asked, bits=dict(asked), reasons={})
+    bits, reasons, refusals = dict(asked), {}, []
+    obstacles = {
+        table.name: ("aten.embedding", _refused(width_word(asked[table.name]), "aten.embedding"))
+        for table in model.tables
+    }
+    for layer in (*model.bottom, *model.top):
+        settings = spec.settings_for(layer.name, default=spec.mlp_bits)
+        asked[layer.name] = bits[layer.name] = settings.weight_bits
+        # Static INT8 activations are what a recommender's linears quantize on the fly.
+        form = form_word(settings.weight_bits, "dynamic" if settings.activations == "int8" else settings.activations)
+        # Tables have no float16 form, and a program is float16 as a whole.
+        op = "aten.embedding" if settings.weight_bits == 16 else "aten.linear"
+        obstacles[layer.name] = ("aten.linear", _refused(form, op))
+    for name, (op, reason) in obstacles.items():
+        if reason and spec.fallback_bits == 32:
+            bits[name], reasons[name] = 32, f"{reason}; left in float as permitted"
+        elif reason:
+            remedy = "pass --fallback float32 to leave it in float"
+            refusals.append(Refusal(layer=name, op=op, reason=reason, remedy=remedy))
+    if refusals:
+        raise Unsupported(refusals=tuple(refusals))
+    return Asked(asked=asked, bits=bits, reasons=reasons)
+
+
+def _refused(form: str, op: str) -> str:
+    """Why ExecuTorch refuses an operator in this form; empty where it does not."""
+    entry = lookup("executorch", form, op)
+    return entry.reason if entry.status == "refused" else ""
 
 
 def _owner(model: Recommender, array: str) -> str:

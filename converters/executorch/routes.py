@@ -48,7 +48,8 @@ _BITS = {"float32": 32, "int8": 8, INT4_PACKED: 4}
 
 def is_dynamic(request: LowerRequest) -> bool:
     """Whether linears quantize their inputs on the fly, so that no calibration is needed."""
-    return request.captured.kind == "recommender" and request.spec.io == "float"
+    is_recommender = request.captured.kind == "recommender" and request.spec.io == "float"
+    return is_recommender or not request.spec.needs_ranges
 
 
 def quantize_program(program: Any, choices: Sequence[Choice], request: LowerRequest) -> Quantized:

@@ -10,6 +10,7 @@ from typing import Any
 
 from converters.c.from_tflite import lower_integer_file
 from converters.contracts import Lowered, LowerRequest
+from converters.support import lookup
 from edge_deploy.core.artifact import LayerOutcome, Signature
 from edge_deploy.core.errors import BadInput, Unsupported
 
@@ -31,8 +32,13 @@ def lower(request: LowerRequest) -> Lowered:
         ToolchainError: The stock converter or the interpreter failed.
     """
     name = request.captured.name
-    if request.spec.is_float:
-        raise Unsupported(f"{name}: C projects are full-integer; choose --precision int8 or int4 with --calibrate.")
+    if request.spec.activations != "int8":
+        reason = lookup(FORMAT, request.spec.recipe, "*").reason
+        raise Unsupported(f"{name}: {reason}; choose --precision int8 or int4 with --calibrate.")
+    others = [rule for rule in request.spec.rules if rule.activations not in (None, "int8") or rule.weight_bits == 16]
+    if others:
+        named = ", ".join(rule.source or f"rule {rule.pattern}" for rule in others)
+        raise Unsupported(f"{name}: {named}: C projects are full-integer with INT8 activations; leave such rules out.")
     if request.calibration is None:
         raise BadInput(
             f"{name}: a full-integer C project needs calibration data; pass --calibrate with typical samples."

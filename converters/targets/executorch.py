@@ -94,6 +94,7 @@ class _Ready:
 
 def _prepare(request: LowerRequest) -> _Ready:
     from converters.executorch.embeddings import NOT_FOR_MCU
+    from converters.executorch.half import beyond_half
     from converters.executorch.layers import check_finite_weights, layer_traits, weighted_layers
     from converters.executorch.program import export, load_graph, tidy
     from converters.executorch.rewrites import rewrite
@@ -114,15 +115,18 @@ def _prepare(request: LowerRequest) -> _Ready:
         raise Unsupported(NOT_FOR_MCU)
     spec, idle = spec.bound(layer_traits(layers))
     request = replace(request, spec=spec)
-    choices = choose_widths(layers, spec, is_recommender=captured.kind == "recommender")
+    large = beyond_half(program, layers) if spec.weight_bits == 16 else {}
+    choices = choose_widths(layers, spec, is_recommender=captured.kind == "recommender", beyond_half=large)
     return _Ready(request=request, program=program, choices=choices, idle=idle, passes=passes)
 
 
 def _lower_program(request: LowerRequest) -> Lowered:
     from converters.executorch.embeddings import NEEDS_KERNELS
     from converters.executorch.flow import flow_graph, read_flow
+    from converters.executorch.half import halved, with_half_weights
     from converters.executorch.lowering import write_program
     from converters.executorch.outcomes import outcomes_of
+    from converters.executorch.program import export, tidy
     from converters.executorch.routes import is_dynamic, quantize_program
     from converters.executorch.shared_weights import note_shared
     from converters.passes.kept_changes import changes_entry
@@ -137,6 +141,12 @@ def _lower_program(request: LowerRequest) -> Lowered:
         raise BadInput(f"{captured.name}: {spec.recipe} needs calibration data: give --calibrate.")
     if spec.is_float:
         written = write_program(program, request.folder, keep=program)
+    elif any(choice.width == "float16" for choice in choices):
+        graph = halved(program.module(check_guards=False))
+        tidy(graph)
+        program = export(graph, inputs, captured.batches)
+        with with_half_weights():
+            written = write_program(program, request.folder, keep=program)
     else:
         made = quantize_program(program, choices, request)
         inputs, outputs, shared = made.inputs, made.outputs, made.shared
@@ -203,7 +213,7 @@ _MOVES = ("Convert", "StaticTranspose", "StaticReshape", "StaticSlice")
 
 def _warnings(spec: QuantSpec, facts: Sequence[LayerFacts], told: Collection[str]) -> tuple[str, ...]:
     """Operators that compute in float although the recipe is not float, beside the layers `told` by their outcomes."""
-    if spec.is_float:
+    if not spec.needs_ranges:
         return ()
     floating = [
         fact.layer
