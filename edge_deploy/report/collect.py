@@ -36,7 +36,7 @@ class Entry:
         spec = self.artifact.spec
         extras: list[str] = [spec.for_device] if spec.for_device == "mcu" else []
         extras += ["io int8"] if spec.io == "int8" else []
-        return " ".join((self.artifact.format, spec.recipe, *extras))
+        return " ".join((self.artifact.format, spec.name, *extras))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
