@@ -165,19 +165,27 @@ def run_all(session: Any, artifact: Artifact, inputs: Mapping[str, np.ndarray]) 
         info.name: encode_input(inputs[info.name], source=sources[info.name], target=info) for info in signature.inputs
     }
     count = len(next(iter(encoded.values())))
-    batch = _batch(signature, count)
+    sizes = {info.name: _batch(info, count) for info in signature.inputs}
+    batch = min(sizes.values())
+    # Half a model may take tensors that are no rows of samples: all of what came out is looked at then.
+    whole = len(set(sizes.values())) > 1
     collected: dict[str, list[np.ndarray]] = {info.name: [] for info in artifact.source_outputs}
-    for start in range(0, count, batch):
-        rows = np.arange(start, start + batch).clip(max=count - 1)  # the last batch repeats the last sample
-        answer = session.run({name: array[rows] for name, array in encoded.items()})
+    for call, start in enumerate(range(0, count, batch)):
+        answer = session.run({name: array[_rows(call, sizes[name], count, whole)] for name, array in encoded.items()})
         for info, source in zip(signature.outputs, artifact.source_outputs, strict=True):
             values = _in_source_terms(answer[info.name], info, source)
-            collected[source.name].append(values[: min(batch, count - start)])
+            collected[source.name].append(values if whole else values[: min(batch, count - start)])
     return {name: np.concatenate(parts) for name, parts in collected.items()}
 
 
-def _batch(signature: Signature, count: int) -> int:
-    size = signature.inputs[0].shape[0]
+def _rows(call: int, size: int, count: int, wrap: bool) -> np.ndarray:
+    """Samples of one call: the last batch repeats the last one; with `wrap` the first ones come again."""
+    rows = np.arange(call * size, (call + 1) * size)
+    return rows % count if wrap else rows.clip(max=count - 1)
+
+
+def _batch(info: TensorInfo, count: int) -> int:
+    size = info.shape[0]
     return size if size > 0 else min(MAX_DYNAMIC_BATCH, count)
 
 

@@ -79,6 +79,26 @@ def test_a_half_is_an_artifact_that_other_commands_take(mlp, ids, tmp_path):
         assert code == 0 and json.loads(out)["loads"] == "yes", err
 
 
+def test_a_half_whose_inputs_are_no_rows_of_samples_is_verified_too(tmp_path):
+    emitter = Emitter("test")
+    graph = emitter.graph("main")
+    x, flat = graph.tensor("x", (1, 6)), graph.tensor("flat", (6,))
+    row, total = graph.tensor("row", (1, 6)), graph.tensor("total", (1, 6))
+    for source, shape, target in ((x, (6,), flat), (flat, (1, 6), row)):
+        sizes = graph.values(f"to{len(shape)}", np.array(shape, dtype=np.int32))
+        graph.op("RESHAPE", [source, sizes], [target], "ReshapeOptions")
+    graph.op("ADD", [row, x], [total], "AddOptions")
+    graph.sign("call", {"features": x}, {"score": total})
+    emitter.write(tmp_path / "net.tflite")
+    cut = next(
+        each.cut for each in edge_deploy.list_cuts(tmp_path / "net.tflite").cuts if each.cut.id.startswith("001")
+    )
+    result = edge_deploy.split(tmp_path / "net.tflite", cuts=[cut.id], out=tmp_path / "out")
+    assert {info.shape for info in open_session(result.cuts[0].tail).signature.inputs} == {(6,), (1, 6)}
+    code, out, err = run("verify", result.cuts[0].tail)
+    assert code == 0 and "verdict: not asked" in out, err
+
+
 def test_all_writes_every_cut_and_replaces_only_on_wish(mlp, ids, tmp_path):
     words = ("split", mlp, "--all", "--no-check", "--out", tmp_path / "out")
     code, out, _ = run(*words)

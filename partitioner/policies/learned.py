@@ -180,11 +180,9 @@ class Learned(Policy):
             local = np.minimum(late, 1.0) * rest * slow_edge * learning.edge
             answer = answer * (1 - np.minimum(late, 1.0)) + pays * local
         row = on_edge + pays * sending + answer
-        if setting.rate_hz:
-            row = row + queueing_s(on_edge, setting.rate_hz)
-            # Requests that wait for a dead link wait together: the one in front takes no time once it is back.
-            if not learning.dead_for[-1]:
-                row = row + queueing_s(pays * sending, setting.rate_hz)
+        # No queue settles in the seconds for which a link is dead: what waits for it goes through at once afterwards.
+        if setting.rate_hz and not learning.dead_for[-1]:
+            row = row + queueing_s(on_edge, setting.rate_hz) + queueing_s(pays * sending, setting.rate_hz)
         # Errors of two cuts that both cross come from the same rate: only the difference between them is unsure.
         unsure = pays * error * learning.send
         row = row + self.sure * np.abs(unsure - unsure[self.first])
