@@ -17,7 +17,7 @@ from edge_deploy.core.tensor import TensorInfo
 
 __all__ = ["EQUALISED_ON", "change_float_graph"]
 
-EQUALISED_ON = 256
+EQUALISED_ON = 128
 """Calibration samples that ranges of channels are taken from, at most."""
 
 

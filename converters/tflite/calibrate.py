@@ -19,6 +19,7 @@ from converters.tflite.pool_pads import is_lowest_pad
 from converters.tflite.signatures import describe, match_inputs
 from converters.tflite.structure import twin_of, views
 from edge_deploy.core.artifact import Signature
+from edge_deploy.core.digest import file_sha256, sample_sha256
 from edge_deploy.core.errors import BadInput, ToolchainError
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.require import require
@@ -26,6 +27,8 @@ from edge_deploy.core.tensor import TensorInfo, encode_input
 
 __all__ = ["Calibration", "Ranges", "activations", "calibrate", "load_samples"]
 
+# Trials of passes calibrate the same graph with the same few samples again and again.
+KEPT, KEPT_SAMPLES = 2, 128
 # Range of a variable float tensor, by (subgraph, index of the tensor in the float file).
 Ranges: TypeAlias = dict[tuple[int, int], Range]
 
@@ -51,6 +54,9 @@ class _Feeds:
     samples: dict[str, np.ndarray]
     sources: tuple[TensorInfo, ...]
     file_inputs: tuple[TensorInfo, ...]
+
+
+_kept: dict[Any, Calibration] = {}
 
 
 def load_samples(path: Path) -> dict[str, np.ndarray]:
@@ -93,6 +99,10 @@ def calibrate(
         BadInput: Samples do not fit the inputs, or an activation becomes NaN or infinite.
         ToolchainError: The interpreter cannot run the float file.
     """
+    few = len(next(iter(samples.values()))) <= KEPT_SAMPLES
+    key = (file_sha256(path), sample_sha256(samples), spec.range_method, spec.percentile, spec.rules) if few else None
+    if key is not None and key in _kept:
+        return _kept[key]
     model = read_model(path)
     found = Calibration()
     for number, definition in enumerate(model.signatureDefs):
@@ -100,6 +110,10 @@ def calibrate(
         if twin_of(model, index) == index:
             feeds = _Feeds(samples=samples, sources=sources, file_inputs=file_inputs or sources)
             _calibrate_signature(found, path, model, number, feeds, spec)
+    if key is not None:
+        if len(_kept) >= KEPT:
+            del _kept[next(iter(_kept))]
+        _kept[key] = found
     return found
 
 
