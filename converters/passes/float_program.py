@@ -17,7 +17,7 @@ from edge_deploy.core.passes import EQUALISE, FOLD, PassRecord
 
 __all__ = ["change_float_program"]
 
-EQUALISED_ON = 256
+EQUALISED_ON = 128
 """Calibration samples that ranges of channels are taken from, at most."""
 _BITS = {"float32": 32, "int8": 8}
 
