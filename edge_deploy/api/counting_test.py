@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from device_tests.benchmark import read_subject
+from device_tests.boards.board import BOARDS
+from device_tests.boards.emulator import run_on_board
 from device_tests.compare import compare
 from device_tests.counting import count_instructions
 from device_tests.device_list import connect, counts_instructions, find_device
@@ -114,6 +116,22 @@ def test_counts_are_compared_exactly(artifact):
         compare(other, reports[0])
     faster = compare(other, reports[0], allow=("device", "machine", "runtime"))
     assert (faster.verdict(), faster.ratio.low) == ("faster", faster.ratio.high)
+
+
+@pytest.mark.parametrize("seed", (301, 302, 303))
+def test_random_nets_are_bit_exact_with_dsp_and_vector_instructions(seed, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    for program in ("arm-none-eabi-gcc", "qemu-system-arm", "cc"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (make packages)")
+    from converters.c.random_nets_test import RandomNet, written
+
+    (tmp_path / "c").mkdir()
+    signature, inputs, wanted = written(RandomNet(seed).write(tmp_path / "net.tflite"), tmp_path / "c")
+    feeds = {info.name: inputs[place] for place, info in enumerate(signature.inputs)}
+    for board in ("cortex-m4", "cortex-m55"):
+        got = run_on_board(tmp_path / "c", signature, BOARDS[board], feeds).outputs
+        assert [name for name in wanted if got[name].tobytes() != wanted[name].tobytes()] == []
 
 
 def test_an_artifact_is_verified_on_a_board(artifact):
