@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -43,18 +45,20 @@ def export_onnx(prepared: Path, inputs: tuple[TensorInfo, ...], outputs: tuple[s
         copy = folder / "model.onnx"
         shutil.copyfile(prepared, copy)
         np.save(folder / TRIAL_IMAGES, np.random.default_rng(0).random((20, 128, 128, 3), dtype=np.float32))
+        said = io.StringIO()
         os.chdir(folder)  # onnx2tf looks for its trial images there; this is a child process of its own
         try:
-            onnx2tf.convert(
-                input_onnx_file_path=str(copy),
-                output_folder_path=str(folder / "out"),
-                copy_onnx_input_output_names_to_tflite=True,
-                keep_ncw_or_nchw_or_ncdhw_input_names=keep or None,
-                not_use_onnxsim=True,
-                non_verbose=True,
-            )
+            with contextlib.redirect_stdout(said):
+                onnx2tf.convert(
+                    input_onnx_file_path=str(copy),
+                    output_folder_path=str(folder / "out"),
+                    copy_onnx_input_output_names_to_tflite=True,
+                    keep_ncw_or_nchw_or_ncdhw_input_names=keep or None,
+                    not_use_onnxsim=True,
+                    non_verbose=True,
+                )
         except (Exception, SystemExit) as error:  # onnx2tf ends the process for what it does not know
-            raise _refusal(error) from error
+            raise _refusal(error, said.getvalue()) from error
         finally:
             os.chdir(here)
         made = folder / "out/model_float32.tflite"
@@ -132,9 +136,11 @@ def _as_file(array: np.ndarray, shape: tuple[int, ...], dtype: str) -> np.ndarra
     return array.astype(dtype)
 
 
-def _refusal(error: BaseException) -> Unsupported | ToolchainError:
+def _refusal(error: BaseException, said: str) -> Unsupported | ToolchainError:
+    """What onnx2tf raised, with the errors that it printed, which name the layer."""
     missing = re.findall(r"onnx2tf\.ops\.(\w+)", str(error))
     if missing:
         refusals = tuple(Refusal(layer=name, op=name, reason="onnx2tf does not know this operator") for name in missing)
         return Unsupported("The ONNX model cannot become TFLite.", refusals=refusals)
-    return ToolchainError(f"onnx2tf: {type(error).__name__}: {str(error)[:1000]}")
+    printed = " ".join(line.strip() for line in re.sub(r"\x1b\[\d*m", "", said).splitlines() if "ERROR:" in line)
+    return ToolchainError(f"onnx2tf: {type(error).__name__}: {str(error)[:1000]} {printed[:1000]}".rstrip())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,18 @@ def write_prepared(path: Path, inputs: tuple[TensorInfo, ...], target: Path) -> 
     if rewrite_bags(folded, where=str(path)):
         onnx.save(folded, fixed)
         _fold(fixed, target, where=str(path))
+        folded = onnx.load(target)
+    _name_plainly(folded)
+    onnx.save(folded, target)
+
+
+def _name_plainly(model: Any) -> None:
+    """Give nodes names that TensorFlow takes: it refuses a leading slash, which PyTorch's exporter writes."""
+    taken: set[str] = set()
+    for number, node in enumerate(model.graph.node):
+        name = re.sub(r"[^A-Za-z0-9_.\\/>-]", "_", node.name).lstrip("/_\\>-") or f"{node.op_type}_{number}"
+        node.name = name if name not in taken else f"{name}_{number}"
+        taken.add(node.name)
 
 
 def _fold(source: Path, target: Path, *, where: str) -> None:
