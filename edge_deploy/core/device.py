@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -96,7 +97,27 @@ def read_device(path: Path, *, detected: dict[str, Any] | None = None) -> Device
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"{path}: not a device description ({error}).") from error
+    problems = _unknown_keys(data, path)
     for short, (name, parse) in AMOUNTS.items():
         if short in data:
             data[name] = parse(data.pop(short), where=f"{path}: {short}")
-    return from_json(Device, {"name": path.stem, **(detected or {}), **data}, where=str(path))
+    try:
+        found = from_json(Device, {"name": path.stem, **(detected or {}), **data}, where=str(path))
+    except BadInput as error:
+        problems += error.problems
+    if problems:
+        raise BadInput(*problems)
+    return found
+
+
+def _unknown_keys(data: dict[str, Any], path: Path) -> list[str]:
+    """Take the keys that no description has out of the data; each is answered with the key that was meant."""
+    written = {name: short for short, (name, _) in AMOUNTS.items()}
+    known = [written.get(field.name, field.name) for field in fields(Device)]
+    problems = []
+    for key in [key for key in data if key not in known and key not in written]:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."
+        problems.append(f"{path}: {key}: unknown key; {hint}")
+        del data[key]
+    return problems

@@ -30,6 +30,14 @@ def test_all_wrong_keys_are_named_at_once(tmp_path):
     assert "isa: missing" in str(caught.value)
 
 
+def test_a_misspelt_amount_is_answered_with_the_key_as_people_write_it(tmp_path):
+    (tmp_path / "x.toml").write_text(BOARD.replace("ram =", "rma =") + 'flsh = "1 MiB"\nclokc = "1 GHz"\n')
+    with pytest.raises(BadInput) as caught:
+        read_device(tmp_path / "x.toml")
+    for meant in ("rma: unknown key; did you mean ram?", "did you mean flash?", "did you mean clock?"):
+        assert meant in str(caught.value)
+
+
 def test_what_the_file_leaves_out_can_be_detected_and_the_file_wins(tmp_path):
     (tmp_path / "host.toml").write_text('kind = "host"\ncores = 3\n')
     device = read_device(tmp_path / "host.toml", detected={"isa": "x86_64", "cores": 2, "ram_bytes": 5})
