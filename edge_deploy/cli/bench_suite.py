@@ -51,7 +51,7 @@ def command(
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the result as JSON.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Quality with its interval, p90, memory and flash of models on the tasks of a suite.
+    """Measure quality, p90 and memory on a suite of tasks.
 
     The tasks and their data formats are those of MLPerf Tiny; the results are ours and no MLPerf results.
     """

@@ -25,7 +25,7 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether A is faster or slower than B, or that the difference is not resolved.
+    """Say whether A is faster than B, or that this is open.
 
     Reports of another device, machine, runtime, number of threads, batch or inputs are refused by name.
     """

@@ -19,7 +19,9 @@ def command(
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the sources.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write C++ sources for TensorFlow Lite Micro: the model as an array, its operators, its arena.
+    """Write C++ sources for TensorFlow Lite Micro.
+
+    The model as an array, its operators, its arena.
 
     Every operator is tried on its kernels first; what they refuse is named with its layer.
     """

@@ -32,7 +32,7 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a model fits a device's flash and RAM, which layer needs most, and what would help.
+    """Say whether a model fits a device, and what would help.
 
     Exits with 7 where it does not fit, or does not run there.
     """

@@ -53,7 +53,9 @@ def command(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the logs and loadgen.json go.")] = Path("loadgen"),
     as_json: AsJson = False,
 ) -> None:
-    """Measure an artifact with MLCommons' LoadGen; its summary and detail logs stand beside loadgen.json.
+    """Measure an artifact with MLCommons' LoadGen.
+
+    Its summary and detail logs stand beside loadgen.json.
 
     These are LoadGen results of your own, and no MLPerf results.
     """
