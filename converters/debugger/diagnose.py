@@ -94,7 +94,7 @@ def diagnose_here(captured: Any, artifact: Any, int8: Any, feeds: str, labels: s
             rigs[INT8] = _open(model, other, Path(scratch, INT8), count)
         elif model.recommender is not None and opened.spec.for_device == "phone":
             rigs[INT8] = open_recommender(
-                model, dict.fromkeys(bits_of(opened.outcomes), 8), opened.spec.table_scale, samples=count
+                model, dict.fromkeys(bits_of(opened.outcomes), 8), opened.spec.table_scale, opened.target, samples=count
             )
         bits = bits_of(opened.outcomes)
         experiments = _experiments(rigs, bits)

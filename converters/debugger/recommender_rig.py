@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 
 from converters.debugger.contracts import Arrays, Seen, Site
+from converters.executorch.recommender_tables import dequantized as dequantized_rows
+from converters.executorch.recommender_tables import stack_tables
 from converters.quantize.uniform import dequantize, quantize_symmetric, symmetric_scales
 from converters.recommender.model import Dense, Lookup, Recommender
 from converters.recommender.reference import apply_dense, looked_up, trace_reference
@@ -34,15 +36,18 @@ class RecommenderRig:
         bits: Mapping[str, int],
         *,
         table_scale: Literal["row", "table"],
+        target: str,
         samples: int,
     ) -> None:
         """Take a model apart.
 
         Args:
             bits: Of each table's and layer's weights: 32, 16, 8 or 4.
+            target: "tflite" or "executorch"; they round rows by different scales.
             samples: In one call.
         """
         self._model, self._arrays, self._bits, self._table_scale = model, arrays, bits, table_scale
+        self._target = target
         self.batch = samples
         self._weights = {
             dense.name: _rounded_weight(np.asarray(arrays[dense.weight]), bits.get(dense.name, 32))
@@ -135,24 +140,30 @@ class RecommenderRig:
     ) -> np.ndarray:
         table = model.tables[lookup.table]
         bits = self._bits.get(table.name, 32)
-        rounded = _Rows(arrays[table.weight], bits, whole=self._table_scale == "table")
+        rounded = _Rows(arrays[table.weight], bits, whole=self._table_scale == "table", target=self._target)
         return looked_up(model, lookup, {table.weight: rounded}, feeds, batch=batch)  # type: ignore[dict-item]  # indexed only
 
 
 class _Rows:
     """A table whose rows are rounded when they are read."""
 
-    def __init__(self, table: np.ndarray, bits: int, *, whole: bool) -> None:
-        self._table, self._bits, self._whole = table, bits, whole
-        low, high = (float(table.min()), float(table.max())) if whole and bits < 16 else (0.0, 0.0)
-        self._scale = table_scale(low, high, bits) if whole and bits < 16 else 0.0
+    def __init__(self, table: np.ndarray, bits: int, *, whole: bool, target: str) -> None:
+        self._table, self._bits, self._target = table, bits, target
+        self._scale = 0.0  # of the whole table; 0 where each row has its own
+        if whole and bits < 16 and target == "tflite":
+            self._scale = table_scale(float(table.min()), float(table.max()), bits)
+        elif whole and bits < 16:
+            self._scale = float(np.abs(table).max()) / (2 ** (bits - 1) - 0.5) or 1.0
 
     def __getitem__(self, ids: np.ndarray) -> np.ndarray:
         rows = np.asarray(self._table[ids], np.float32)
         if self._bits >= 16:
             return rows.astype(np.float16).astype(np.float32) if self._bits == 16 else rows
         flat = rows.reshape(-1, rows.shape[-1])
-        scales = np.full(len(flat), self._scale, np.float32) if self._whole else row_scales(flat, self._bits)
+        if self._target == "executorch" and not self._scale:
+            stacked = stack_tables([flat], bits=self._bits, scale="row")
+            return dequantized_rows(stacked, 0, 0, len(flat))[0].reshape(rows.shape)
+        scales = np.full(len(flat), self._scale, np.float32) if self._scale else row_scales(flat, self._bits)
         steps = scales.astype(np.float32).reshape(-1, 1)
         low, high = (-127, 127) if self._bits == 8 else (-8, 7)
         found: np.ndarray = (np.clip(np.rint(flat / steps), low, high) * steps).reshape(rows.shape)

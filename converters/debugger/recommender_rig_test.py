@@ -58,16 +58,16 @@ def clicks():
     return model, arrays, samples
 
 
-def rig(clicks, bits):
+def rig(clicks, bits, target):
     model, arrays, _ = clicks
-    return RecommenderRig(model, arrays, bits, table_scale="row", samples=16)
+    return RecommenderRig(model, arrays, bits, table_scale="row", target=target, samples=16)
 
 
 LAYERS = ("bottom.0", "small", "large", "top.0", "top.1")
 
 
-def run(clicks, bits, *experiments):
-    found = run_experiments({"a": rig(clicks, bits)}, clicks[2], experiments)
+def run(clicks, bits, *experiments, target="tflite"):
+    found = run_experiments({"a": rig(clicks, bits, target)}, clicks[2], experiments)
     return found.answers, found.statistics["a"]
 
 
@@ -141,6 +141,7 @@ def test_the_estimate_is_what_artifacts_of_both_formats_answer(clicks, target, t
     got, outcomes = answers_of(target, captured, model, samples, tmp_path / "made", spec_for_recipe("int4"))
     widths = bits_of(outcomes)
     assert {widths["small"], widths["large"]} == {4}
-    answers, _ = run(clicks, widths, Experiment(name="all", choices=dict.fromkeys(LAYERS, "a")))
+    together = Experiment(name="all", choices=dict.fromkeys(LAYERS, "a"))
+    answers, _ = run(clicks, widths, together, target=target)
     measured, estimated = (float(np.square(each - answers[""]).sum()) for each in (got, answers["all"]))
     assert abs(10 * np.log10(estimated / measured)) < 2

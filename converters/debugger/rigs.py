@@ -40,7 +40,7 @@ def open_rig(
         ToolchainError: A runtime refuses one.
     """
     if captured.recommender is not None and spec.for_device == "phone":
-        return open_recommender(captured, bits_of(outcomes), spec.table_scale, samples=samples)
+        return open_recommender(captured, bits_of(outcomes), spec.table_scale, target, samples=samples)
     if target == "tflite":
         return _tflite(captured, folder, spec, work)
     if target == "executorch":
@@ -51,14 +51,14 @@ def open_rig(
 
 
 def open_recommender(
-    captured: Captured, bits: Mapping[str, int], table_scale: Literal["row", "table"], *, samples: int
+    captured: Captured, bits: Mapping[str, int], table_scale: Literal["row", "table"], target: str, *, samples: int
 ) -> Rig:
     """A recognised recommender with these widths, by table and layer."""
     from converters.debugger.recommender_rig import RecommenderRig
 
     assert captured.recommender is not None, "the caller asks for recommenders only"
     model, arrays = load(captured.recommender)
-    return RecommenderRig(model, arrays, bits, table_scale=table_scale, samples=min(samples, 256))
+    return RecommenderRig(model, arrays, bits, table_scale=table_scale, target=target, samples=min(samples, 256))
 
 
 def bits_of(outcomes: tuple[LayerOutcome, ...]) -> dict[str, int]:
