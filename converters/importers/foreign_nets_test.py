@@ -73,3 +73,25 @@ def test_a_recurrent_layer_is_refused_by_its_name(tmp_path):
     with pytest.raises(Unsupported, match="feed-forward") as caught:
         source.capture(CaptureRequest(source=str(tmp_path / "net.keras")), tmp_path / "captured")
     assert any("memory" in refusal.layer for refusal in caught.value.refusals)
+
+
+def test_a_recurrent_onnx_layer_is_refused_by_its_name(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from converters.loading.onnx_model import read_onnx, write_prepared
+
+    random = np.random.default_rng(0)
+    weights = {"W": random.random((1, 12, 4)), "R": random.random((1, 12, 3))}
+    node = onnx.helper.make_node("LSTM", ["x", "W", "R"], ["y"], name="memory", hidden_size=3)
+    value, number = onnx.helper.make_tensor_value_info, onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        [node],
+        "net",
+        [value("x", number, [6, 1, 4])],
+        [value("y", number, [6, 1, 1, 3])],
+        [onnx.numpy_helper.from_array(array.astype(np.float32), name) for name, array in weights.items()],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 15)], ir_version=8)
+    onnx.save(model, tmp_path / "net.onnx")
+    with pytest.raises(Unsupported, match=r"layer memory \(LSTM\)"):
+        write_prepared(tmp_path / "net.onnx", read_onnx(tmp_path / "net.onnx").inputs, tmp_path / "prepared.onnx")

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from converters.passes.onnx_bags import rewrite_bags
-from edge_deploy.core.errors import BadInput
+from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import DType, Layout, TensorInfo
 
 __all__ = ["OnnxModel", "open_onnx", "read_onnx", "write_prepared"]
 
 OLDEST_FOR_BAGS = 13
+RECURRENT = ("GRU", "LSTM", "RNN")
 _TYPES: dict[str, DType] = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -69,10 +70,11 @@ def write_prepared(path: Path, inputs: tuple[TensorInfo, ...], target: Path) -> 
 
     Raises:
         BadInput: The shapes do not fit the model.
-        Unsupported: A loop that is no bag of embeddings.
+        Unsupported: A loop that is no bag of embeddings, or a recurrent layer.
     """
     onnx = require("onnx", extra="from-onnx")
     model = _load(path)
+    _refuse_recurrent(path, model)
     if any(node.op_type == "Loop" for node in model.graph.node) and _operator_set(model) < OLDEST_FOR_BAGS:
         model = require("onnx.version_converter", extra="from-onnx").convert_version(model, OLDEST_FOR_BAGS)
     sizes = {info.name: info.shape for info in inputs}
@@ -93,6 +95,20 @@ def write_prepared(path: Path, inputs: tuple[TensorInfo, ...], target: Path) -> 
         folded = onnx.load(target)
     _name_plainly(folded)
     onnx.save(folded, target)
+
+
+def _refuse_recurrent(path: Path, model: Any) -> None:
+    refusals = tuple(
+        Refusal(
+            layer=node.name or node.output[0],
+            op=node.op_type,
+            reason="a recurrent layer: only plain feed-forward graphs are converted",
+        )
+        for node in model.graph.node
+        if node.op_type in RECURRENT
+    )
+    if refusals:
+        raise Unsupported(f"{path}: is not a plain feed-forward model.", refusals=refusals)
 
 
 def _name_plainly(model: Any) -> None:
