@@ -21,7 +21,7 @@ def without_needless_patterns(program: Any) -> Iterator[None]:
     operators = " ".join(sorted({str(node.target) for node in program.graph.nodes if node.op == "call_function"}))
     has_resizing = "upsample" in operators or "interpolate" in operators
     products = any(word in operators for word in ("bmm", "matmul", "scaled_dot_product", "attention", "einsum"))
-    needless = [] if has_resizing else [(bilinear_2d, "get_graphs_dict", dict)]
+    needless: list[tuple[Any, str, type]] = [] if has_resizing else [(bilinear_2d, "get_graphs_dict", dict)]
     needless += [] if products else [(sdpa, "get_graphs", list)]
     had = [(module, name, getattr(module, name)) for module, name, _ in needless]
     for module, name, nothing in needless:

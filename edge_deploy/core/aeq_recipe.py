@@ -77,7 +77,9 @@ def read_aeq_recipe(path: Path, **options: object) -> QuantSpec:
         raise BadInput(f"{path}: is not JSON ({error}).") from error
     if not isinstance(data, list) or not data:
         raise BadInput(f"{path}: must be a list of entries with regex, operation, algorithm_key and op_config.")
-    rules, problems, refusals = [], [], []
+    rules = []
+    problems: list[str] = []
+    refusals: list[str] = []
     for number, entry in enumerate(data):
         place = f"{path.name}[{number}]"
         try:
