@@ -20,6 +20,7 @@ class Board:
         machine: QEMU's name of it.
         isa: Architecture of the core, as device files name it.
         flags: What the compiler must know of the core.
+        vectors_origin: Where the core looks for its vectors, if that is not the beginning of the flash.
         flash_bytes: All that the emulated board has; a real device has less, which the caller says.
     """
 
@@ -29,6 +30,7 @@ class Board:
     flags: tuple[str, ...]
     flash_origin: int = 0x0000_0000
     ram_origin: int = 0x2000_0000
+    vectors_origin: int | None = None
     flash_bytes: int = 4 * MEGABYTE
     ram_bytes: int = 4 * MEGABYTE
 
@@ -63,8 +65,11 @@ BOARDS = {
             machine="mps3-an547",
             isa="armv8.1-m.main",
             flags=("-mcpu=cortex-m55", *HARD),
-            flash_bytes=MEGABYTE // 2,
-            ram_bytes=MEGABYTE // 2,
+            # The secure names of its two large SRAMs: the core starts secure, and a guard keeps it from the others.
+            flash_origin=0x1100_0000,
+            ram_origin=0x3100_0000,
+            vectors_origin=0x1000_0000,
+            flash_bytes=2 * MEGABYTE,
         ),
     )
 }

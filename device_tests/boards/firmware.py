@@ -87,7 +87,10 @@ def build_firmware(
     flash, ram = _limits(board, flash_bytes, ram_bytes)
     script = folder / "memory.ld"
     text = (HERE / "memory.ld.template").read_text(encoding="ascii")
+    vectors = board.flash_origin if board.vectors_origin is None else board.vectors_origin
     for name, value in (
+        ("VECTORS", "FLASH" if board.vectors_origin is None else "VECTORS"),
+        ("VECTORS_ORIGIN", vectors),
         ("FLASH_ORIGIN", board.flash_origin),
         ("RAM_ORIGIN", board.ram_origin),
         ("FLASH_BYTES", flash),
