@@ -116,18 +116,26 @@ def _print_support(target: str) -> None:
     found = entries(target)
     operators = sorted({entry.operator for entry in found} - {"*"})
     # Operators that a recipe does not list fall under its "*"; those whose every cell reads alike share a row.
-    rows: dict[tuple[str, ...], list[str]] = {}
+    rows: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], list[str]] = {}
     for operator in (*operators, "*"):
         cells = [lookup(target, recipe, operator) for recipe in RECIPE_KINDS]
-        why: dict[str, list[str]] = {}
-        for cell in cells:
-            if cell.reason and operator == cell.operator:
-                why.setdefault(cell.reason, []).append(cell.recipe)
-        reasons = [f"{', '.join(recipes)}: {reason}" for reason, recipes in why.items()]
-        rows.setdefault((*(cell.status for cell in cells), "; ".join(reasons)), []).append(operator)
+        why = tuple((cell.recipe, cell.reason) for cell in cells if cell.reason and operator == cell.operator)
+        rows.setdefault((tuple(cell.status for cell in cells), why), []).append(operator)
+    # Reasons are sentences: they stand below, once each.
+    notes = list(dict.fromkeys(reason for _, why in rows for _, reason in why))
     names = {"*": "all others"}
+    table = []
+    for (cells_of, why), alike in rows.items():
+        marks = dict(why)
+        told = [
+            f"{status} [{notes.index(marks[recipe]) + 1}]" if recipe in marks else status
+            for recipe, status in zip(RECIPE_KINDS, cells_of, strict=True)
+        ]
+        table.append((", ".join(names.get(each, each) for each in alike), *told))
     print_table(
         f"{target}: what becomes of an operator (-dynamic: recommenders for phones; -plain: --plain-pte)",
-        ("operator", *RECIPE_KINDS, "why"),
-        [(", ".join(names.get(each, each) for each in alike), *cells) for cells, alike in rows.items()],
+        ("operator", *RECIPE_KINDS),
+        table,
     )
+    for number, note in enumerate(notes, start=1):
+        print(f"[{number}] {note}")
