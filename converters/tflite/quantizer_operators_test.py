@@ -253,6 +253,24 @@ def test_weights_in_int4_take_half_a_byte_and_all_kernels_agree(case_with_weight
     assert np.abs(answers["builtin"] - answers["XNNPACK"]).max() <= 2 * step
 
 
+ON_INT16 = (
+    "padv2", "mirror pad", "split", "split_v", "strided slice", "pack", "unpack", "resize bilinear", "resize nearest",
+    "space to batch", "batch to space", "reduce max", "reduce min", "broadcast to", "tile", "batch matmul",
+    "batch matmul constant", "gelu", "exp", "rsqrt", "sqrt", "expand dims",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ON_INT16)
+def test_an_operator_on_int16_computes_what_it_computes_in_float(name, tmp_path):
+    """Those that int16_test.py does not write by hand."""
+    _, shapes, function = CASES[name]
+    _export(shapes, function, tmp_path / "float.tflite")
+    path, signature, samples = _quantized(tmp_path / "float.tflite", "int16x8")
+    reference = _run(tmp_path / "float.tflite", signature, samples, RESOLVERS["builtin"])
+    for resolver in RESOLVERS.values():
+        assert _decibels(reference, _run(path, signature, samples, resolver)) > 50
+
+
 def test_behind_a_relu_the_pad_of_a_pooling_is_one_that_all_kernels_run(tmp_path):
     def stem(x):
         x = tf.nn.relu(tf.nn.conv2d(x, W(3, 3, 6, 4), 1, "SAME"))
