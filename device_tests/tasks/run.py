@@ -23,9 +23,10 @@ from edge_deploy.core.device import Device
 from edge_deploy.core.errors import BadInput, EdgeDeployError
 from edge_deploy.core.serde import to_json
 
-__all__ = ["SuiteOptions", "SuiteResult", "SuiteRow", "run_suite"]
+__all__ = ["SuiteOptions", "SuiteResult", "SuiteRow", "run_suite", "with_floor_of_float"]
 
 EMULATED_ITEMS = 50
+NO_FLOAT = "no floor: it is a share of the float model's quality, and no float32 model was given"
 BOARD = "qemu-board"  # the transport that counts instructions and has no time
 
 
@@ -146,7 +147,7 @@ def run_suite(
             for model in fitting
             for backend in options.backends
         ]
-        rows += _with_floor_of_float(task, made)
+        rows += with_floor_of_float(task, made)
     if not rows:
         raise BadInput(*(f"{line}." for line in skipped))
     return SuiteResult(rows=tuple(rows), skipped=tuple(skipped))
@@ -269,13 +270,13 @@ def _figures(model_bytes: int | None, report: BenchmarkReport | None, found: Eva
     return figures | {"notes": notes}
 
 
-def _with_floor_of_float(task: Task, rows: list[SuiteRow]) -> list[SuiteRow]:
+def with_floor_of_float(task: Task, rows: Sequence[SuiteRow]) -> list[SuiteRow]:
     """The floor of a task that is a share of the float model's quality, where a float model is among the rows."""
     if task.floor_of_float is None:
-        return rows
+        return list(rows)
     base = next((row.quality for row in rows if row.precision == "float32" and row.quality is not None), None)
     if base is None:
-        told = "no floor: it is a share of the float model's quality, and no float32 model was given"
-        return [replace(row, notes=(*row.notes, told)) for row in rows]
+        return [replace(row, notes=(*row.notes, NO_FLOAT)) for row in rows]
     floor = base.value * task.floor_of_float
+    rows = [replace(row, notes=tuple(note for note in row.notes if note != NO_FLOAT)) for row in rows]
     return [row if row.quality is None else replace(row, quality=replace(row.quality, floor=floor)) for row in rows]

@@ -18,7 +18,7 @@ from typing import Any
 
 from device_tests.tasks.data import Part
 from device_tests.tasks.models import TaskModelFile, describe_model
-from device_tests.tasks.run import SuiteOptions, SuiteRow, run_suite
+from device_tests.tasks.run import SuiteOptions, SuiteRow, run_suite, with_floor_of_float
 from device_tests.tasks.task import find_tasks
 from edge_deploy.api.convert import convert
 from edge_deploy.api.request import convert_request
@@ -201,7 +201,7 @@ def suite_rows(subject: Subject, places: Sequence[Place], *, fresh: bool) -> lis
             row = from_json(SuiteRow, kept(HOME / "rows", name, make, fresh=fresh), where=name)
             published = "published " if path in subject.published else ""
             rows.append(dataclasses.replace(row, model=f"{published}{subject.name}"))
-    return rows
+    return with_floor_of_float(task, rows)  # each was measured by itself, without the float model beside it
 
 
 def instruction_rows(data: Path, *, fresh: bool) -> list[tuple[object, ...]]:
