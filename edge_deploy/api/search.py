@@ -28,6 +28,7 @@ from edge_deploy.core.serde import read_json, write_json
 __all__ = ["search"]
 
 SENSITIVITY = "sensitivity.json"
+RECOMMENDER_SAMPLES = 1024  # computed in NumPy, many at a time
 MOST_CLOSING = 4  # conversions that close in on the cheapest point within the limit
 Progress = Callable[[str], None]
 
@@ -88,7 +89,10 @@ def _sensitivity(
         for bits, point in uniform.items()
         if bits < 16 and not point.failure
     ]
-    found = measure_sensitivity(captured, opened, part.feeds, limit=request.sensitivity_samples)
+    limit = request.sensitivity_samples
+    if captured.recommender is not None:
+        limit = max(limit, RECOMMENDER_SAMPLES)
+    found = measure_sensitivity(captured, opened, part.feeds, limit=limit)
     write_json(found, path)
     return found
 

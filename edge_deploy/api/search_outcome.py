@@ -48,7 +48,7 @@ def describe(
         (lambda point: point.cost) if request.aim == "speed" else (lambda point: float(point.device_bytes))
     )
     good = [point for point in made if point.drop <= request.max_drop]
-    chosen = min(good, key=size) if good else None
+    chosen = min(good, key=lambda point: (size(point), point.drop)) if good else None
     confirmation = None if chosen is None else _confirmed(captured, points.folder / chosen.name, unseen, work)
     expected = [point.expected_noise or 0.0 for point in mixed]
     notes = [f"{point.name}: {point.failure}" for point in found if point.failure]
