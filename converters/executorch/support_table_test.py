@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from converters.contracts import Captured, LowerRequest
-from converters.support import entries, lookup
+from converters.support import RECIPE_KINDS, entries, lookup
 from edge_deploy.core.errors import Unsupported
 from edge_deploy.core.quant_spec import spec_for_recipe
 from edge_deploy.core.tensor import TensorInfo
@@ -113,7 +113,7 @@ def test_operators_without_weights_compute_on_int8(tmp_path):
 
 
 def test_the_table_has_an_entry_for_every_recipe():
-    for recipe in ("float32", "int8", "int4", "int4-plain", "int8-dynamic", "int4-dynamic"):
+    for recipe in RECIPE_KINDS:
         assert any(entry.recipe == recipe for entry in entries("executorch"))
 
 
@@ -196,6 +196,74 @@ def test_what_the_table_refuses_is_refused_by_name(operator, recipe, tmp_path):
 
 
 def test_everything_that_the_table_refuses_is_tried_here():
-    tried = [entry for entry in entries("executorch") if entry.recipe != "int4-plain"]  # see pointwise_test.py
+    tried = [entry for entry in entries("executorch") if entry.recipe in ("int8", "int4")]
     refused = {entry.operator for entry in tried if entry.status == "refused"}
-    assert refused == {*REFUSED, "*"}
+    assert refused == set(REFUSED)
+
+
+@pytest.fixture(scope="module")
+def convolutions(tmp_path_factory):
+    import torch
+    from torch import nn
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem, self.deep = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
+            self.up, self.last = nn.ConvTranspose2d(8, 4, 2, 2), nn.Linear(4 * 64, 10)
+
+        def forward(self, x):
+            x = torch.relu(self.up(torch.relu(self.deep(torch.relu(self.stem(x))))))
+            return self.last(x.flatten(1))
+
+    return capture(Net(), (3, 4, 4), tmp_path_factory.mktemp("convolutions"))
+
+
+@pytest.mark.parametrize("recipe", ["float16", "int8-dynamic", "int8-weight", "int4-weight", "int16x8"])
+def test_precisions_without_calibration_are_native_or_refused_by_name_as_the_table_says(convolutions, tmp_path, recipe):
+    from converters.targets.executorch import lower
+
+    request = LowerRequest(captured=convolutions, spec=spec_for_recipe(recipe), folder=tmp_path)
+    ops = ("aten.conv2d", "aten.conv_transpose2d.input", "aten.linear")
+    expected = {op for op in ops if lookup("executorch", recipe, op).status == "refused"}
+    if not expected:
+        assert {outcome.got for outcome in lower(request).outcomes} == {recipe}
+        return
+    with pytest.raises(Unsupported) as caught:
+        lower(request)
+    assert {refusal.op for refusal in caught.value.refusals} == expected
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_float16_program_is_half_as_large_and_computes_the_same(convolutions, tmp_path):
+    import torch
+
+    from converters.targets.executorch import lower
+    from runtimes.session import open_session
+
+    lowered = lower(LowerRequest(captured=convolutions, spec=spec_for_recipe("float16"), folder=tmp_path))
+    assert {outcome.weight_bits for outcome in lowered.outcomes} == {16}
+    facts = [fact for fact in read_facts(tmp_path / "model.pte") if fact.weight_count]
+    assert {(fact.weight_dtype, fact.activation_dtype, fact.runs_on) for fact in facts} == {
+        ("float16", "float16", "XNNPACK")
+    }
+    samples = np.load(convolutions.folder / "data.npz")["x"]
+    plain = torch.export.load(convolutions.program).module()
+    want = np.concatenate([plain(torch.from_numpy(row[None])).detach().numpy() for row in samples])
+    session = open_session(tmp_path / "model.pte", trusted=True)
+    given, made = session.signature.inputs[0], session.signature.outputs[0]
+    found = np.concatenate([session.run({given.name: row[None]})[made.name] for row in samples])
+    assert 10 * np.log10(np.sum(want**2) / np.sum((want - found) ** 2)) > 50
+
+
+def test_dynamic_linears_stand_beside_float_convolutions_on_wish(convolutions, tmp_path):
+    from converters.targets.executorch import lower
+
+    spec = spec_for_recipe("int8-dynamic", fallback_bits=32)
+    outcomes = lower(LowerRequest(captured=convolutions, spec=spec, folder=tmp_path)).outcomes
+    assert {outcome.op: outcome.got for outcome in outcomes} == {
+        "aten.conv2d": "float32",
+        "aten.conv_transpose2d.input": "float32",
+        "aten.linear": "int8, dynamic int8 activations",
+    }
+    assert all(outcome.reason for outcome in outcomes if outcome.got == "float32")

@@ -1,6 +1,7 @@
 """The contract of every target that the folder holds: a small network becomes what it is said to be."""
 
 import inspect
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from converters.verify import check_outcomes
 from edge_deploy.core import registry
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, Unsupported
-from edge_deploy.core.quant_spec import spec_for_recipe
+from edge_deploy.core.precision import width_word
+from edge_deploy.core.quant_spec import RECIPES, spec_for_recipe
 from edge_deploy.core.tensor import TensorInfo, dequantize_output, encode_input
 from runtimes.formats.facts import read_facts
 from runtimes.session import open_session
@@ -53,13 +55,24 @@ def name(request):
     return request.param
 
 
-@pytest.fixture(scope="module", params=["float32", "int8"])  # int4: see support_table_test.py
+# What the linears of the contract's network are called by a target; TFLite's name otherwise.
+LINEAR = {"executorch": "aten.linear"}
+# Noise of the whole net over its signal: rounding of weights, and of activations where they are quantized.
+MOST_NOISE = {"float32": 1e-5, "float16": 2e-3, "int4": 0.3, "int4-weight": 0.3}
+
+
+@pytest.fixture(scope="module", params=RECIPES)
 def written(request, name, captured, tmp_path_factory):
     found, data = captured
-    if lookup(name, request.param, "FULLY_CONNECTED").status == "refused":
-        wanted = LowerRequest(captured=found, spec=spec_for_recipe(request.param), folder=data)
-        with pytest.raises(Unsupported):
+    support = lookup(name, request.param, LINEAR.get(name, "FULLY_CONNECTED"))
+    if support.status == "refused":
+        folder = tmp_path_factory.mktemp("refused")
+        wanted = LowerRequest(
+            captured=found, spec=spec_for_recipe(request.param), folder=folder, calibration=data / "feeds.npz"
+        )
+        with pytest.raises(Unsupported, match=re.escape(support.reason)):
             lower(name, wanted)
+        assert not list(folder.iterdir()), "nothing is left of what was refused"
         pytest.skip(f"{name} refuses {request.param}, as its support table says")
     wanted = LowerRequest(
         captured=found,
@@ -76,7 +89,7 @@ def test_it_is_called_as_the_contract_says_and_named_after_its_format(name):
         parameter for parameter in inspect.signature(Target.lower).parameters if parameter != "self"
     ]
     assert name == module.FORMAT
-    assert {"float32", "int8", "int4"} <= {entry.recipe for entry in entries(name)}
+    assert set(RECIPES) <= {entry.recipe for entry in entries(name)}
 
 
 def test_every_file_is_listed_with_its_digest(written):
@@ -96,8 +109,16 @@ def test_what_it_claims_stands_in_the_bytes(written):
     assert {outcome.layer for outcome in lowered.outcomes} == {fact.layer for fact in facts if fact.weight_count}
     assert len(lowered.outcomes) == 2
     for outcome in lowered.outcomes:
-        assert outcome.asked == request.spec.recipe and outcome.is_as_asked
+        assert outcome.asked.partition(",")[0] == width_word(request.spec.weight_bits) and outcome.is_as_asked
         assert outcome.weight_bits == request.spec.weight_bits
+
+
+def test_what_is_widened_before_it_computes_is_called_stored(written, name):
+    request, lowered = written
+    status = lookup(name, request.spec.recipe, LINEAR.get(name, "FULLY_CONNECTED")).status
+    for outcome in lowered.outcomes:
+        assert ("stored" in outcome.got) == (status == "stored only"), outcome
+        assert ("dynamic" in outcome.got) == (request.spec.activations == "dynamic"), outcome
 
 
 def test_the_graph_and_the_signature_describe_the_file(written):
@@ -121,7 +142,7 @@ def test_its_runtime_computes_what_the_float_model_computes(written, captured):
         found = np.concatenate(outputs)
         (want,) = (answers[key] for key in answers.files)
     noise = np.sqrt(np.mean((found - want) ** 2)) / want.std()
-    assert noise < {"float32": 1e-5, "int8": 0.05}[request.spec.recipe]
+    assert noise < MOST_NOISE.get(request.spec.recipe, 0.05)
 
 
 def test_activations_are_not_quantized_without_samples(name, captured, tmp_path):
