@@ -26,6 +26,7 @@ from edge_deploy.core.serde import write_json
 __all__ = ["debug"]
 
 RECIPE, PAGE, JSON = "fix.toml", "debug.html", "debug.json"
+FAR_DB = 3.0  # between estimated and measured answers
 Progress = Callable[[str], None]
 
 
@@ -52,7 +53,6 @@ def debug(request: DebugRequest, *, progress: Progress = lambda stage: None) -> 
         progress("compare layers")
         diagnosis = _diagnosed(case)
         fix = _fix(case, diagnosis)
-        _refuse_unknown(request, diagnosis)
         proofs = _proofs(case, diagnosis, fix, partial, progress)
         report = DebugReport(diagnosis=diagnosis, fix=fix, proofs=proofs)
         if partial is not None:
@@ -78,6 +78,12 @@ def _diagnosed(case: Case) -> Diagnosis:
             int8 = case.lowered(_at_int8(artifact.spec), "int8")
     measured = measured_answers(case.request.folder, feeds=case.feeds, answers=case.answers, work=case.work)
     found = diagnose(case.captured, opened, case.feeds, case.labels, measured, int8=int8)
+    gap = found.estimated.snr_db - found.measured.snr_db
+    if abs(gap) > FAR_DB:
+        notes.append(
+            f"estimates are {abs(gap):.1f} dB too {'good' if gap > 0 else 'bad'}: the runtime computes otherwise than the "
+            "layers by themselves tell; trust what is proven"
+        )
     return replace(found, notes=(*found.notes, *notes))
 
 
@@ -124,15 +130,6 @@ def _fix(case: Case, diagnosis: Diagnosis) -> Fix | None:
         command=command,
         layers=((layer.layer, what_if.precision),),
     )
-
-
-def _refuse_unknown(request: DebugRequest, diagnosis: Diagnosis) -> None:
-    known = {layer.layer for layer in diagnosis.layers if layer.what_if}
-    wrong = [name for name in request.prove if name not in known]
-    if wrong:
-        raise BadInput(
-            f"--prove {', '.join(wrong)}: not a layer with quantized weights; those are {', '.join(sorted(known))}."
-        )
 
 
 def _proofs(

@@ -105,6 +105,12 @@ def open_case(request: DebugRequest, work: Path) -> Case:
     """
     artifact = read_artifact(request.folder)
     _refuse(request.folder, artifact)
+    known = [outcome.layer for outcome in artifact.outcomes if 0 < outcome.weight_bits < 32]
+    wrong = [name for name in request.prove if name not in known]
+    if wrong:
+        raise BadInput(
+            f"--prove {', '.join(wrong)}: not a layer with quantized weights; those are {', '.join(sorted(known))}."
+        )
     check_files(request.folder, artifact)
     (work / "captured").mkdir()
     captured = capture(replace(request.source, batches=_batches(artifact)), work / "captured")
