@@ -81,8 +81,8 @@ def _diagnosed(case: Case) -> Diagnosis:
     gap = found.estimated.snr_db - found.measured.snr_db
     if abs(gap) > FAR_DB:
         notes.append(
-            f"estimates are {abs(gap):.1f} dB too {'good' if gap > 0 else 'bad'}: the runtime computes otherwise than the "
-            "layers by themselves tell; trust what is proven"
+            f"estimates are {abs(gap):.1f} dB too {'good' if gap > 0 else 'bad'}: the artifact does otherwise than "
+            "its layers by themselves tell; trust what is proven"
         )
     return replace(found, notes=(*found.notes, *notes))
 
