@@ -210,10 +210,10 @@ def convolutions(tmp_path_factory):
         def __init__(self):
             super().__init__()
             self.stem, self.deep = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8)
-            self.up, self.last = nn.ConvTranspose2d(8, 4, 2, 2), nn.Linear(4 * 64, 10)
+            self.last = nn.Linear(8 * 16, 10)
 
         def forward(self, x):
-            x = torch.relu(self.up(torch.relu(self.deep(torch.relu(self.stem(x))))))
+            x = torch.relu(self.deep(torch.relu(self.stem(x))))
             return self.last(x.flatten(1))
 
     return capture(Net(), (3, 4, 4), tmp_path_factory.mktemp("convolutions"))
@@ -224,7 +224,7 @@ def test_precisions_without_calibration_are_native_or_refused_by_name_as_the_tab
     from converters.targets.executorch import lower
 
     request = LowerRequest(captured=convolutions, spec=spec_for_recipe(recipe), folder=tmp_path)
-    ops = ("aten.conv2d", "aten.conv_transpose2d.input", "aten.linear")
+    ops = ("aten.conv2d", "aten.linear")
     expected = {op for op in ops if lookup("executorch", recipe, op).status == "refused"}
     if not expected:
         assert {outcome.got for outcome in lower(request).outcomes} == {recipe}
@@ -263,7 +263,6 @@ def test_dynamic_linears_stand_beside_float_convolutions_on_wish(convolutions, t
     outcomes = lower(LowerRequest(captured=convolutions, spec=spec, folder=tmp_path)).outcomes
     assert {outcome.op: outcome.got for outcome in outcomes} == {
         "aten.conv2d": "float32",
-        "aten.conv_transpose2d.input": "float32",
         "aten.linear": "int8, dynamic int8 activations",
     }
     assert all(outcome.reason for outcome in outcomes if outcome.got == "float32")
