@@ -22,6 +22,8 @@ MOST_TOGETHER = 32  # times the traced batch
 MOST_VALUES = 1 << 23  # in the largest tensor; beyond, more samples at a time are no faster
 TRIED = 3
 CLOSE = 1e-4  # of the largest output: sums in another order round differently
+# Their states have the batch written down, and PyTorch ends the process where it is another.
+RECURRENT = ("aten.lstm", "aten.gru", "aten.rnn", "aten.quantized_lstm", "aten.quantized_gru")
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def stacked(graph: Any, samples: Samples) -> Iterator[Samples]:
     """
     largest = max((math.prod(_shape(node)) for node in graph.graph.nodes), default=1)
     together = min(MOST_TOGETHER, MOST_VALUES // max(largest, 1))
-    if together < 2:
+    if together < 2 or any(str(node.target).startswith(RECURRENT) for node in graph.graph.nodes):
         yield samples
         return
     freed = _free_batch(graph, samples.batch)
