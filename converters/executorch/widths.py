@@ -34,6 +34,9 @@ class Choice:
     reason: str = ""
 
 
+ONE_SCALE = "on ExecuTorch weights have one scale for each output channel here; leave weight_scale out"
+
+
 def word(bits: int) -> str:
     """How reports call a width: "int4", "int8", "float32"."""
     return width_word(bits)
@@ -65,6 +68,8 @@ def choose_widths(
         while bits != 32:
             obstacle = _activations_obstacle(layer, bits, settings.activations, on_the_fly=on_the_fly)
             obstacle = obstacle or _obstacle(layer, bits, is_plain=spec.plain_pte)
+            if bits < 16 and settings.weight_scale == "tensor" and layer.kind != "embedding":
+                obstacle = obstacle or ONE_SCALE
             if bits == 16 or spec.weight_bits == 16:
                 obstacle = obstacle or (beyond_half or {}).get(layer.name, "") or _mixed(bits, spec)
             if not obstacle:

@@ -49,6 +49,14 @@ def test_dynamic_layers_do_not_stand_beside_calibrated_ones():
     assert widths((DENSE,), "int8-dynamic") == {"dense": "int8"}
 
 
+def test_one_scale_for_all_channels_is_refused_by_layer():
+    with pytest.raises(Unsupported, match=r"conv .*one scale for each output channel"):
+        widths(LAYERS, "int8", LayerRule(pattern="conv", weight_scale="tensor"))
+    with pytest.raises(Unsupported) as caught:
+        widths(LAYERS, "int8", weight_scale="tensor")
+    assert [refusal.layer for refusal in caught.value.refusals] == ["conv", "deep", "dense"]
+
+
 def test_a_program_is_float16_as_a_whole():
     assert widths((CONV, DEEP, DENSE), "float16") == {"conv": "float16", "deep": "float16", "dense": "float16"}
     with pytest.raises(Unsupported, match="float16 as a whole"):

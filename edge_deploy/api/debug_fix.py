@@ -55,10 +55,6 @@ def recipe_text(spec: QuantSpec, comment: str) -> str:
             value = getattr(rule, name)
             if value is not None:
                 lines.append(f"{name} = {json.dumps(value)}")
-        if rule.range_method is not None:
-            lines.append(f"ranges = {json.dumps(rule.range_method)}")
-        if rule.percentile is not None:
-            lines.append(f"percentile = {rule.percentile}")
     return "\n".join(lines) + "\n"
 
 

@@ -50,7 +50,6 @@ class LayerRule:
         position: The first or last layer with weights that is no embedding table.
         min_weights: Only layers with at least that many weights, and `max_weights` with at most that many.
         weight_scale: One scale for each output channel of its weights, or one for all.
-        range_method: Of its output's range; as `percentile`.
         source: Where the rule was written, for messages.
     """
 
@@ -62,8 +61,6 @@ class LayerRule:
     min_weights: int | None = None
     max_weights: int | None = None
     weight_scale: WeightScale | None = None
-    range_method: RangeMethod | None = None
-    percentile: float | None = None
     source: str = ""
     regex: str = ""
 
@@ -77,13 +74,8 @@ class LayerRule:
                 f"{where}: activations = {self.activations!r} with weight_bits = {self.weight_bits}: float weights are "
                 'computed on floats; leave activations out, or take "float".'
             )
-        if self.percentile is not None and not 50 < self.percentile <= 100:
-            problems.append(f"{where}: percentile = {self.percentile}: must lie in (50, 100].")
-        if all(
-            value is None
-            for value in (self.weight_bits, self.activations, self.weight_scale, self.range_method, self.percentile)
-        ):
-            problems.append(f"{where}: sets nothing; give weight_bits, activations, weight_scale, range_method, ...")
+        if all(value is None for value in (self.weight_bits, self.activations, self.weight_scale)):
+            problems.append(f"{where}: sets nothing; give weight_bits, activations or weight_scale.")
         if problems:
             raise BadInput(*problems)
 

@@ -37,8 +37,6 @@ class LayerSettings:
     weight_bits: int
     activations: Activations
     weight_scale: WeightScale
-    range_method: RangeMethod
-    percentile: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +128,6 @@ class QuantSpec:
             weight_bits=bits,
             activations=self.activations,
             weight_scale=self.weight_scale,
-            range_method=self.range_method,
-            percentile=self.percentile,
         )
         for rule in self.rules:
             if not fnmatch.fnmatchcase(layer, rule.pattern):
@@ -141,8 +137,6 @@ class QuantSpec:
                 weight_bits=found.weight_bits if rule.weight_bits is None else rule.weight_bits,
                 activations=rule.activations or found.activations,
                 weight_scale=rule.weight_scale or found.weight_scale,
-                range_method=rule.range_method or found.range_method,
-                percentile=found.percentile if rule.percentile is None else rule.percentile,
             )
         return replace(found, activations="float") if found.weight_bits >= 16 else found
 

@@ -50,8 +50,6 @@ class _Rule:
     weight_bits: int | None = None
     activations: Activations | None = None
     weight_scale: WeightScale | None = None
-    ranges: RangeMethod | None = None
-    percentile: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +154,5 @@ def _rule(entry: _Rule, place: str) -> LayerRule:
         min_weights=entry.min_weights,
         max_weights=entry.max_weights,
         weight_scale=entry.weight_scale,
-        range_method=entry.ranges,
-        percentile=entry.percentile,
         source=place,
     )

@@ -58,14 +58,14 @@ def test_a_rule_meets_the_layers_that_fit_all_its_conditions(read, conditions, l
 def test_later_rules_win_setting_by_setting(read):
     spec, _ = read(
         'precision = "int8"\nranges = "kl"\n'
-        '[[rule]]\noperator = "conv"\nweight_bits = 4\nranges = "mse"\n'
+        '[[rule]]\noperator = "conv"\nweight_bits = 4\nweight_scale = "tensor"\n'
         '[[rule]]\nposition = "first"\nactivations = "dynamic"\n'
         '[[rule]]\nlayer = "wide"\nprecision = "float16"\n'
     ).bound(LAYERS)
     stem, wide, head = (spec.settings_for(name) for name in ("stem[0]", "wide", "head"))
-    assert (stem.weight_bits, stem.activations, stem.range_method) == (4, "dynamic", "mse")
+    assert (stem.weight_bits, stem.activations, stem.weight_scale) == (4, "dynamic", "tensor")
     assert (wide.weight_bits, wide.activations) == (16, "float")
-    assert (head.weight_bits, head.activations, head.range_method) == (8, "int8", "kl")
+    assert (head.weight_bits, head.activations, head.weight_scale, spec.range_method) == (8, "int8", "channel", "kl")
     assert spec.name == "mixed" and spec.needs_ranges and not spec.is_float
 
 
@@ -90,6 +90,7 @@ def test_a_rule_that_fits_no_layer_is_reported_with_a_close_name(read):
         ("[[rule]]\nweight_bits = 32\nactivations = 'int8'", "float weights are computed on floats"),
         ("precision = 'float32'\n[[rule]]\nactivations = 'int8'", "give weight_bits = 8 or 4"),
         ("[[rule]]\nlayer = 'x'", "sets nothing"),
+        ("[[rule]]\nranges = 'mse'", r"rule\[0\]\.ranges: unknown key"),
         ("[[rule]]\nweight_bits = 4\nmin_weights = -1", "must not be negative"),
         ("percentile = 20", r"percentile = 20(\.0)?: must lie in"),
         ("[[rule]", "is not TOML"),
