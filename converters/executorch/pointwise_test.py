@@ -61,7 +61,7 @@ def test_sequences_are_rewritten_and_other_convolutions_are_not():
 
 
 def test_one_file_holds_the_1x1_convolutions_in_half_a_byte_a_weight(plain):
-    assert {entry.path for entry in plain.lowered.files} == {"model.pte", "quantized.pt2"}
+    assert {entry.path for entry in plain.lowered.files} == {"model.pte", "quantized.pt2", "passes.npz"}
     assert read_pte(plain.folder / "model.pte").external == ()
     facts = {fact.layer: fact for fact in read_facts(plain.folder / "model.pte") if fact.weight_count}
     for layer in (*POINTWISE, "head"):

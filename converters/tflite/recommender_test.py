@@ -356,7 +356,7 @@ def test_rows_of_zeros_tiny_and_large_values_are_kept_within_half_a_step(storage
     table[2] *= 1e-12
     table[3] = 1e-30
     if "rows" in storage:
-        table[4] *= 1e5 / np.abs(table[4]).max()
+        table[4] *= (6e4 if storage == "float16 rows" else 1e5) / np.abs(table[4]).max()
     path = tmp_path / "m.tflite"
     emit_hybrid(model, arrays, STORAGES[storage][0], path)
     assert all(error.steps <= 0.502 for error in check_tables(path, model, arrays))

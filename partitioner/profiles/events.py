@@ -14,7 +14,7 @@ from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.profile import ModelProfile
 
-__all__ = ["Subject", "io_bytes", "profile_from_events", "profile_from_report", "tells_layers_apart"]
+__all__ = ["Subject", "io_bytes", "profile_from_events", "profile_from_report", "tells_layers_apart", "told_if_off"]
 
 # A call of a session costs so much at most, beside the copies of inputs and outputs (`make bench-models`: 2 to 10 us
 # on an idle desktop, more on a phone); what is missing beyond it is time that nobody accounts for.
@@ -74,7 +74,7 @@ def profile_from_events(
         batch=subject.batch,
         notes=tuple(notes),
     )
-    return profile if profile.adds_up else _with_note(profile, "time under the profiler is not that of a plain run")
+    return told_if_off(profile, "time under the profiler is not that of a plain run")
 
 
 def io_bytes(graph: LayerGraph) -> int:
@@ -114,7 +114,10 @@ def profile_from_report(report: BenchmarkReport, graph: LayerGraph) -> ModelProf
     return profile_from_events(graph, report.layer_s, run_seconds(report).tolist(), subject)
 
 
-def _with_note(profile: ModelProfile, why: str) -> ModelProfile:
+def told_if_off(profile: ModelProfile, why: str) -> ModelProfile:
+    """The profile, with a note where its layers do not add up to the whole."""
+    if profile.adds_up:
+        return profile
     off = profile.sum_s / profile.whole_s - 1 if profile.whole_s else 0.0
     note = (
         f"does not add up: layers and overhead are {abs(off):.0%} {'more' if off > 0 else 'less'} than the whole; {why}"

@@ -10,7 +10,7 @@ import numpy as np
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import Layer, LayerGraph
 from edge_deploy.core.profile import ModelProfile
-from partitioner.profiles.events import Subject
+from partitioner.profiles.events import Subject, told_if_off
 from partitioner.profiles.isotonic import isotonic_means
 
 __all__ = ["TimedPrefix", "choose_prefixes", "profile_from_prefixes"]
@@ -93,7 +93,7 @@ def profile_from_prefixes(
     said = [f"timed {len(ordered)} prefixes in turns with the whole"]
     if shared:
         said.append(f"{shared} of {total} layers were timed together with others; they share the time by their work")
-    return ModelProfile(
+    profile = ModelProfile(
         artifact=subject.artifact,
         sha256=subject.sha256,
         device=subject.device,
@@ -107,6 +107,7 @@ def profile_from_prefixes(
         batch=subject.batch,
         notes=(*notes, *said),
     )
+    return told_if_off(profile, "prefixes took other times than they do within the whole: measure on an idle machine")
 
 
 def _work(layer: Layer) -> float:
