@@ -112,6 +112,13 @@ def test_noise_never_gives_a_layer_negative_time() -> None:
     assert profile.sum_s == pytest.approx(3.0)
 
 
+def test_prefixes_that_took_longer_than_the_whole_do_not_add_up_and_the_profile_says_so() -> None:
+    prefixes = [TimedPrefix(layers=count, seconds=(9.0,)) for count in (1, 2)]
+    profile = profile_from_prefixes(chain(["CONV_2D"] * 3), prefixes, [6.0], SUBJECT)
+    assert not profile.adds_up
+    assert any("does not add up: layers and overhead are 33% more" in note for note in profile.notes)
+
+
 def test_prefixes_that_the_graph_does_not_have_are_refused() -> None:
     with pytest.raises(BadInput, match="needs prefixes of 1 to 2 layers"):
         profile_from_prefixes(chain(["A"] * 3), [TimedPrefix(layers=3, seconds=(1.0,))], [1.0], SUBJECT)
