@@ -80,9 +80,18 @@ def test_requantize_makes_float_boundaries_a_quarter_and_an_eighth():
 
 
 def test_values_that_have_no_range_are_refused_by_name():
-    tensor = TensorInfo(name="logits", shape=(2,), dtype="float32")
+    tensor = TensorInfo(name="logits", shape=(20,), dtype="float32")
     with pytest.raises(BadInput, match="logits holds NaN"):
-        load_codec("requantize:int8").encode([np.array([1.0, np.nan], np.float32)], [tensor])
+        load_codec("requantize:int8").encode([np.array([1.0] * 19 + [np.nan], np.float32)], [tensor])
+
+
+def test_a_tensor_that_would_not_become_smaller_travels_as_it_is():
+    tensor = TensorInfo(name="t", shape=(2, 4), dtype="float16")
+    values = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float16)
+    coder = load_codec("requantize:int8")
+    payload = coder.encode([values], [tensor])
+    assert len(payload) == values.nbytes
+    np.testing.assert_array_equal(coder.decode(payload, [tensor])[0], values)
 
 
 @pytest.mark.parametrize("text", ["zip", "raw:fast", "requantize:int3"])

@@ -1,7 +1,7 @@
 """Send real values as INT8 or INT4 with one scale and zero point a tensor, found from the values. Lossy.
 
 Tensors of floats, and quantized integers wider than asked, are coded; ids and other integers without a scale travel as
-they are, because their values are names.
+they are, because their values are names; so do tensors that would not become smaller.
 """
 
 from __future__ import annotations
@@ -61,16 +61,15 @@ class Requantize:
 
     def encoded_bytes(self, tensors: Sequence[TensorInfo]) -> int:
         """Of each coded tensor 8 bytes and its codes, two 4-bit codes in a byte."""
-        return sum(
-            _HEADER.size + math.ceil(math.prod(tensor.shape) * self.bits / 8)
-            if self._codes(tensor)
-            else tensor_bytes(tensor)
-            for tensor in tensors
-        )
+        return sum(self._coded_bytes(tensor) if self._codes(tensor) else tensor_bytes(tensor) for tensor in tensors)
+
+    def _coded_bytes(self, tensor: TensorInfo) -> int:
+        return _HEADER.size + math.ceil(math.prod(tensor.shape) * self.bits / 8)
 
     def _codes(self, tensor: TensorInfo) -> bool:
         real = tensor.dtype.startswith("float") or bool(tensor.scale)
-        return real and _WIDTH.get(tensor.dtype, 0) > self.bits
+        is_wider = _WIDTH.get(tensor.dtype, 0) > self.bits
+        return real and is_wider and self._coded_bytes(tensor) < tensor_bytes(tensor)
 
     def _encode(self, array: np.ndarray, tensor: TensorInfo) -> bytes:
         if not self._codes(tensor):
