@@ -24,6 +24,7 @@ from edge_deploy.api.convert_vulkan import convert_vulkan
 from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
 from edge_deploy.api.judge import judge
 from edge_deploy.api.labels import check_labels
+from edge_deploy.api.manifest import manifest_of
 from edge_deploy.api.placement import with_placement
 from edge_deploy.api.preprocessing import Pixels, known_pixels
 from edge_deploy.api.request import ConvertRequest, folder_name
@@ -37,7 +38,6 @@ from edge_deploy.core.features import FeatureSpec
 from edge_deploy.core.publish import published_folder
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.serde import write_json
-from edge_deploy.core.toolchain import versions
 
 __all__ = ["Conversion", "convert", "refuse_foreign_folder"]
 
@@ -330,24 +330,16 @@ def _artifact(
             replace(each, outputs=(replace(each.outputs[0], labels=request.labels), *each.outputs[1:]))
             for each in signatures
         )
-    return Artifact(
-        name=captured.name,
-        format=target,  # type: ignore[arg-type]  # targets are named after their formats
+    return manifest_of(
+        captured,
+        lowered,
+        source=request.capture.source,
+        target=target,
         spec=spec,
-        source=Path(request.capture.source).name if ":" not in request.capture.source else request.capture.source,
-        kind=captured.kind,
-        files=lowered.files,
-        source_inputs=captured.inputs,
-        source_outputs=captured.outputs,
+        notes=used.notes if used else (),
         signatures=signatures,
-        graph=lowered.graph,
-        outcomes=lowered.outcomes,
-        toolchain={**versions("edge-deploy", "numpy"), **lowered.toolchain},
         calibration_digest=used.digest if used else "",
         calibration_samples=used.samples if used else 0,
-        minimum_runtime=lowered.minimum_runtime,
-        warnings=(*captured.notes, *(used.notes if used else ()), *lowered.warnings),
-        passes=lowered.passes,
     )
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from converters.capture import capture
 from converters.cortex_m import NOT_RUN, lower_cortex_m
 from converters.samples import spool
+from edge_deploy.api.manifest import manifest_of
 from edge_deploy.api.request import ConvertRequest, folder_name
 from edge_deploy.core.artifact import MANIFEST, Artifact, Verification
 from edge_deploy.core.dataset import check_samples, dataset_digest
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.serde import write_json
-from edge_deploy.core.toolchain import versions
 
 __all__ = ["convert_cortex_m"]
 
@@ -52,24 +52,14 @@ def convert_cortex_m(
         home.mkdir()
         progress(f"executorch: lower to {spec.name} for {core}")
         lowered = lower_cortex_m(captured, core, calibration, home)
-        source = request.capture.source
-        artifact = Artifact(
-            name=captured.name,
-            format="executorch",
+        artifact = manifest_of(
+            captured,
+            lowered,
+            source=request.capture.source,
+            target="executorch",
             spec=spec,
-            source=source if ":" in source else Path(source).name,
-            kind=captured.kind,
-            files=lowered.files,
-            source_inputs=captured.inputs,
-            source_outputs=captured.outputs,
-            signatures=lowered.signatures,
-            graph=lowered.graph,
-            outcomes=lowered.outcomes,
-            toolchain={**versions("edge-deploy", "numpy"), **lowered.toolchain},
             calibration_digest=dataset_digest(samples),
             calibration_samples=len(samples),
-            minimum_runtime=lowered.minimum_runtime,
-            warnings=(*captured.notes, *lowered.warnings),
             verification=Verification(notes=(f"{NOT_RUN}; nothing was compared with the float model",)),
         )
         write_json(artifact, home / MANIFEST)
