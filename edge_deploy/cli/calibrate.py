@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_deploy.cli.output import AsJson, print_json
+from edge_deploy.cli.source_options import Module, ModuleInputs, ModuleShapes, Weights
 
 __all__ = ["command"]
 
@@ -24,25 +25,10 @@ def command(
         typer.Option(metavar="DATA", help="The samples to look at: whatever convert takes as --calibrate. Required."),
     ] = None,
     limit: Annotated[int | None, typer.Option(metavar="N", help="Look at N samples at most.")] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FACTORY",
-            help="Function that returns a PyTorch module. It is imported and called: name only code that you trust.",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Checkpoint of the --source module (a state dict).")
-    ] = None,
-    input_: Annotated[
-        list[str],
-        typer.Option(
-            "--input", metavar="NAME:SHAPE[:DTYPE]", help="An input of the --source module, batch first. Repeatable."
-        ),
-    ] = [],  # noqa: B006
-    shape: Annotated[
-        list[str], typer.Option(metavar="NAME:SHAPE", help="Sizes for an input that has dynamic ones. Repeatable.")
-    ] = [],  # noqa: B006
+    source: Module = None,
+    weights: Weights = None,
+    input_: ModuleInputs = [],  # noqa: B006
+    shape: ModuleShapes = [],  # noqa: B006
     as_json: AsJson = False,
 ) -> None:
     """Check calibration samples before they are used.

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_deploy.cli.output import AsJson, print_json, progress_bar
+from edge_deploy.cli.source_options import Weights
 from edge_deploy.cli.tables import print_artifacts
 
 STAGES_BESIDE_PAIRS = 4
@@ -26,9 +27,7 @@ def command(
             "code that you trust.",
         ),
     ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Checkpoint of the --source module (a state dict).")
-    ] = None,
+    weights: Weights = None,
     input_: Annotated[
         list[str],
         typer.Option(

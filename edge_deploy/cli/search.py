@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table, progress_bar
+from edge_deploy.cli.source_options import Module, ModuleInputs, ModuleShapes, Weights
 
 if TYPE_CHECKING:
     from converters.search.finding import SearchReport
@@ -23,25 +24,10 @@ def command(
         str | None,
         typer.Argument(metavar="MODEL", help="Trained model, as for convert. For a PyTorch module: --source."),
     ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FACTORY",
-            help="Function that returns a PyTorch module. It is imported and called: name only code that you trust.",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Checkpoint of the --source module (a state dict).")
-    ] = None,
-    input_: Annotated[
-        list[str],
-        typer.Option(
-            "--input", metavar="NAME:SHAPE[:DTYPE]", help="An input of the --source module, batch first. Repeatable."
-        ),
-    ] = [],  # noqa: B006
-    shape: Annotated[
-        list[str], typer.Option(metavar="NAME:SHAPE", help="Sizes for an input that has dynamic ones. Repeatable.")
-    ] = [],  # noqa: B006
+    source: Module = None,
+    weights: Weights = None,
+    input_: ModuleInputs = [],  # noqa: B006
+    shape: ModuleShapes = [],  # noqa: B006
     to: Annotated[str, typer.Option(metavar="TARGET", help="tflite or executorch.")] = "tflite",
     max_drop: Annotated[
         float | None, typer.Option(metavar="DROP", help="Accuracy (or AUC) that may be lost, e.g. 0.01. Required.")

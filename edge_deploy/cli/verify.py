@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_deploy.cli.output import AsJson, print_json, print_table, progress_bar
+from edge_deploy.cli.source_options import OriginInputs, OriginModule, OriginShapes, Weights
 
 __all__ = ["command"]
 
@@ -17,23 +18,10 @@ def command(
     model: Annotated[
         str | None, typer.Option(metavar="FILE", help="The float model that it came from: .keras, .h5 or .pt2.")
     ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MODULE:FACTORY",
-            help="Or the function that returned its PyTorch module; imported and called: only code that you trust.",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Checkpoint of the --source module (a state dict).")
-    ] = None,
-    input_: Annotated[
-        list[str],
-        typer.Option("--input", metavar="NAME:SHAPE[:DTYPE]", help="An input of the --source module. Repeat for each."),
-    ] = [],  # noqa: B006
-    shape: Annotated[
-        list[str], typer.Option(metavar="NAME:SHAPE", help="Sizes for an input that has dynamic ones, as for convert.")
-    ] = [],  # noqa: B006
+    source: OriginModule = None,
+    weights: Weights = None,
+    input_: OriginInputs = [],  # noqa: B006
+    shape: OriginShapes = [],  # noqa: B006
     evaluate: Annotated[
         Path | None,
         typer.Option(
