@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +15,11 @@ from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 
 __all__ = [
+    "Cancellation",
     "Endpoint",
     "RemoteModel",
     "RemoteSegment",
+    "Reply",
     "SegmentInfo",
     "TlsFiles",
     "cut_of",
@@ -108,6 +110,58 @@ class RemoteModel:
     ready: bool = True
 
 
+class Reply(dict[str, np.ndarray]):
+    """Outputs by name, and how the request went; what is not known stays as it is.
+
+    A server of ours tells its times as integer parameters `queue_ns` and `compute_ns` of the response; the edge takes
+    them off what a request took, and the rest is the link.
+
+    Attributes:
+        queue_s: That the request waited in the server; -1 where it does not say.
+        compute_s: Of decoding and inference there, with the batch it was in; -1 as above.
+        encode_s: That this side spent on encoding the boundary.
+        sent_bytes: Of the request's tensors as they travelled; `received_bytes`: of the answer's.
+    """
+
+    __slots__ = ("compute_s", "encode_s", "queue_s", "received_bytes", "sent_bytes")
+
+    def __init__(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        queue_s: float = -1.0,
+        compute_s: float = -1.0,
+        encode_s: float = 0.0,
+        sent_bytes: int = 0,
+        received_bytes: int = 0,
+    ) -> None:
+        super().__init__(arrays)
+        self.queue_s, self.compute_s, self.encode_s = queue_s, compute_s, encode_s
+        self.sent_bytes, self.received_bytes = sent_bytes, received_bytes
+
+
+class Cancellation:
+    """A caller's wish to have no answer any more; may be asked for from any thread, once or often."""
+
+    __slots__ = ("_acts", "is_asked")
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        self._acts: list[Callable[[], object]] = []
+
+    def ask(self) -> None:
+        """Ask for it: whatever waits for this request gives up."""
+        self.is_asked = True
+        while self._acts:
+            self._acts.pop()()
+
+    def when_asked(self, act: Callable[[], object]) -> None:
+        """Call `act` when it is asked for; at once where it was already. It must not raise."""
+        self._acts.append(act)
+        if self.is_asked:
+            self.ask()
+
+
 class RemoteSegment(Protocol):
     """The cloud half of one artifact, behind any of its cuts. Calls may come from several threads at once."""
 
@@ -119,7 +173,8 @@ class RemoteSegment(Protocol):
         cut: str,
         codec: str = "raw",
         request_id: str = "",
-    ) -> Mapping[str, np.ndarray]:
+        cancel: Cancellation | None = None,
+    ) -> Reply:
         """The outputs of the tail behind `cut`, given the tensors that cross it.
 
         Args:
@@ -127,6 +182,7 @@ class RemoteSegment(Protocol):
             deadline_s: Seconds from now; the server learns of it and drops what it could only answer too late.
             codec: As `runtimes.codecs.load_codec` takes it; what is not "raw" only servers of ours understand.
             request_id: Comes back with the answer, and is compared.
+            cancel: Ends the call with `CloudGone` when it is asked for.
 
         Raises:
             CloudGone: No connection, or it broke.
