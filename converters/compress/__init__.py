@@ -1,0 +1,1 @@
+"""What changes the weights of a model: training with quantization in mind, and smaller tables."""
