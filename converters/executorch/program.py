@@ -116,14 +116,32 @@ def export(module: Any, inputs: Sequence[TensorInfo], batches: Sequence[int]) ->
 
 
 def tidy(graph: torch.fx.GraphModule) -> None:
-    """Drop constants that no operator reads any more, so that no file carries them, and traces of the machine."""
+    """Drop constants that no operator reads any more, so that no file carries them, and traces of the machine.
+
+    The others are laid out row by row. A [1, C, 1, 1] made by a permutation has the strides of a channels-last image:
+    torch calls it contiguous, and so does XNNPACK's layout pass, but the runtime reads the strides and does not load
+    the file.
+    """
     used = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
-    for path in [name for name, _ in (*graph.named_parameters(), *graph.named_buffers()) if name not in used]:
+    tensors = (*graph.named_parameters(remove_duplicate=False), *graph.named_buffers(remove_duplicate=False))
+    for path, value in tensors:
+        if path in used:
+            value.data = _row_by_row(value.data)
+            continue
         owner, _, leaf = path.rpartition(".")
         delattr(attribute(graph, owner) if owner else graph, leaf)
     for node in graph.graph.nodes:
         for key in ("stack_trace", "from_node", "source_fn_stack"):
             node.meta.pop(key, None)
+
+
+def _row_by_row(value: torch.Tensor) -> torch.Tensor:
+    import torch
+
+    plain = torch.empty(value.shape, dtype=value.dtype, device="meta").stride()
+    if value.layout != torch.strided or value.stride() == plain:
+        return value
+    return torch.empty(value.shape, dtype=value.dtype).copy_(value)
 
 
 def name_layers(graph: torch.fx.GraphModule) -> None:
