@@ -1,4 +1,4 @@
-"""Symmetric fake quantization in torch: values move to the grid that a file will store, gradients pass straight through.
+"""Symmetric fake quantization in torch: values move to the grid a file will store, gradients pass straight through.
 
 After DQRM (Zhou et al., arXiv:2410.20046, section 3): scale = max|w| / n with n = 2^(bits - 1) - 1, zero point 0. Four
 bits store [-8, 7], eight bits [-127, 127], which the TFLite specification demands of weights. Scales have the type that

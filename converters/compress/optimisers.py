@@ -110,7 +110,7 @@ def rowwise_adagrad() -> Any:
         def __init__(self, parameters: Iterable[Any], lr: float, eps: float = 1e-8) -> None:
             super().__init__(parameters, {"lr": lr, "eps": eps})
 
-        @torch.no_grad()
+        @torch.no_grad()  # type: ignore[untyped-decorator]  # torch is Any here
         def step(self, closure: Any = None) -> None:
             """Update the rows that have a gradient."""
             for group in self.param_groups:

@@ -1,4 +1,4 @@
-"""Exchange modules of a model in place, by name: how quantized, hashed and other embeddings plug into any recommender."""
+"""Exchange modules of a model in place: how quantized, hashed and other embeddings plug into any recommender."""
 
 from __future__ import annotations
 
