@@ -47,7 +47,7 @@ def widest_scales(rows: np.ndarray, *, bits: int, dtype: ScaleType) -> np.ndarra
 def rounded_up(wanted: np.ndarray, dtype: ScaleType) -> np.ndarray:
     """Scales in the type that is stored, never smaller than wanted or than the smallest of the type."""
     smallest = SMALLEST_HALF if dtype is np.float16 else SMALLEST_FLOAT
-    scales = np.maximum(wanted, smallest).astype(dtype)
+    scales: np.ndarray = np.maximum(wanted, smallest).astype(dtype)
     short = scales.astype(np.float64) < wanted
     scales[short] = np.nextafter(scales[short], dtype(np.inf))
     return scales
