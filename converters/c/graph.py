@@ -52,13 +52,18 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One operator; `inputs` holds None where an optional one is left out."""
+    """One operator; `inputs` holds None where an optional one is left out.
+
+    Attributes:
+        is_legacy: Its values were UINT8 in the file; see `converters.c.legacy_bytes`.
+    """
 
     layer: str
     op: str
     inputs: tuple[Tensor | None, ...]
     outputs: tuple[Tensor, ...]
     options: Any
+    is_legacy: bool = False
 
     def option(self, name: str, default: Any = None) -> Any:
         """A builtin option, or `default` where the file says nothing."""

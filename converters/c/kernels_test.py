@@ -362,7 +362,57 @@ def chain(net):
     net.outputs["its logits"] = logits
 
 
-FAMILIES = {each.__name__: each for each in (spread, channelwise, dense, values, pools, moves, chain)}
+def legacy(net):
+    """UINT8 as converters wrote it once: a scale and a zero point for all weights of a layer."""
+    byte = {"kind": TYPES.UINT8, "zero": 117}
+
+    def weights(*shape):
+        values, scale = net.random.integers(0, 256, shape).astype(np.uint8), float(net.random.uniform(0.002, 0.01))
+        name = f"w{len(net.hand.graph.tensors)}"
+        quantized = {"data": values, "scale": scale, "zero_point": int(net.random.integers(90, 170))}
+        return net.hand.tensor(name, list(shape), TYPES.UINT8, **quantized), scale
+
+    def y(case, *shape, scale=0.07, zero=131):
+        return net.y(f"{case} of bytes", *shape, kind=TYPES.UINT8, scale=scale, zero=zero)
+
+    for name, ((h, w, c), (kh, kw), out, options) in CONVOLUTIONS.items():
+        stride, padding = options.get("stride", (1, 1)), options.get("padding", SAME)
+        dilation = options.get("dilation", (1, 1))
+        shape = (made(h, kh, stride[0], padding, dilation[0]), made(w, kw, stride[1], padding, dilation[1]))
+        for kind, code, sizes, channels in (
+            ("convolution", OPS.CONV_2D, (out, kh, kw, c), out),
+            ("depthwise", OPS.DEPTHWISE_CONV_2D, (1, kh, kw, 2 * c), 2 * c),
+        ):
+            values, scale = weights(*sizes)
+            asked = schema.Conv2DOptionsT() if code == OPS.CONV_2D else schema.DepthwiseConv2DOptionsT()
+            asked = window(asked, **options)
+            if code == OPS.DEPTHWISE_CONV_2D:
+                asked.depthMultiplier = 2
+            ends = [y(f"{kind} {name}", 1, *shape, channels)]
+            net.op(code, [net.x(1, h, w, c, **byte), values, net.bias(channels, scale)], ends, asked)
+    for rows, depth, batch in ((10, 64, 1), (5, 9, 3)):
+        values, scale = weights(rows, depth)
+        given = [net.x(batch, depth, **byte), values, net.bias(rows, scale)]
+        net.op(OPS.FULLY_CONNECTED, given, [y(f"dense {rows}", batch, rows)], schema.FullyConnectedOptionsT())
+    for name, code in (("max", OPS.MAX_POOL_2D), ("average", OPS.AVERAGE_POOL_2D)):
+        options = window(schema.Pool2DOptionsT(), stride=(2, 2), padding=SAME)
+        options.filterHeight = options.filterWidth = 3
+        ends = [y(f"{name} pool", 1, 5, 4, 4, scale=0.05, zero=117)]
+        net.op(code, [net.x(1, 9, 7, 4, **byte)], ends, options)
+    pair = [net.x(1, 4, 5, 3, **byte), net.x(1, 4, 5, 3, scale=0.031, **byte)]
+    net.op(OPS.ADD, pair, [y("add", 1, 4, 5, 3, scale=0.06)], schema.AddOptionsT())
+    softmax = schema.SoftmaxOptionsT()
+    softmax.beta = 1.0
+    net.op(OPS.SOFTMAX, [net.x(2, 10, scale=0.1, **byte)], [y("softmax", 2, 10, scale=1 / 256, zero=0)], softmax)
+    parts = [net.x(1, 3, 2, **byte), net.x(1, 3, 5, **byte)]
+    ends = [y("concatenation", 1, 3, 7, scale=0.05, zero=117)]
+    net.op(OPS.CONCATENATION, parts, ends, schema.ConcatenationOptionsT(), axis=-1)
+    pads = net.ints([[0, 0], [1, 2], [0, 3], [1, 0]])
+    ends = [y("pad", 1, 6, 7, 3, scale=0.05, zero=117)]
+    net.op(OPS.PAD, [net.x(1, 3, 4, 2, **byte), pads], ends, schema.PadOptionsT())
+
+
+FAMILIES = {each.__name__: each for each in (spread, channelwise, dense, values, pools, moves, chain, legacy)}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from converters.c.arena import Arena, Block, Pair, plan
 from converters.c.folding import fold_sizes
 from converters.c.graph import Graph, Node, Tensor
+from converters.c.legacy_bytes import as_int8
 from converters.c.operators import elementwise, matrix, moving, pooling
 from converters.c.step import Step
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
@@ -42,7 +43,7 @@ def build(graph: Graph) -> Program:
         Unsupported: Operators that have no form in C, all of them by layer.
         BadInput: An output is an input or a constant.
     """
-    graph = fold_sizes(graph)
+    graph = as_int8(fold_sizes(graph))
     steps: list[Step] = []
     refusals: list[Refusal] = []
     for node in graph.nodes:

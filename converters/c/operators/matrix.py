@@ -53,7 +53,7 @@ def _check(node: Node) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
         raise refuse(node, "its weights are computed, not stored", "keep them constant")
     if weights.dtype not in ("int8", "int4"):
         raise refuse(node, f"has {weights.dtype} weights; INT8 and INT4 are written", "quantize its weights to INT8")
-    if np.any(weights.zero_point):
+    if np.any(weights.zero_point) and not node.is_legacy:
         raise refuse(node, "has weights with a zero point; symmetric ones are written", "quantize them symmetrically")
     if bias is not None and (bias.values is None or bias.dtype != "int32"):
         raise refuse(node, f"has a {bias.dtype} bias; a stored int32 one is written", "store the bias as int32")
@@ -72,7 +72,7 @@ def _matrix(
     """
     x, weights, bias, out = _check(node)
     low, high = activation_range(node, out)
-    values = rows.astype(np.int64)
+    values = rows.astype(np.int64) - weights.zero
     added = (
         np.zeros(len(rows), np.int64)
         if bias is None or bias.values is None
@@ -97,8 +97,11 @@ def _matrix(
     return text, constants
 
 
-def _channel_scales(x: Tensor, weights: Tensor, out: Tensor, channels: int) -> list[Scale]:
+def _channel_scales(node: Node, x: Tensor, weights: Tensor, out: Tensor, channels: int) -> list[Scale]:
     """As TensorFlow Lite computes the factors of convolutions: in double precision."""
+    if node.is_legacy:
+        product = np.float64(np.float32(x.scale[0] * weights.scale[0]))
+        return [quantize_multiplier(float(product / np.float64(out.scale[0])))] * channels
     scale = np.broadcast_to(weights.scale, (channels,)).astype(np.float64)
     factors = np.float64(x.scale[0]) * scale / np.float64(out.scale[0])
     return [quantize_multiplier(float(factor)) for factor in factors]
@@ -118,8 +121,17 @@ def convolution(node: Node) -> Step:
     window = window_of(node, x, out, (kernel_h, kernel_w))
     assert weights.values is not None
     rows = weights.values.reshape(channels, -1)
-    text, constants = _matrix(node, rows, _channel_scales(x, weights, out, channels))
+    text, constants = _matrix(node, rows, _channel_scales(node, x, weights, out, channels))
     staged = kernel_h * kernel_w > 1 or window.pad_top + window.pad_left > 0
+    if node.is_legacy:
+        return Step(
+            node=node,
+            call=f"ed_conv2d_legacy(&<p0>, {weights.zero}, {buffer(x)}, {buffer(out)}, <s>);",
+            constants=constants,
+            structures=(("ed_conv", f"{{{text}, {window.initializer}}}"),),
+            scratch_bytes=_scratch(rows.shape[1], patches=1, staged=True) + 4 * channels,
+            overlaps={x.index: Overlap(gap=read_before_written(window, x, out))},
+        )
     return Step(
         node=node,
         call=f"ed_conv2d(&<p0>, {buffer(x)}, {buffer(out)}, <s>);",
@@ -139,8 +151,16 @@ def depthwise(node: Node) -> Step:
     window = window_of(node, x, out, (kernel_h, kernel_w))
     assert weights.values is not None
     rows = weights.values.reshape(-1, channels).T
-    text, constants = _matrix(node, rows, _channel_scales(x, weights, out, channels), pairs=True)
+    text, constants = _matrix(node, rows, _channel_scales(node, x, weights, out, channels), pairs=True)
     multiplier = channels // x.shape[3]
+    if node.is_legacy:
+        return Step(
+            node=node,
+            call=f"ed_depthwise2d_legacy(&<p0>, {weights.zero}, {buffer(x)}, {buffer(out)});",
+            constants=constants,
+            structures=(("ed_depthwise", f"{{{text}, {window.initializer}, {multiplier}}}"),),
+            overlaps={x.index: Overlap(gap=read_before_written(window, x, out))},
+        )
     in_place = multiplier == 1 and out.shape[0] == 1 and out.size <= x.size
     return Step(
         node=node,
@@ -170,6 +190,14 @@ def dense(node: Node) -> Step:
     factors = np.float64(x.scale[0]) * np.broadcast_to(weights.scale, (rows_count,)).astype(np.float64)
     scales = [exact_multiplier(float(factor / np.float64(out.scale[0]))) for factor in factors]
     text, constants = _matrix(node, weights.values, scales, once=True)
+    if node.is_legacy:
+        return Step(
+            node=node,
+            call=f"ed_dense_legacy(&<p0>, {weights.zero}, {x.size // depth}, {buffer(x)}, {buffer(out)}, <s>);",
+            constants=constants,
+            structures=(("ed_matrix", text),),
+            scratch_bytes=_scratch(depth, patches=1, staged=False) + 4 * rows_count,
+        )
     return Step(
         node=node,
         call=f"ed_dense(&<p0>, {x.size // depth}, {buffer(x)}, {buffer(out)}, <s>);",

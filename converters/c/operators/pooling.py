@@ -48,7 +48,7 @@ def max_pool(node: Node) -> Step:
 
 def average_pool(node: Node) -> Step:
     """AVERAGE_POOL_2D."""
-    return _pool(node, "ed_average_pool")
+    return _pool(node, "ed_average_pool_legacy" if node.is_legacy else "ed_average_pool")
 
 
 def mean(node: Node) -> Step:

@@ -109,6 +109,12 @@ int32_t ed_rescale(int32_t value, ed_scale scale);
 void ed_conv2d(const ed_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void ed_depthwise2d(const ed_depthwise *layer, const int8_t *in, int8_t *out, void *scratch);
 void ed_dense(const ed_matrix *matrix, int32_t batches, const int8_t *in, int8_t *out, void *scratch);
+/* For values that were UINT8 in the file; see legacy.c. */
+void ed_conv2d_legacy(const ed_conv *layer, int32_t weights_zero, const int8_t *in, int8_t *out, void *scratch);
+void ed_depthwise2d_legacy(const ed_depthwise *layer, int32_t weights_zero, const int8_t *in, int8_t *out);
+void ed_dense_legacy(const ed_matrix *matrix, int32_t weights_zero, int32_t batches, const int8_t *in, int8_t *out,
+                     void *scratch);
+void ed_average_pool_legacy(const ed_pool *layer, const int8_t *in, int8_t *out);
 void ed_multiply_batches(const ed_batch_product *layer, const int8_t *a, const int8_t *b, int8_t *out);
 
 void ed_max_pool(const ed_pool *layer, const int8_t *in, int8_t *out);
