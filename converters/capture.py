@@ -16,12 +16,12 @@ from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import from_json
 from edge_deploy.core.threads import half_the_cores
 
-__all__ = ["capture", "choose_source", "run_float", "source_child"]
+__all__ = ["capture", "choose_source", "is_large", "run_float", "source_child"]
 
 SOURCES = "converters.sources"
 READABLE = (
-    "edge-deploy reads Keras .keras and .h5, SavedModels, ONNX, float .tflite, torch.export .pt2, and PyTorch as "
-    "--source package.module:factory"
+    "edge-deploy reads Keras .keras and .h5, SavedModels, ONNX, float .tflite, torch.export .pt2, PyTorch as --source "
+    "package.module:factory, and DLRMs as .safetensors, a folder of .npy, or a .toml that describes them"
 )
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "TF_ENABLE_ONEDNN_OPTS": "0"}
 
@@ -34,6 +34,16 @@ def source_child(request: CaptureRequest) -> Child:
     """
     module = registry.load(SOURCES, choose_source(request))
     return Child(environment={**QUIET, **half_the_cores()}, warm=getattr(module, "WARM", ()))
+
+
+def is_large(request: CaptureRequest) -> bool:
+    """Whether the model may hold tables that stay in their files: memory then counts for more than time.
+
+    Raises:
+        BadInput: No source takes the request.
+    """
+    module = registry.load(SOURCES, choose_source(request))
+    return bool(getattr(module, "is_large", lambda _: False)(request))
 
 
 def capture(request: CaptureRequest, folder: Path, *, child: Child | None = None) -> Captured:

@@ -54,6 +54,7 @@ class Captured:
         float_tflite: Float TFLite file of the stock converter, one signature per batch size.
         recommender: Folder of a recognised recommender (see `converters.recommender.model`), None otherwise.
         state: Anything the source needs to run the float model again, e.g. the path of the checked `.h5`.
+        is_streamed: The recommender's tables stay in the user's files and are never held in memory as a whole.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Captured:
     state: Path | None = None
     notes: tuple[str, ...] = ()
     source: str = ""
+    is_streamed: bool = False
 
 
 class Source(Protocol):
@@ -97,6 +99,7 @@ class LowerRequest:
         calibration: npz with one array per source input, samples stacked on axis 0; None where none is needed.
         folder: Empty folder that receives the artifact's files.
         labels: npy of the calibration samples' labels (float64, NaN for none), by which passes are judged too.
+        resume: Folder that outlives an ended process, where large files grow; None where none is worth it.
     """
 
     captured: Captured
@@ -104,6 +107,7 @@ class LowerRequest:
     folder: Path
     calibration: Path | None = None
     labels: Path | None = None
+    resume: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,14 @@ from edge_deploy.core import registry
 from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.child import Child, run_in_child
 from edge_deploy.core.digest import file_sha256
-from edge_deploy.core.layer_errors import LAYERS
+from edge_deploy.core.layer_errors import LAYERS, LayerErrors
 from edge_deploy.core.passes import PassRecord
 from edge_deploy.core.serde import from_json, write_json
 from edge_deploy.core.threads import half_the_cores
 
 __all__ = ["lower", "lower_all", "target_child"]
+
+STREAMED = "not compared: it would take a float file as large as the tables, which stay where they are"
 
 
 def lower(target: str, request: LowerRequest) -> Lowered:
@@ -84,7 +86,8 @@ def _lower_one(target: str, request: Any) -> Lowered:
         lowered = module.lower(wanted)
     if not wanted.spec.is_float and hasattr(module, "layer_errors"):
         path = wanted.folder / LAYERS
-        write_json(module.layer_errors(wanted), path)
+        errors = LayerErrors(layers=(), method=STREAMED) if wanted.captured.is_streamed else module.layer_errors(wanted)
+        write_json(errors, path)
         entry = FileEntry(path=LAYERS, role="other", bytes=path.stat().st_size, sha256=file_sha256(path))
         return replace(lowered, files=(*lowered.files, entry))
     return lowered

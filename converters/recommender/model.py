@@ -1,34 +1,54 @@
 """A recommender as structure and weights: tables, look-ups, MLPs and their interaction, whatever framework made it.
 
 `recognise` makes it from an exported program; the targets emit it. On disk it is a folder: `structure.json` beside one
-`.npy` for each array, so that tables can be mapped into memory instead of being read.
+`.npy` for each array, so that tables can be mapped into memory instead of being read. Arrays that lie in files of the
+user's are not copied at all: `arrays.json` says where they stand.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
+from converters.recommender.rows import StoredArray, map_array
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.robe import RobeTable
 from edge_deploy.core.serde import read_json, write_json
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["Activation", "Dense", "Interaction", "Lookup", "Recommender", "Table", "load", "save"]
+__all__ = ["Activation", "Dense", "Interaction", "Lookup", "Recommender", "Table", "load", "save", "source_key"]
 
+ARRAYS = "arrays.json"
 Activation: TypeAlias = Literal["none", "relu", "sigmoid", "tanh"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """An embedding table; `weight` is the name of a float32 array [rows, dim]."""
+    """An embedding table; `weight` is the name of a float32 array [rows, dim].
+
+    Attributes:
+        robe: Where its elements stand in an array [size, 1] that `weight` names and other tables share (ROBE).
+    """
 
     name: str
     rows: int
     dim: int
     weight: str
+    robe: RobeTable | None = None
+
+    def __post_init__(self) -> None:
+        if self.robe is not None and (self.robe.rows, self.robe.hash.dim) != (self.rows, self.dim):
+            raise BadInput(f"table {self.name}: {self.rows} x {self.dim}, its hash is for others.")
+
+    @property
+    def array_shape(self) -> tuple[int, int]:
+        """Shape of what `weight` names."""
+        return (self.rows, self.dim) if self.robe is None else (self.robe.hash.size, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,9 +133,28 @@ class Recommender:
             raise BadInput(*problems)
 
 
-def save(model: Recommender, arrays: dict[str, np.ndarray], folder: Path) -> None:
-    """Write structure and arrays into `folder`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Elsewhere:
+    """`arrays.json`."""
+
+    arrays: dict[str, StoredArray] = field(default_factory=dict)
+
+
+def save(
+    model: Recommender,
+    arrays: Mapping[str, np.ndarray],
+    folder: Path,
+    *,
+    elsewhere: Mapping[str, StoredArray] | None = None,
+) -> None:
+    """Write structure and arrays into `folder`.
+
+    Args:
+        elsewhere: Arrays that stay in files of the user's.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    if elsewhere:
+        write_json(_Elsewhere(arrays=dict(elsewhere)), folder / ARRAYS)
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", np.ascontiguousarray(array, dtype=np.float32), allow_pickle=False)
     write_json(model, folder / "structure.json")
@@ -128,13 +167,20 @@ def load(folder: Path) -> tuple[Recommender, dict[str, np.ndarray]]:
         BadInput: The folder is incomplete, or an array has another shape than the structure says.
     """
     model = read_json(Recommender, folder / "structure.json")
-    shapes: dict[str, tuple[int, ...]] = {table.weight: (table.rows, table.dim) for table in model.tables}
+    shapes: dict[str, tuple[int, ...]] = {table.weight: table.array_shape for table in model.tables}
     for dense in (*model.bottom, *model.top):
         shapes[dense.weight] = (dense.out_features, dense.in_features)
         if dense.bias is not None:
             shapes[dense.bias] = (dense.out_features,)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
+    elsewhere = read_json(_Elsewhere, folder / ARRAYS).arrays if (folder / ARRAYS).is_file() else {}
     for name, shape in shapes.items():
+        if name in elsewhere:
+            array = map_array(elsewhere[name])
+            if array.shape != shape:
+                raise BadInput(f"{elsewhere[name].path}: {name} has shape {array.shape}: must be {shape}.")
+            arrays[name] = array
+            continue
         try:
             array = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
@@ -143,3 +189,13 @@ def load(folder: Path) -> tuple[Recommender, dict[str, np.ndarray]]:
             raise BadInput(f"{folder / name}.npy: shape {array.shape}: must be {shape}.")
         arrays[name] = array
     return model, arrays
+
+
+def source_key(folder: Path) -> str:
+    """Changes whenever the structure, or a file of the user's that holds its arrays, does."""
+    elsewhere = read_json(_Elsewhere, folder / ARRAYS).arrays if (folder / ARRAYS).is_file() else {}
+    found = hashlib.sha256((folder / "structure.json").read_bytes())
+    for name, stored in sorted(elsewhere.items()):
+        state = stored.path.stat()
+        found.update(f"{name}:{stored}:{state.st_size}:{state.st_mtime_ns};".encode())
+    return found.hexdigest()

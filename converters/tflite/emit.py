@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.recommender.resumable import Part, Staging
 from converters.tflite.emit_stream import Stream, write_streamed
 from converters.tflite.flatbuffer import schema, tensor_type
 
@@ -73,14 +74,14 @@ class Emitter:
         name: str,
         shape: tuple[int, ...],
         kind: str,
-        chunks: Callable[[], Iterable[np.ndarray]],
+        parts: Callable[[], Iterable[Part]],
         **quantization: Any,
     ) -> Constant:
-        """A large constant whose bytes come from `chunks` when the file is written; "int4" is two values a byte."""
+        """A large constant whose bytes come from `parts` when the file is written; "int4" is two values a byte."""
         count = int(np.prod(shape, dtype=np.int64))
         size = -(-count // 2) if kind == "int4" else count * np.dtype(kind).itemsize
         index = self._buffer(np.zeros(1, np.uint8))
-        self._streams[index] = Stream(size=size, chunks=chunks)
+        self._streams[index] = Stream(size=size, parts=parts)
         return Constant(name=name, shape=shape, kind=kind, buffer=index, **quantization)
 
     def _buffer(self, data: np.ndarray) -> int:
@@ -113,9 +114,9 @@ class Emitter:
         self.model.subgraphs.append(made.subgraph)
         return made
 
-    def write(self, path: Path) -> int:
-        """Write the file and return its size in bytes."""
-        return write_streamed(self.model, self._streams, path)
+    def write(self, path: Path, staging: Staging | None = None) -> str:
+        """Write the file and return its sha256; `staging` lets a later process go on where this one ended."""
+        return write_streamed(self.model, self._streams, path, staging=staging)
 
 
 class Graph:

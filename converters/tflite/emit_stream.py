@@ -8,14 +8,14 @@ outside the root.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
-
+from converters.recommender.resumable import Part, Staging, made_part, write_parts
 from converters.tflite.flatbuffer import INLINE_LIMIT, schema
 from edge_deploy.core.require import require
 
@@ -30,14 +30,22 @@ class Stream:
     """The bytes of one constant, made in pieces when they are written."""
 
     size: int
-    chunks: Callable[[], Iterable[np.ndarray]]
+    parts: Callable[[], Iterable[Part]]
 
 
-def write_streamed(model: Any, streams: Mapping[int, Stream], path: Path, *, inline_limit: int = INLINE_LIMIT) -> int:
-    """Write `model` with the bytes of `streams` (by buffer index) and return the file's size.
+def write_streamed(
+    model: Any,
+    streams: Mapping[int, Stream],
+    path: Path,
+    *,
+    inline_limit: int = INLINE_LIMIT,
+    staging: Staging | None = None,
+) -> str:
+    """Write `model` with the bytes of `streams` (by buffer index) and return the file's sha256.
 
     Args:
         inline_limit: Largest file whose constants are inline.
+        staging: Where the file grows, so that an ended process can be followed by one that goes on.
     """
     inside = sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None)
     outside = sum(stream.size + 2 * ALIGNMENT for stream in streams.values())
@@ -61,15 +69,21 @@ def write_streamed(model: Any, streams: Mapping[int, Stream], path: Path, *, inl
             tools.update_packed_buffer(view.Buffers(index), offset=start, size=stream.size)
         plan.append((start, stream))
         end = start + stream.size
-    with path.open("wb") as file:
-        file.write(root)
-        for start, stream in plan:
-            file.write(b"\0" * (start - 4 - file.tell()))
-            file.write(struct.pack("<I", stream.size if inline else 0))
-            _pour(stream, file)
-        # Readers that check a vector's end against the file's like a multiple of four.
-        file.write(b"\0" * (-file.tell() % 4))
-        return file.tell()
+    parts = [made_part(bytes(root))]
+    at = len(root)
+    for start, stream in plan:
+        size = struct.pack("<I", stream.size if inline else 0)
+        parts.append(made_part(b"\0" * (start - 4 - at) + size))
+        own = list(stream.parts())
+        if sum(part.size for part in own) != stream.size:
+            raise AssertionError(f"a stream of {stream.size} bytes has parts of {sum(part.size for part in own)}")
+        parts += own
+        at = start + stream.size
+    # Readers that check a vector's end against the file's like a multiple of four.
+    parts.append(made_part(b"\0" * (-at % 4)))
+    if staging is not None:
+        staging = replace(staging, key=hashlib.sha256(staging.key.encode() + root).hexdigest())
+    return write_parts(parts, path, staging=staging)
 
 
 def _rest(model: Any) -> int:
@@ -88,11 +102,3 @@ def _pack(model: Any) -> bytearray:
     builder = flatbuffers.Builder(1 << 16)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytearray(builder.Output())
-
-
-def _pour(stream: Stream, file: BinaryIO) -> None:
-    written = 0
-    for chunk in stream.chunks():
-        written += file.write(np.ascontiguousarray(chunk).reshape(-1).view(np.uint8).data)
-    if written != stream.size:
-        raise AssertionError(f"a stream of {stream.size} bytes gave {written}")

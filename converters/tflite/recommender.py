@@ -11,7 +11,9 @@ import numpy as np
 from converters.contracts import Lowered, LowerRequest
 from converters.quantize.packing import pack_int4
 from converters.quantize.uniform import quantize_symmetric, symmetric_scales
-from converters.recommender.model import Dense, Recommender, load
+from converters.recommender.model import Dense, Recommender, load, source_key
+from converters.recommender.resumable import Staging
+from converters.recommender.trained import TrainedScale, load_trained, usable, with_trained_granularity
 from converters.recommender.traits import recommender_traits
 from converters.tflite.emit import Emitter
 from converters.tflite.hybrid import NO_INT16
@@ -22,7 +24,6 @@ from converters.tflite.recommender_outcomes import outcomes_of
 from converters.tflite.recommender_store import store_tables
 from converters.tflite.recommender_tables import LARGEST_HALF, Fused, absolute_maxima, plan_tables
 from edge_deploy.core.artifact import FileEntry, Signature
-from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.toolchain import versions
@@ -52,11 +53,15 @@ def lower(request: LowerRequest) -> Lowered:
     is_mcu = request.spec.for_device == "mcu"
     traits = recommender_traits(model, table_op="GATHER" if is_mcu else "EMBEDDING_LOOKUP", dense_op="FULLY_CONNECTED")
     spec, idle = request.spec.bound(traits)
-    lowered = _lower(replace(request, spec=spec), model, arrays)
-    return replace(lowered, warnings=(*idle, *lowered.warnings))
+    trained = load_trained(request.captured.recommender)
+    spec, kept_scales = with_trained_granularity(spec, model, trained)
+    lowered = _lower(replace(request, spec=spec), model, arrays, trained)
+    return replace(lowered, warnings=(*idle, *kept_scales, *lowered.warnings))
 
 
-def _lower(request: LowerRequest, model: Recommender, arrays: Mapping[str, np.ndarray]) -> Lowered:
+def _lower(
+    request: LowerRequest, model: Recommender, arrays: Mapping[str, np.ndarray], trained: Mapping[str, TrainedScale]
+) -> Lowered:
     if request.spec.for_device == "mcu":
         from converters.tflite.recommender_mcu import lower_mcu
 
@@ -66,9 +71,14 @@ def _lower(request: LowerRequest, model: Recommender, arrays: Mapping[str, np.nd
         raise Unsupported("a hybrid recommender has float inputs and outputs: leave out --io int8, or use --for mcu.")
     _refuse_int16(model, request.spec)
     path = request.folder / MODEL
-    plan, widths = emit_hybrid(model, arrays, request.spec, path, batches=request.captured.batches)
+    staging = (
+        None if request.resume is None else Staging(folder=request.resume, key=source_key(request.captured.recommender))
+    )
+    plan, widths, digest = emit_hybrid(
+        model, arrays, request.spec, path, batches=request.captured.batches, staging=staging, trained=trained
+    )
     check_tables(path, model, arrays)
-    return _lowered(request, model, path, plan, widths)
+    return _lowered(request, model, path, plan, widths, digest)
 
 
 def _refuse_int16(model: Recommender, spec: QuantSpec) -> None:
@@ -90,18 +100,24 @@ def emit_hybrid(
     path: Path,
     *,
     batches: tuple[int, ...] = (1,),
-) -> tuple[tuple[Fused, ...], dict[str, tuple[int, str]]]:
+    staging: Staging | None = None,
+    trained: Mapping[str, TrainedScale] | None = None,
+) -> tuple[tuple[Fused, ...], dict[str, tuple[int, str]], str]:
     """Write the hybrid file.
 
+    Args:
+        trained: Scales that training learned, by layer name; stored as they are.
+
     Returns:
-        How tables are fused, and for each Dense its bits and why they are not the ones asked.
+        How tables are fused, for each Dense its bits and why they are not the ones asked, and the file's sha256.
     """
     check_weights(model, arrays)
     plan = plan_tables(model, spec, absolute_maxima(model, arrays))
     columns = _columns(model, spec, plan)
     widths = _dense_widths(model, arrays, spec, columns)
     emitter = Emitter("recommender")
-    stored = store_tables(emitter, model, arrays, plan)
+    known = trained or {}
+    stored = store_tables(emitter, model, arrays, plan, known)
     layers = {}
     for dense in (*model.bottom, *model.top):
         weight = np.asarray(arrays[dense.weight], np.float32)
@@ -109,12 +125,14 @@ def emit_hybrid(
             weight = permuted(weight, columns)
         bits = widths[dense.name][0]
         is_dynamic = bits < 16 and spec.settings_for(dense.name, default=spec.mlp_bits).activations != "float"
-        layers[dense.name] = replace(_fully(emitter, dense, weight, arrays, bits), widens=bits < 32 and not is_dynamic)
+        scales = usable(known, dense.name, bits)
+        layers[dense.name] = replace(
+            _fully(emitter, dense, weight, arrays, bits, scales), widens=bits < 32 and not is_dynamic
+        )
     for batch in batches:
         key = signature_key(batch, batches)
         add_hybrid_graph(emitter, model, stored, layers, columns, batch=batch, key=key)
-    emitter.write(path)
-    return plan, widths
+    return plan, widths, emitter.write(path, staging)
 
 
 def _columns(model: Recommender, spec: QuantSpec, plan: tuple[Fused, ...]) -> TopColumns:
@@ -175,13 +193,20 @@ def _dense_widths(
     return widths
 
 
-def _fully(emitter: Emitter, dense: Dense, weight: np.ndarray, arrays: Mapping[str, np.ndarray], bits: int) -> Fully:
+def _fully(
+    emitter: Emitter,
+    dense: Dense,
+    weight: np.ndarray,
+    arrays: Mapping[str, np.ndarray],
+    bits: int,
+    learned: np.ndarray | None,
+) -> Fully:
     bias = np.zeros(dense.out_features, np.float32) if dense.bias is None else np.asarray(arrays[dense.bias])
     name = f"{dense.name}.weight"
     if bits >= 16:
         stored = emitter.constant(name, weight.astype(np.float32 if bits == 32 else np.float16))
     else:
-        scales = symmetric_scales(weight, axis=0, bits=bits)
+        scales = symmetric_scales(weight, axis=0, bits=bits) if learned is None else learned
         values = quantize_symmetric(weight, scales, axis=0, bits=bits)
         if bits == 4:
             stored = emitter.packed(name, weight.shape, pack_int4(values), scales)
@@ -206,14 +231,19 @@ def signatures_of(path: Path, model: Recommender) -> tuple[Signature, ...]:
 
 
 def _lowered(
-    request: LowerRequest, model: Recommender, path: Path, plan: tuple[Fused, ...], widths: dict[str, tuple[int, str]]
+    request: LowerRequest,
+    model: Recommender,
+    path: Path,
+    plan: tuple[Fused, ...],
+    widths: dict[str, tuple[int, str]],
+    digest: str,
 ) -> Lowered:
     from runtimes.formats.tflite import read_facts, read_graph
 
     packed = any(entry.storage.startswith(("int4", "float16")) for entry in plan)
     is_new = packed or any(bits != 32 for bits, _ in widths.values())
     return Lowered(
-        files=(FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=file_sha256(path)),),
+        files=(FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=digest),),
         signatures=signatures_of(path, model),
         graph=read_graph(path),
         outcomes=outcomes_of(model, request.spec, plan, widths, read_facts(path)),

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from converters.quantize.uniform import Affine
 from converters.recommender.model import Recommender, Table
+from converters.recommender.resumable import Part
+from converters.recommender.rows import chunk_rows, encoded, give_back, rows_of
+from converters.recommender.trained import TrainedScale, usable
 from converters.tflite.emit import Constant, Emitter
 from converters.tflite.recommender_tables import Fused, Storage, quantize_rows, row_chunks, row_scales, table_scale
 
@@ -35,10 +39,26 @@ class StoredTables:
 
 
 def store_tables(
-    emitter: Emitter, model: Recommender, arrays: Mapping[str, np.ndarray], plan: tuple[Fused, ...]
+    emitter: Emitter,
+    model: Recommender,
+    arrays: Mapping[str, np.ndarray],
+    plan: tuple[Fused, ...],
+    trained: Mapping[str, TrainedScale] | None = None,
 ) -> tuple[StoredTables, ...]:
-    """The constants of all fused tables, streamed when the file is written."""
-    stored = tuple(_store(emitter, fused, [arrays[model.tables[n].weight] for n in fused.tables]) for fused in plan)
+    """The constants of all fused tables, streamed when the file is written.
+
+    Args:
+        trained: Scales that training learned, by table name; stored as they are.
+    """
+    stored = tuple(
+        _store(
+            emitter,
+            fused,
+            [arrays[model.tables[n].weight] for n in fused.tables],
+            [usable(trained or {}, model.tables[n].name, _bits(fused.storage)) for n in fused.tables],
+        )
+        for fused in plan
+    )
     notes = [
         note_table(
             model.tables[number],
@@ -90,25 +110,33 @@ def note_table(
 def store_own_table(emitter: Emitter, name: str, weight: np.ndarray, scale: Affine | None) -> Constant:
     """A table that is not fused with others, in INT8 with one scale, or in float."""
     if scale is None:
-        return emitter.streamed(name, weight.shape, "float32", lambda: _each([weight], lambda rows, _: rows))
+        return emitter.streamed(
+            name, weight.shape, "float32", lambda: _each([weight], 4 * weight.shape[1], lambda rows, _: rows)
+        )
     step = np.float32(scale.scale)
     return emitter.streamed(
         name,
         weight.shape,
         "int8",
-        lambda: _each([weight], lambda rows, _: quantize_rows(rows, np.full(len(rows), step), 8, rows.shape[1])),
+        lambda: _each(
+            [weight], weight.shape[1], lambda rows, _: quantize_rows(rows, np.full(len(rows), step), 8, rows.shape[1])
+        ),
         scale=np.array([step]),
     )
 
 
-def _store(emitter: Emitter, fused: Fused, weights: list[np.ndarray]) -> StoredTables:
+def _store(
+    emitter: Emitter, fused: Fused, weights: list[np.ndarray], learned: Sequence[np.ndarray | None]
+) -> StoredTables:
     shape = (fused.rows, fused.stored_dim)
     if fused.storage == "float32":
-        table = emitter.streamed(fused.name, shape, "float32", lambda: _each(weights, lambda rows, _: rows))
+        table = emitter.streamed(
+            fused.name, shape, "float32", lambda: _each(weights, 4 * fused.dim, lambda rows, _: rows)
+        )
         return StoredTables(fused=fused, table=table)
     if fused.storage == "float16":
         table = emitter.streamed(
-            fused.name, shape, "float16", lambda: _each(weights, lambda rows, _: rows.astype(np.float16))
+            fused.name, shape, "float16", lambda: _each(weights, 2 * fused.dim, lambda rows, _: rows.astype(np.float16))
         )
         return StoredTables(fused=fused, table=table)
     bits = 4 if fused.storage.startswith("int4") else 8
@@ -118,10 +146,16 @@ def _store(emitter: Emitter, fused: Fused, weights: list[np.ndarray]) -> StoredT
             f"{fused.name}.row_scales",
             (fused.rows, 1),
             "float16",
-            lambda: _each(weights, lambda rows, _: row_scales(rows, 4)),
+            lambda: _by_row(weights, learned, 4, 2, _scales_alone),
         )
-        rows_of = lambda rows, _: quantize_rows(rows, row_scales(rows, 4), 4, fused.stored_dim)  # noqa: E731  # shared by two branches
-        table = emitter.streamed(fused.name, shape, kind, lambda: _each(weights, rows_of), block_scales=scales)
+        halves = partial(_quantized, 4, fused.stored_dim)
+        table = emitter.streamed(
+            fused.name,
+            shape,
+            kind,
+            lambda: _by_row(weights, learned, 4, fused.stored_dim // 2, halves),
+            block_scales=scales,
+        )
         return StoredTables(fused=fused, table=table)
     unit = np.ones(1, np.float32)
     if fused.storage == "int8-row":
@@ -131,23 +165,27 @@ def _store(emitter: Emitter, fused: Fused, weights: list[np.ndarray]) -> StoredT
             f"{fused.name}.row_scales",
             (fused.rows, 1),
             "float32",
-            lambda: _each(weights, lambda rows, _: row_scales(rows, 8)),
+            lambda: _by_row(weights, learned, 8, 4, _scales_alone),
         )
         table = emitter.streamed(
             fused.name,
             shape,
             kind,
-            lambda: _each(weights, lambda rows, _: quantize_rows(rows, row_scales(rows, 8), 8, fused.stored_dim)),
+            lambda: _by_row(weights, learned, 8, fused.dim, partial(_quantized, 8, fused.stored_dim)),
             scale=unit,
         )
         return StoredTables(fused=fused, table=table, row_scales=scales)
-    per_table = tuple(_scale_of(weight, bits) for weight in weights)
+    per_table = tuple(
+        _scale_of(weight, bits) if own is None else float(own[0]) for weight, own in zip(weights, learned, strict=True)
+    )
     table = emitter.streamed(
         fused.name,
         shape,
         kind,
         lambda: _each(
-            weights, lambda rows, n: quantize_rows(rows, np.full(len(rows), per_table[n], np.float32), bits, shape[1])
+            weights,
+            shape[1] * bits // 8,
+            lambda rows, n: quantize_rows(rows, np.full(len(rows), per_table[n], np.float32), bits, shape[1]),
         ),
         scale=unit if len(per_table) > 1 else np.array(per_table, np.float32),
     )
@@ -168,7 +206,53 @@ def _scale_of(weight: np.ndarray, bits: int) -> float:
     return table_scale(low, high, bits)
 
 
-def _each(weights: list[np.ndarray], encode: Callable[[np.ndarray, int], np.ndarray]) -> Iterator[np.ndarray]:
+def _each(weights: list[np.ndarray], row_bytes: int, encode: Callable[[np.ndarray, int], np.ndarray]) -> Iterator[Part]:
     for number, weight in enumerate(weights):
-        for rows in row_chunks(weight):
-            yield encode(rows, number)
+        yield from encoded(weight, row_bytes, partial(_numbered, encode, number))
+
+
+def _by_row(
+    weights: list[np.ndarray],
+    learned: Sequence[np.ndarray | None],
+    bits: int,
+    row_bytes: int,
+    encode: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> Iterator[Part]:
+    """Parts made of rows and their scales: those that training learned, or else found from the rows themselves."""
+    for weight, own in zip(weights, learned, strict=True):
+        step = chunk_rows(weight.shape[1])
+        for start in range(0, len(weight), step):
+            stop = min(start + step, len(weight))
+            made = partial(_rows_made, weight, own, bits, start, stop, encode)
+            yield Part(size=(stop - start) * row_bytes, make=made)
+
+
+def _rows_made(
+    weight: np.ndarray,
+    own: np.ndarray | None,
+    bits: int,
+    start: int,
+    stop: int,
+    encode: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    rows = rows_of(weight, start, stop)
+    kind = np.float16 if bits == 4 else np.float32
+    values = encode(rows, row_scales(rows, bits) if own is None else own[start:stop].astype(kind))
+    give_back(weight, start, stop)
+    return values
+
+
+def _scales_alone(rows: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    return scales
+
+
+def _quantized(bits: int, stored_dim: int, rows: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    return quantize_rows(rows, scales, bits, stored_dim)
+
+
+def _bits(storage: Storage) -> int:
+    return {"float32": 32, "float16": 16}.get(storage, 4 if storage.startswith("int4") else 8)
+
+
+def _numbered(encode: Callable[[np.ndarray, int], np.ndarray], number: int, rows: np.ndarray) -> np.ndarray:
+    return encode(rows, number)

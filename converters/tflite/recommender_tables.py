@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from converters.recommender.model import Recommender, Table
+from converters.recommender.rows import row_chunks
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
+from edge_deploy.core.robe import RobeHash
 
 __all__ = [
     "Fused",
@@ -25,11 +27,11 @@ __all__ = [
 ]
 
 Storage: TypeAlias = Literal["float32", "float16", "int8-row", "int4-row", "int8-table", "int4-table"]
-CHUNK_BYTES = 1 << 22  # of float32 rows looked at together
 LARGEST_HALF = 65504.0
 SMALLEST_HALF = 2.0**-24
 SMALLEST_FLOAT = 2.0**-120  # of a float32 scale: its reciprocal must stay finite
 ROWS_LIMIT = 2**31 - 1  # row numbers are int32
+ALIKE = "give all tables of a shared array the same bits"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class Fused:
         tables: Numbers of the tables, in the order of their rows.
         starts: First row of each.
         stored_dim: `dim`, or one more: a row of packed 4-bit values must begin on a byte.
+        robe: Where the elements of rows stand in the shared array that this is; `starts` are the tables' first ids then,
+            `rows` and `stored_dim` those of the array in the file.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Fused:
     rows: int
     dim: int
     stored_dim: int
+    robe: RobeHash | None = None
 
     def start_of(self, table: int) -> int:
         """First row of a table."""
@@ -78,7 +83,10 @@ def plan_tables(model: Recommender, spec: QuantSpec, maxima: Sequence[float]) ->
     """
     refusals = []
     groups: dict[tuple[int, Storage], list[int]] = {}
+    fused = list(plan_arrays(model, spec, maxima))
     for number, table in enumerate(model.tables):
+        if table.robe is not None:
+            continue
         storage = storage_of(spec, table)
         if storage == "int4-row" and maxima[number] / 7 > LARGEST_HALF:
             if spec.fallback_bits is None:
@@ -89,7 +97,6 @@ def plan_tables(model: Recommender, spec: QuantSpec, maxima: Sequence[float]) ->
                 refusals.append(_beyond_half(table, maxima[number]))
             storage = "float32"
         groups.setdefault((table.dim, storage), []).append(number)
-    fused = []
     for (dim, storage), numbers in groups.items():
         starts = np.cumsum([0, *(model.tables[number].rows for number in numbers)])
         if starts[-1] > ROWS_LIMIT:
@@ -111,6 +118,54 @@ def plan_tables(model: Recommender, spec: QuantSpec, maxima: Sequence[float]) ->
     if refusals:
         raise Unsupported(refusals=tuple(refusals))
     return tuple(fused)
+
+
+def plan_arrays(model: Recommender, spec: QuantSpec, maxima: Sequence[float]) -> tuple[Fused, ...]:
+    """The arrays that tables share (ROBE), each with one scale at 8 or 4 bits.
+
+    Raises:
+        Unsupported: Rules ask different widths of tables that are one array, or values are beyond float16.
+    """
+    members: dict[tuple[str, RobeHash], list[int]] = {}
+    for number, table in enumerate(model.tables):
+        if table.robe is not None:
+            members.setdefault((table.weight, table.robe.hash), []).append(number)
+    refusals, fused = [], []
+    for (name, made), numbers in members.items():
+        first = model.tables[numbers[0]]
+        bits = spec.bits_for(first.name)
+        for number in numbers:
+            if spec.bits_for(model.tables[number].name) != bits:
+                reason = f"it is one array with {first.name}, which is asked {bits} bits"
+                refusals.append(
+                    Refusal(layer=model.tables[number].name, op="EMBEDDING_LOOKUP", reason=reason, remedy=ALIKE)
+                )
+        if bits == 16 and maxima[numbers[0]] > LARGEST_HALF:
+            if spec.fallback_bits != 32:
+                refusals.append(_beyond_half(first, maxima[numbers[0]]))
+            bits = 32
+        wide: dict[int, Storage] = {32: "float32", 16: "float16", 8: "int8-table", 4: "int4-table"}
+        pairs = 2 if bits == 4 else 1  # two packed values are a row of a byte
+        fused.append(
+            Fused(
+                name=name,
+                storage=wide[bits],
+                tables=tuple(numbers),
+                starts=tuple(_offset(model.tables[number]) for number in numbers),
+                rows=-(-made.size // pairs),
+                dim=made.dim,
+                stored_dim=pairs,
+                robe=made,
+            )
+        )
+    if refusals:
+        raise Unsupported(refusals=tuple(refusals))
+    return tuple(fused)
+
+
+def _offset(table: Table) -> int:
+    assert table.robe is not None
+    return table.robe.offset
 
 
 def _too_large(table: Table, maximum: float) -> Refusal:
@@ -150,13 +205,6 @@ def absolute_maxima(model: Recommender, arrays: Mapping[str, np.ndarray]) -> tup
     if problems:
         raise BadInput(*problems)
     return tuple(maxima)
-
-
-def row_chunks(table: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows of a table, some at a time, as float32."""
-    step = max(1, CHUNK_BYTES // (4 * max(1, table.shape[1])))
-    for start in range(0, table.shape[0], step):
-        yield np.asarray(table[start : start + step], np.float32)
 
 
 def _extremes(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

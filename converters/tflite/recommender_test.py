@@ -442,7 +442,9 @@ def test_constants_behind_the_root_are_read_like_inline_ones(tmp_path):
     inline, outside = tmp_path / "inline.tflite", tmp_path / "outside.tflite"
     emit_hybrid(model, arrays, spec_for_recipe("int4"), inline)
     written = Emitter.write
-    Emitter.write = lambda self, path: write_streamed(self.model, self._streams, path, inline_limit=0)
+    Emitter.write = lambda self, path, staging=None: write_streamed(
+        self.model, self._streams, path, inline_limit=0, staging=staging
+    )
     try:
         emit_hybrid(model, arrays, spec_for_recipe("int4"), outside)
     finally:

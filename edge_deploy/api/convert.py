@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from converters.capture import capture, run_float
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.cortex_m import CORES
 from converters.delegates import VULKAN
+from converters.recommender.resumable import read_progress
 from converters.samples import random_samples, spool
 from converters.tflite.metadata import with_metadata
 from edge_deploy.api.calibration import serious_findings
@@ -42,6 +44,7 @@ from edge_deploy.core.serde import write_json
 __all__ = ["Conversion", "convert", "refuse_foreign_folder"]
 
 RANDOM_SAMPLES = 64
+PROGRESS_S = 2.0  # between two looks at a growing file
 Progress = Callable[[str], None]
 
 
@@ -144,7 +147,9 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
             refuse_unusable_ranges(calibration.feeds, judged_on, captured.inputs)
         # The workers end before the folder vanishes, so that none of them writes into it any more.
         with published_folder(request.out, force=request.force) as partial, workers:
-            pairs = _begin(request, captured, calibration, partial, workers)
+            pairs: tuple[_Pair, ...] = ()
+            if not workers.is_frugal:
+                pairs = _begin(request, captured, calibration, partial, workers)
             progress("run the float model")
             run_float(captured, evidence.feeds, evidence.answers, child=workers.source)
             if calibration is not None and any(spec.needs_ranges for spec in request.specs):
@@ -168,11 +173,17 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
                 features=features,
                 pixels=pixels,
             )
-            artifacts = tuple(
-                artifact for target in request.targets for artifact in _finish(job, target, pairs, workers, progress)
-            )
+            if workers.is_frugal:
+                artifacts = _one_after_another(job, partial, workers, progress)
+            else:
+                artifacts = tuple(
+                    artifact
+                    for target in request.targets
+                    for artifact in _finish(job, target, pairs, workers, progress)
+                )
             progress("report")
             _write_report(partial)
+        shutil.rmtree(_staging(request.out), ignore_errors=True)
     return Conversion(folder=request.out, artifacts=artifacts, report=request.out / "report.html")
 
 
@@ -266,18 +277,63 @@ def _evidence(
 
 
 def _begin(
-    request: ConvertRequest, captured: Captured, calibration: _Calibration | None, partial: Path, workers: Workers
+    request: ConvertRequest,
+    captured: Captured,
+    calibration: _Calibration | None,
+    partial: Path,
+    workers: Workers,
+    targets: tuple[str, ...] | None = None,
 ) -> tuple[_Pair, ...]:
     """Let the lowering of all pairs begin, one after another."""
     pairs = []
-    for target in request.targets:
+    for target in request.targets if targets is None else targets:
         for spec in request.specs:
             folder = _new(partial / folder_name(target, spec))
             feeds = calibration.feeds if calibration is not None else None
             labels = calibration.labels_file if calibration is not None else None
-            wanted = LowerRequest(captured=captured, spec=spec, folder=folder, calibration=feeds, labels=labels)
+            wanted = LowerRequest(
+                captured=captured,
+                spec=spec,
+                folder=folder,
+                calibration=feeds,
+                labels=labels,
+                resume=_staging(request.out) / folder.name if captured.is_streamed else None,
+            )
             pairs.append(_Pair(target=target, spec=spec, folder=folder, lowered=workers.lower(target, wanted)))
     return tuple(pairs)
+
+
+def _staging(out: Path) -> Path:
+    """Where large files grow; it outlives a process that was ended, and the next conversion to `out` goes on there."""
+    return out.absolute().with_name(f".{out.name}.resume")
+
+
+def _one_after_another(job: _Job, partial: Path, workers: Workers, progress: Progress) -> tuple[Artifact, ...]:
+    """Lower, end the toolchain, prove; only then the next target: no two of them are in memory at a time."""
+    artifacts: list[Artifact] = []
+    for target in job.request.targets:
+        pairs = _begin(job.request, job.captured, job.calibration, partial, workers, (target,))
+        progress(f"{target}: lower to {', '.join(pair.spec.name for pair in pairs)}")
+        for pair in pairs:
+            _await(pair, _staging(job.request.out) / pair.folder.name, progress)
+        workers.end_toolchains()
+        for pair in pairs:
+            runtime = workers.runtime(target)
+            artifact = _described(job, pair, pair.lowered.result())
+            verified = _proven(job, pair, artifact, runtime, progress)
+            workers.end(runtime)
+            artifacts.append(_placed(pair, verified))
+    return tuple(artifacts)
+
+
+def _await(pair: _Pair, staging: Path, progress: Progress) -> None:
+    """Wait for a lowering, and say how far its file has grown."""
+    said = ""
+    while not wait([pair.lowered], timeout=PROGRESS_S).done:
+        found = read_progress(staging)
+        if found and found != said:
+            said = found
+            progress(f"{pair.folder.name}: {found}")
 
 
 def _finish(
@@ -294,24 +350,33 @@ def _finish(
 
 def _prove(job: _Job, pair: _Pair, lowered: Lowered, runtime: Child, progress: Progress) -> Artifact:
     """Describe what was written, run it against its source, and leave both as the manifest."""
-    target, spec, folder = pair.target, pair.spec, pair.folder
-    request, captured, calibration, evidence = job.request, job.captured, job.calibration, job.evidence
-    features, pixels = job.features, job.pixels
-    artifact = _artifact(request, captured, target, spec, calibration, lowered)
+    return _placed(pair, _proven(job, pair, _described(job, pair, lowered), runtime, progress))
+
+
+def _described(job: _Job, pair: _Pair, lowered: Lowered) -> Artifact:
+    target, folder, features, pixels = pair.target, pair.folder, job.features, job.pixels
+    artifact = _artifact(job.request, job.captured, target, pair.spec, job.calibration, lowered)
     if pixels is not None:
         artifact = pixels.described(artifact)
     if target == "tflite":
         artifact = with_metadata(artifact, folder)
     if features is not None:
-        notes = () if request.features is not None else (WITHOUT_FEATURES,)
+        notes = () if job.request.features is not None else (WITHOUT_FEATURES,)
         files = (*artifact.files, *write_feature_files(features, folder))
         artifact = replace(artifact, files=files, warnings=(*artifact.warnings, *notes))
     write_json(artifact, folder / MANIFEST)
-    progress(f"{folder.name}: verify")
-    verified = replace(artifact, verification=_verify(request, folder, artifact, evidence, runtime))
-    if target == "tflite":
-        verified = with_placement(verified, folder)
-    write_json(verified, folder / MANIFEST)
+    return artifact
+
+
+def _proven(job: _Job, pair: _Pair, artifact: Artifact, runtime: Child, progress: Progress) -> Artifact:
+    progress(f"{pair.folder.name}: verify")
+    return replace(artifact, verification=_verify(job.request, pair.folder, artifact, job.evidence, runtime))
+
+
+def _placed(pair: _Pair, verified: Artifact) -> Artifact:
+    if pair.target == "tflite":
+        verified = with_placement(verified, pair.folder)
+    write_json(verified, pair.folder / MANIFEST)
     return verified
 
 

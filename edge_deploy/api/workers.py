@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Lock
 
-from converters.capture import source_child
+from converters.capture import is_large, source_child
 from converters.contracts import Lowered, LowerRequest
 from converters.lower import lower_all, target_child
 from converters.verify import runtime_child
@@ -26,6 +26,7 @@ class Workers:
 
     Attributes:
         source: For everything that the source's framework does.
+        is_frugal: Only one process at a time holds a framework; nothing is started before it is needed.
     """
 
     def __init__(self, request: ConvertRequest) -> None:
@@ -40,9 +41,11 @@ class Workers:
         self._targets: dict[str, Child] = {}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lower")
         try:
+            self.is_frugal = is_large(request.capture)
             self.source = self._started(lambda: source_child(request.capture))
-            first = request.targets[0]
-            self._targets[first] = self._started(lambda: target_child(first))
+            if not self.is_frugal:
+                first = request.targets[0]
+                self._targets[first] = self._started(lambda: target_child(first))
         except BaseException:
             self.close()
             raise
@@ -66,6 +69,11 @@ class Workers:
         """See `converters.lower.lower`; one after another, in the order of the calls."""
         return self._pool.submit(self._lower, target, request)
 
+    def end_toolchains(self) -> None:
+        """End the processes that lower; the next lowering starts another."""
+        for target in tuple(self._targets):
+            self.end(self._targets.pop(target))
+
     def runtime(self, target: str) -> Child:
         """A process that begins to import the runtime of what the target writes."""
         return self._started(lambda: runtime_child(target))
@@ -78,8 +86,7 @@ class Workers:
 
     def _lower(self, target: str, request: LowerRequest) -> Lowered:
         if target not in self._targets:  # only one toolchain is held in memory
-            for other in tuple(self._targets):
-                self.end(self._targets.pop(other))
+            self.end_toolchains()
             self._targets[target] = self._started(lambda: target_child(target))
         return lower_all(target, [request], child=self._targets[target])[0]
 
