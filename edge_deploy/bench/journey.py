@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 def draw(data: Path, model: str, traces: str) -> str:
     """The picture's text; the trace is the scored one on which the oracle moves the cut most often."""
     table = cut_table(data / "tables" / "scission_qub", model, EDGE, CLOUD)
-    split = traces_of_class(data, traces, dev=False)
+    split = traces_of_class(data, traces, "scored")
     whole_s = float(table.edge_s[-1])
     rate_hz = min(RATE_HZ, 0.1 / whole_s)
     setting = Setting(rate_hz=rate_hz, fallback_after_s=max(1.0, 3 * whole_s), cold_s=0.5, warm_s=0.001)

@@ -3,8 +3,9 @@
 Needs EDGE_DEPLOY_DATA. Every policy learns from some traces of a class and is scored on others; the share of the way
 from the static cut to the oracle that it captures is given with its interval. The policy that has to hold everywhere
 was fixed before scoring: see CHAMPION. Cells are kept in build/bench-matrix and made again only when the partitioner's
-sources or the cells change, so a run that was stopped goes on where it was. BENCH="--dev" looks at training traces
-alone, BENCH="--jobs 2" uses two processes, BENCH="--markdown" prints the cells as a table.
+sources or the cells change, so a run that was stopped goes on where it was. BENCH="--part dev" looks at training
+traces alone, BENCH="--part fresh" at nets, pairs and traces that no choice was made on, BENCH="--jobs 2" uses two
+processes, BENCH="--markdown" prints the cells as a table.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 
 import partitioner
-from edge_deploy.bench.matrix_cells import CLASSES, MODELS, PAIRS, cut_table, traces_of_class
+from edge_deploy.bench.matrix_cells import CELLS, CLASSES, PARTS, cut_table, traces_of_class
 from edge_deploy.bench.rows import markdown
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import to_json
@@ -40,8 +41,8 @@ from partitioner.simulator.world import World
 
 __all__ = ["CHAMPION", "Cell", "cells", "main", "run_cell", "summary"]
 
-# Chosen with --dev, on training traces alone: of hysteresis and learned, the one that is nowhere much worse than static
-# (it leaves the static cut only for a gain beyond its own uncertainty), at the same median share.
+# Chosen on training traces alone: of hysteresis and learned, the one that is nowhere much worse than static (it leaves
+# the static cut only for a gain beyond its own uncertainty), at the same median share.
 CHAMPION = "learned"
 POLICIES = ("all-edge", "all-cloud", "static", "always-best", "threshold-table", "hysteresis", "predictive", "learned")
 # The edge alone would be busy for this share of the time.
@@ -63,27 +64,28 @@ class Cell:
     edge: str
     cloud: str
     traces: str
-    dev: bool = False
+    part: str
 
     @property
     def name(self) -> str:
         """For people and files."""
-        plain = "_".join((self.model, self.edge, self.cloud, self.traces, "dev" if self.dev else "scored"))
+        plain = "_".join((self.model, self.edge, self.cloud, self.traces, self.part))
         return plain.replace("(", "-").replace(")", "")
 
 
-def cells(*, dev: bool) -> list[Cell]:
-    """All of them, in a fixed order."""
+def cells(part: str) -> list[Cell]:
+    """All of one of PARTS, in a fixed order."""
+    models, pairs = CELLS[part]
     return [
-        Cell(model=model, edge=edge, cloud=cloud, traces=traces, dev=dev)
-        for model, (edge, cloud), traces in itertools.product(MODELS, PAIRS, CLASSES)
+        Cell(model=model, edge=edge, cloud=cloud, traces=traces, part=part)
+        for model, (edge, cloud), traces in itertools.product(models, pairs, CLASSES)
     ]
 
 
 def run_cell(cell: Cell, data: Path) -> dict[str, Any]:
     """Train, simulate, compare."""
     table = cut_table(data / "tables" / "scission_qub", cell.model, cell.edge, cell.cloud)
-    split = traces_of_class(data, cell.traces, dev=cell.dev)
+    split = traces_of_class(data, cell.traces, cell.part)
     whole_s = float(table.edge_s[-1])
     rate_hz = min(max(BUSY / whole_s, LEAST_HZ), MOST_HZ)
     setting = Setting(rate_hz=rate_hz, fallback_after_s=max(1.0, 3 * whole_s), cold_s=0.5, warm_s=0.001)
@@ -237,7 +239,7 @@ def _results(todo: list[Cell], data: Path, jobs: int) -> Iterator[dict[str, Any]
 def main() -> None:
     """Run what is missing and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dev", action="store_true", help="train and score on training traces alone")
+    parser.add_argument("--part", choices=PARTS, default="scored", help="dev: training traces alone; fresh: other nets")
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--markdown", action="store_true", help="print every cell")
     parser.add_argument("--every", type=int, default=1, help="only every N-th cell, for a quick look")
@@ -245,7 +247,7 @@ def main() -> None:
     data = os.environ.get("EDGE_DEPLOY_DATA")
     if not data:
         raise BadInput("EDGE_DEPLOY_DATA: must name the folder of development tables and traces.")
-    todo = cells(dev=options.dev)[:: options.every]
+    todo = cells(options.part)[:: options.every]
     begun = time.perf_counter()
     rows = []
     for row in _results(todo, Path(data), options.jobs):

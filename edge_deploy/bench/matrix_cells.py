@@ -28,7 +28,7 @@ from partitioner.traces.merge import merge
 from partitioner.traces.read import read_recorded, read_trace, trace_members
 from runtimes.codecs import load_codec
 
-__all__ = ["CLASSES", "MODELS", "PAIRS", "Split", "cut_table", "traces_of_class"]
+__all__ = ["CELLS", "PARTS", "Split", "cut_table", "traces_of_class"]
 
 MODELS = (
     "vgg16", "vgg19", "mobilenet", "mobilenetv2", "resnet50", "resnet50v2", "densenet121", "inception_v3", "xception",
@@ -38,6 +38,17 @@ PAIRS = (
     ("raspi4", "vm2Core"),
     ("2500", "6700k(GPU)"),
     ("vm2Core", "6700k(GPU)"),
+)
+# Nets and pairs that no choice was made on, for the last look.
+FRESH_MODELS = (
+    "densenet169", "densenet201", "inceptionresnet_v2", "nasnetlarge", "nasnetmobile", "resnet101", "resnet101v2",
+    "resnet152", "resnet152v2",
+)  # fmt: skip
+FRESH_PAIRS = (
+    ("raspi4", "6700k(NoGPU)"),
+    ("raspi4", "2500"),
+    ("2500", "6700k(NoGPU)"),
+    ("vm2Core", "6700k(NoGPU)"),
 )
 CLASSES = (
     "mahimahi", "hsdpa-3g", "ghent-4g", "fcc", "4g-datacenter-load", "markov-bursts", "markov-outages", "markov-fast",
@@ -49,11 +60,15 @@ HEADER_BYTES = 128
 # Traces of a class and seconds of each that are looked at, on either side.
 MOST_TRACES, MOST_SECONDS = 12, 400.0
 STRETCH_S = 120.0
+FCC_EVERY = 20
 GENERATED = {
     "markov-bursts": "markov-link+rtt-process+bursts",
     "markov-outages": "markov-link:low_mbit_s=1,high_mbit_s=20+outages:up_s=60,down_s=6+diurnal-load:period_s=900",
     "markov-fast": "markov-link:dwell_s=2,scatter=0.4+rtt-process",
 }
+# `dev` is what choices are made on, `scored` the published matrix, `fresh` other nets, pairs and (mostly) traces.
+PARTS = ("dev", "scored", "fresh")
+CELLS = {"dev": (MODELS, PAIRS), "scored": (MODELS, PAIRS), "fresh": (FRESH_MODELS, FRESH_PAIRS)}
 _LOADED = Slowdown(at=(0.0, 1.0), factor=(1.0, 2.0))
 
 
@@ -97,22 +112,38 @@ def cut_table(tables: Path, model: str, edge: str, cloud: str) -> CutTable:
 
 # Reading hundreds of files from archives takes longer than simulating on them.
 @lru_cache(maxsize=2 * len(CLASSES))
-def traces_of_class(data: Path, name: str, *, dev: bool) -> Split:
+def traces_of_class(data: Path, name: str, part: str) -> Split:
     """The traces of a class; every second one trains, of the others those are scored that no choice has ever seen.
 
     Args:
-        dev: Leave the scored traces alone: half of the training traces train, the other half is scored. This is what
-            choices were made on.
+        data: The development data.
+        name: One of CLASSES.
+        part: `dev` leaves the scored traces alone: half of the training traces train, the other half is scored. `fresh`
+            scores traces that `scored` does not know, where there are any.
     """
-    traces = _generated(name) if name in GENERATED else _recorded(data / "traces", name)
+    traces = _generated(name, first_seed=0) if name in GENERATED else _recorded(data / "traces", name)
     train, held = traces[0::2], traces[1::2]
-    if dev:
+    if part == "dev":
         return Split(train=_shortened(train[0::2]), score=_shortened(train[1::2]))
     # A first dozen was looked at while the policies were still being changed: it never counts. Where there are no
     # more, what was the downlink is the uplink now.
     seen = set(_spread(len(held)))
-    score = [trace for place, trace in enumerate(held) if place not in seen] or [_exchanged(trace) for trace in held]
-    return Split(train=_shortened(train), score=_shortened(score))
+    left = [trace for place, trace in enumerate(held) if place not in seen] or [_exchanged(trace) for trace in held]
+    scored = _shortened(left)
+    if part == "fresh":
+        return Split(train=_shortened(train), score=_fresh(data, name, left) or scored)
+    return Split(train=_shortened(train), score=scored)
+
+
+def _fresh(data: Path, name: str, left: Sequence[Trace]) -> tuple[Trace, ...]:
+    """Traces that neither trained nor were scored; none where a class has no more."""
+    if name in GENERATED:
+        return _shortened(_generated(name, first_seed=1000))
+    if name == "fcc":
+        return _shortened(_recorded(data / "traces", name, first=FCC_EVERY // 2))
+    scored = set(_spread(len(left)))
+    others = [trace for place, trace in enumerate(left) if place not in scored]
+    return _shortened(others) if len(others) >= MOST_TRACES else ()
 
 
 def _shortened(traces: Sequence[Trace]) -> tuple[Trace, ...]:
@@ -130,11 +161,12 @@ def _spread(count: int) -> list[int]:
     return sorted({int(place) for place in np.linspace(0, count - 1, min(count, MOST_TRACES))})
 
 
-def _generated(name: str) -> list[Trace]:
-    return [generate(GENERATED[name], seed=seed, seconds=MOST_SECONDS) for seed in range(4 * MOST_TRACES)]
+def _generated(name: str, *, first_seed: int) -> list[Trace]:
+    seeds = range(first_seed, first_seed + 4 * MOST_TRACES)
+    return [generate(GENERATED[name], seed=seed, seconds=MOST_SECONDS) for seed in seeds]
 
 
-def _recorded(traces: Path, name: str) -> list[Trace]:
+def _recorded(traces: Path, name: str, *, first: int = 0) -> list[Trace]:
     if name == "mahimahi":
         found = [read_trace(path, step_s=0.5) for path in sorted((traces / "mahimahi_cellular").glob("*.up.xz"))]
         return [
@@ -145,7 +177,7 @@ def _recorded(traces: Path, name: str) -> list[Trace]:
     if name == "hsdpa-3g":
         return _members(traces / "hsdpa_3g_norway" / "3Glogs.tar.gz")
     if name == "fcc":
-        return _members(traces / "fcc_broadband_sd" / "sd_fs.tar.gz", every=20)
+        return _members(traces / "fcc_broadband_sd" / "sd_fs.tar.gz", first=first, every=FCC_EVERY)
     found = _members(traces / "ghent_4g_lte" / "4Glogs.tar.gz")
     if name == "4g-datacenter-load":
         days = traces / "cpu_mem_datacenter" / "alibaba2018_days1-4.tar.xz"
@@ -154,5 +186,5 @@ def _recorded(traces: Path, name: str) -> list[Trace]:
     return found
 
 
-def _members(archive: Path, every: int = 1) -> list[Trace]:
-    return [read_trace(archive, member=member) for member in trace_members(archive)[::every]]
+def _members(archive: Path, *, first: int = 0, every: int = 1) -> list[Trace]:
+    return [read_trace(archive, member=member) for member in trace_members(archive)[first::every]]

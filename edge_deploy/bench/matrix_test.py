@@ -27,15 +27,16 @@ def test_the_summary_says_what_is_met_and_what_is_not():
 
 
 def test_cells_are_fixed_and_named_apart():
-    scored, dev = cells(dev=False), cells(dev=True)
-    assert len(scored) == 288 and len({cell.name for cell in (*scored, *dev)}) == 2 * 288
+    scored, dev, fresh = cells("scored"), cells("dev"), cells("fresh")
+    assert len(scored) == 288 and len({cell.name for cell in (*scored, *dev, *fresh)}) == 3 * 288
+    assert not {(cell.model, cell.edge, cell.cloud) for cell in fresh} & {(c.model, c.edge, c.cloud) for c in scored}
 
 
 @pytest.mark.needs_data
 def test_one_cell_from_tables_to_scores(data, monkeypatch):
     monkeypatch.setattr(matrix_cells, "MOST_TRACES", 4)  # the cell itself looks at a dozen
     monkeypatch.setattr(matrix, "MOST_TIMES", 1)
-    cell = Cell(model="vgg16", edge="2500", cloud="6700k(GPU)", traces="markov-fast")
+    cell = Cell(model="vgg16", edge="2500", cloud="6700k(GPU)", traces="markov-fast", part="scored")
     found = run_cell(cell, data)
     scores = {score["name"]: score for score in found["scores"]}
     assert set(POLICIES) <= set(scores)

@@ -75,7 +75,7 @@ class Learned(Policy):
 
     link: LinkMemory
     least_down_bps: float = FLOOR_BPS
-    sure: float = 1.0
+    sure: float = 2.0
     margin: float = 0.03
     cool_down_s: float = 0.0
     horizon_s: float = 10.0
