@@ -1,1 +1,1 @@
-"""Serve one half of a cut, or a whole model, over the Open Inference Protocol, and call one that is served elsewhere."""
+"""Serve a half of a cut, or a whole model, over the Open Inference Protocol, and call one served elsewhere."""

@@ -1,0 +1,122 @@
+"""Call a server of the Open Inference Protocol; any number of threads may share one client."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from edge_deploy.core.require import require
+from edge_deploy.core.tensor import TensorInfo
+from runtimes.serving.channel import call_metadata, client_credentials, client_options
+from runtimes.serving.contracts import Endpoint, RemoteModel, SegmentInfo, wire_name
+from runtimes.serving.errors import CloudGone
+from runtimes.serving.exchange import RAW, error_for, read_answer, read_index, read_segment, write_request
+from runtimes.serving.messages import message, method_path
+
+__all__ = ["RemoteClient"]
+
+
+class RemoteClient:
+    """One connection to one server, for the cuts of one artifact; see `runtimes.serving.contracts.RemoteSegment`.
+
+    Nothing is connected before the first call; a connection that broke is made again by a later call.
+
+    Args:
+        artifact: Name of the model on the wire, without a cut.
+        digest: sha256 of the model file that was cut; the server must have the same. Empty to take any.
+        boundaries: What crosses each cut, by its id; codecs other than raw need it.
+        outputs: What the model gives; answers are compared with it. None to take any.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        artifact: str,
+        digest: str = "",
+        boundaries: Mapping[str, Sequence[TensorInfo]] | None = None,
+        outputs: Sequence[TensorInfo] | None = None,
+    ) -> None:
+        self._grpc = require("grpc", extra="run")
+        self._artifact, self._digest = artifact, digest
+        self._boundaries, self._outputs = dict(boundaries or {}), outputs
+        self._where = f"server {endpoint.address}"
+        self._metadata = call_metadata(endpoint)
+        options = client_options(endpoint)
+        if endpoint.tls is None:
+            self._channel = self._grpc.insecure_channel(endpoint.address, options)
+        else:
+            self._channel = self._grpc.secure_channel(endpoint.address, client_credentials(endpoint.tls), options)
+        self._calls: dict[str, Callable[..., bytes]] = {}
+        self._is_closed = False
+
+    def infer(
+        self,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        deadline_s: float,
+        cut: str,
+        codec: str = RAW,
+        request_id: str = "",
+    ) -> dict[str, np.ndarray]:
+        """See `runtimes.serving.contracts.RemoteSegment.infer`."""
+        request = write_request(
+            arrays,
+            model=wire_name(self._artifact, cut),
+            version=self._digest,
+            request_id=request_id,
+            codec=codec,
+            boundary=self._boundaries.get(cut),
+        )
+        raw = self._call("ModelInfer", request, deadline_s)
+        return read_answer(raw, where=self._where, version=self._digest, request_id=request_id, outputs=self._outputs)
+
+    def metadata(self, *, deadline_s: float) -> RemoteModel:
+        """See `runtimes.serving.contracts.RemoteSegment.metadata`."""
+        raw = self._call("RepositoryIndex", b"", deadline_s)
+        return read_index(raw, where=self._where, artifact=self._artifact, version=self._digest)
+
+    def segment(self, cut: str, *, deadline_s: float) -> SegmentInfo:
+        """See `runtimes.serving.contracts.RemoteSegment.segment`."""
+        request = message("ModelMetadataRequest")(name=wire_name(self._artifact, cut), version=self._digest)
+        raw = self._call("ModelMetadata", request.SerializeToString(), deadline_s)
+        return read_segment(raw, where=self._where)
+
+    def is_ready(self, *, deadline_s: float) -> bool:
+        """Whether the server takes requests: the lightest call there is; raises as `infer` does."""
+        raw = self._call("ServerReady", b"", deadline_s)
+        return bool(message("ServerReadyResponse").FromString(raw).ready)
+
+    def close(self) -> None:
+        """End the connection; calls under way end as `CloudGone`."""
+        self._is_closed = True
+        self._channel.close()
+
+    def __enter__(self) -> RemoteClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: str, request: bytes, deadline_s: float) -> bytes:
+        if self._is_closed:
+            raise CloudGone(f"{self._where}: the client is closed.")
+        call = self._calls.get(method)
+        try:
+            if call is None:
+                call = self._calls[method] = self._channel.unary_unary(method_path(method))
+            return call(request, timeout=deadline_s, metadata=self._metadata)
+        except self._grpc.RpcError as error:
+            raise _ours(error, self._where) from error
+        except ValueError as error:  # what gRPC raises of a channel that was closed meanwhile
+            raise CloudGone(f"{self._where}: {error}") from error
+
+
+def _ours(error: Any, where: str) -> Exception:
+    code = error.code()
+    return error_for(code.name if code is not None else "UNKNOWN", error.details() or "", where=where)

@@ -1,0 +1,119 @@
+"""Sessions of one model for one thread: the batch size that fits is filled up, run, and cut to the rows asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from edge_deploy.core.artifact import Signature
+from edge_deploy.core.errors import EdgeDeployError
+from edge_deploy.core.tensor import TensorInfo
+from runtimes.contracts import Session
+from runtimes.serving.offers import ANY, Offer
+from runtimes.serving.tensors import holder
+from runtimes.session import open_session
+
+__all__ = ["Lane", "rows_are_independent", "sizes_of"]
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Lane:
+    """Runs batches of one model; one at a time.
+
+    Args:
+        sizes: Batch sizes to use, ascending; empty for a model that takes its inputs as they are.
+    """
+
+    def __init__(self, offer: Offer, sizes: Sequence[int], *, threads: int = 1) -> None:
+        self._offer, self._sizes, self._threads = offer, tuple(sizes), threads
+        self._sessions: dict[int, Session] = {}
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """One inference; outputs have as many rows as the inputs.
+
+        Raises:
+            BadInput: The artifact's files are not those of its manifest, or the values are none that the model takes.
+            ToolchainError: The inference failed.
+        """
+        if not self._sizes:
+            return self._session(0).run(arrays)
+        rows = len(next(iter(arrays.values())))
+        size = next(each for each in self._sizes if each >= rows)
+        session = self._session(size)
+        if size == rows:
+            return session.run(arrays)
+        # The last row once more: always values that the model takes.
+        filled = {name: array[np.arange(size).clip(max=rows - 1)] for name, array in arrays.items()}
+        return {name: array[:rows] for name, array in session.run(filled).items()}
+
+    def open(self) -> None:
+        """Load the smallest size; the others are loaded when they are first needed."""
+        self._session(self._sizes[0] if self._sizes else 0)
+
+    def close(self) -> None:
+        """Free the sessions."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    def _session(self, size: int) -> Session:
+        found = self._sessions.get(size)
+        if found is None:
+            # A session of its own for each size: resizing one back and forth would prepare the model every time.
+            name = _signature_for(self._offer, size).name
+            found = open_session(self._offer.folder, signature=name, threads=self._threads)
+            self._sessions[size] = found
+        return found
+
+
+def sizes_of(offer: Offer, most: int) -> tuple[int, ...]:
+    """Batch sizes that a lane uses: the artifact's own up to `most`, or powers of two where it takes any."""
+    if ANY in offer.batches:
+        return tuple(1 << power for power in range(most.bit_length()) if 1 << power <= most)
+    if len(offer.batches) < 2:
+        return ()
+    return tuple(size for size in offer.batches if size <= most) or offer.batches[:1]
+
+
+def rows_are_independent(offer: Offer, sizes: Sequence[int], lane: Callable[[Arrays], Arrays]) -> bool:
+    """Whether a batch gives each row what the row alone gives, bit for bit: only then may requests share one.
+
+    Some models have a first dimension that is no batch, or quantize activations over a whole batch.
+    """
+    rows = _random_rows(offer.signatures[0].inputs, sizes[-1])
+    try:
+        together = lane(rows)
+        for place in range(sizes[-1]):
+            alone = lane({name: array[place : place + 1] for name, array in rows.items()})
+            if any(not np.array_equal(alone[name], together[name][place : place + 1]) for name in together):
+                return False
+    except EdgeDeployError:
+        return False
+    return all(len(array) == sizes[-1] for array in together.values())
+
+
+def _signature_for(offer: Offer, size: int) -> Signature:
+    for signature, batch in zip(offer.signatures, offer.batches, strict=False):
+        if batch == size:
+            return signature
+    return offer.signatures[0]
+
+
+def _random_rows(inputs: Sequence[TensorInfo], rows: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    made = {}
+    for info in inputs:
+        sized = replace(info, shape=(rows, *(1 if size < 0 else size for size in info.shape[1:])))
+        kind = np.dtype(holder(info.dtype))
+        if kind.kind == "f":
+            made[info.name] = rng.normal(size=sized.shape).astype(kind)
+        elif kind.kind == "b":
+            made[info.name] = rng.integers(0, 2, sized.shape).astype(kind)
+        elif info.scale:
+            made[info.name] = rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, sized.shape, kind, endpoint=True)
+        else:
+            made[info.name] = rng.integers(0, min(info.id_bounds, default=2), sized.shape).astype(kind)
+    return made

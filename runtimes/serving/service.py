@@ -1,0 +1,279 @@
+"""What the server answers: every method of the protocol, from the bytes of a request to the bytes of its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edge_deploy.core.errors import BadInput, EdgeDeployError
+from edge_deploy.core.require import require
+from edge_deploy.core.tensor import TensorInfo
+from runtimes.codecs import load_codec
+from runtimes.serving.errors import CloudGone, CloudOverloaded
+from runtimes.serving.exchange import CODEC, RAW
+from runtimes.serving.limits import Limits
+from runtimes.serving.messages import METHODS, SERVICE, message
+from runtimes.serving.metrics import Metrics
+from runtimes.serving.offers import ANY, Offer
+from runtimes.serving.security import Tokens
+from runtimes.serving.shelf import Shelf
+from runtimes.serving.tensors import array_bytes, array_from_raw, array_from_values, datatype, dtype_of, fits, holder
+from runtimes.serving.wire import check_fields
+
+__all__ = ["Service"]
+
+NAME = "edge-deploy"
+HEALTH_SERVICE = "grpc.health.v1.Health"
+HEALTH = {True: b"\x08\x01", False: b"\x08\x02"}  # HealthCheckResponse: SERVING, NOT_SERVING
+SMALL_MESSAGE = 65536
+FIELDS_BESIDE, FIELDS_PER_TENSOR = 64, 16
+MOST_NAME = 200
+_log = logging.getLogger(__name__)
+
+
+class _Refused(Exception):
+    """A request that ends with a status other than OK."""
+
+    def __init__(self, status: str, text: str) -> None:
+        super().__init__(text)
+        self.status = status
+
+
+class Service:
+    """The methods, over what a shelf holds; lives in one event loop.
+
+    Attributes:
+        is_ready: Whether it says that it takes requests; false while it drains.
+    """
+
+    def __init__(
+        self, offers: Sequence[Offer], shelf: Shelf, *, limits: Limits, tokens: Tokens, metrics: Metrics, version: str
+    ) -> None:
+        self.is_ready = True
+        self._shelf, self._limits, self._tokens, self._metrics = shelf, limits, tokens, metrics
+        self._version = version
+        self._grpc = require("grpc", extra="serve")
+        self._offers: dict[str, dict[str, Offer]] = {}
+        for offer in offers:
+            self._offers.setdefault(offer.info.name, {})[offer.info.version] = offer
+        self._most_fields = FIELDS_BESIDE + FIELDS_PER_TENSOR * limits.tensors
+
+    def handlers(self) -> tuple[Any, ...]:
+        """What a gRPC server is given."""
+        methods = {name: getattr(self, f"_{name}") for name in METHODS}
+        return (
+            self._grpc.method_handlers_generic_handler(
+                SERVICE, {name: self._handler(name, method) for name, method in methods.items()}
+            ),
+            self._grpc.method_handlers_generic_handler(HEALTH_SERVICE, {"Check": self._handler("Check", self._health)}),
+        )
+
+    def _handler(self, name: str, method: Callable[[bytes, float], Awaitable[bytes]]) -> Any:
+        receive_s, answer_s = self._limits.receive_s, self._limits.answer_s
+        held, is_inference = self._metrics.held, name == "ModelInfer"
+        codes = self._grpc.StatusCode
+
+        async def answer(requests: Any, context: Any) -> bytes:
+            held.inc()
+            try:
+                if not self._tokens.admit(context.invocation_metadata() or ()):
+                    raise _Refused("UNAUTHENTICATED", "send `authorization: Bearer TOKEN` with a token of this server.")
+                # As a stream of one message: only so can the time be bounded that a peer takes to send it.
+                async with asyncio.timeout(receive_s):
+                    raw = await anext(aiter(requests), None)
+                if raw is None:
+                    raise _Refused("INVALID_ARGUMENT", "no message came.")
+                if not is_inference and len(raw) > SMALL_MESSAGE:
+                    raise _Refused("INVALID_ARGUMENT", f"{len(raw)} bytes, {name} takes at most {SMALL_MESSAGE}.")
+                left_s = context.time_remaining()
+                most_s = answer_s if left_s is None else min(answer_s, left_s)
+                return await method(raw, most_s)
+            except _Refused as refused:
+                await context.abort(codes[refused.status], str(refused))
+            except TimeoutError:
+                await context.abort(codes.DEADLINE_EXCEEDED, "the request, or its answer, took too long.")
+            except CloudOverloaded as error:
+                await context.abort(codes.RESOURCE_EXHAUSTED, str(error))
+            except CloudGone as error:
+                await context.abort(codes.UNAVAILABLE, str(error))
+            except BadInput as error:
+                await context.abort(codes.INVALID_ARGUMENT, str(error)[:1000])
+            except EdgeDeployError as error:
+                _log.error("%s: %s", name, error)
+                await context.abort(codes.INTERNAL, str(error)[:1000])
+            finally:
+                held.dec()
+            raise AssertionError("abort always raises")
+
+        return self._grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _health(self, raw: bytes, most_s: float) -> bytes:
+        return HEALTH[self.is_ready]
+
+    async def _ServerLive(self, raw: bytes, most_s: float) -> bytes:
+        return _written(message("ServerLiveResponse")(live=True))
+
+    async def _ServerReady(self, raw: bytes, most_s: float) -> bytes:
+        return _written(message("ServerReadyResponse")(ready=self.is_ready))
+
+    async def _ModelReady(self, raw: bytes, most_s: float) -> bytes:
+        request = _read("ModelReadyRequest", raw)
+        try:
+            self._offer(request.name, request.version)
+        except _Refused:
+            return _written(message("ModelReadyResponse")(ready=False))
+        return _written(message("ModelReadyResponse")(ready=self.is_ready))
+
+    async def _ServerMetadata(self, raw: bytes, most_s: float) -> bytes:
+        answer = message("ServerMetadataResponse")(
+            name=NAME, version=self._version, extensions=["model_repository", "edge-deploy:codecs"]
+        )
+        return _written(answer)
+
+    async def _ModelMetadata(self, raw: bytes, most_s: float) -> bytes:
+        request = _read("ModelMetadataRequest", raw)
+        offer = self._offer(request.name, request.version)
+        answer = message("ModelMetadataResponse")(name=offer.info.name, platform=offer.platform)
+        answer.versions.append(offer.info.version)
+        for tensors, place in ((offer.info.inputs, answer.inputs), (offer.info.outputs, answer.outputs)):
+            for info in tensors:
+                place.add(name=info.name, datatype=datatype(info.dtype), shape=info.shape)
+        return _written(answer)
+
+    async def _RepositoryIndex(self, raw: bytes, most_s: float) -> bytes:
+        answer = message("RepositoryIndexResponse")()
+        for versions in self._offers.values():
+            for offer in versions.values():
+                answer.models.add(name=offer.info.name, version=offer.info.version, state="READY")
+        return _written(answer)
+
+    async def _ModelInfer(self, raw: bytes, most_s: float) -> bytes:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        model, status = "unknown", "OK"
+        try:
+            check_fields(raw, most=self._most_fields)
+            request = _read("ModelInferRequest", raw)
+            offer = self._offer(request.model_name, request.model_version)
+            model = offer.info.name
+            if not self.is_ready:
+                raise CloudGone("the server is stopping; ask another one.")
+            arrays, rows = self._arrays(request, offer)
+            async with asyncio.timeout(most_s):
+                found = await self._shelf.infer(offer, arrays, rows=rows, deadline_s=began_s + most_s)
+            return _answer(request, offer, found)
+        except BaseException as error:
+            status = _status_of(error)
+            raise
+        finally:
+            self._metrics.requests.labels(model, status).inc()
+            if status == "OK":
+                self._metrics.seconds.labels(model).observe(loop.time() - began_s)
+
+    def _offer(self, name: str, version: str) -> Offer:
+        versions = self._offers.get(name)
+        if versions is None:
+            known = ", ".join(list(self._offers)[:8])
+            raise _Refused("NOT_FOUND", f"model {name[:MOST_NAME]!r} is unknown; there is {known}.")
+        if not version:
+            if len(versions) > 1:
+                raise _Refused("NOT_FOUND", f"model {name} has versions {', '.join(versions)}; ask for one of them.")
+            return next(iter(versions.values()))
+        if version not in versions:
+            raise _Refused("NOT_FOUND", f"model {name}: version {version[:MOST_NAME]!r}; it has {', '.join(versions)}.")
+        return versions[version]
+
+    def _arrays(self, request: Any, offer: Offer) -> tuple[Mapping[str, np.ndarray], int]:
+        """Inputs as the session takes them, and how many rows they have."""
+        expected = {info.name: info for info in offer.info.inputs}
+        if len(request.inputs) != len(expected) or {each.name for each in request.inputs} != set(expected):
+            found = ", ".join(each.name[:MOST_NAME] for each in request.inputs[:8]) or "none"
+            raise BadInput(f"inputs: {found}; {offer.info.name} takes {', '.join(expected)}.")
+        problems = []
+        for each in request.inputs:
+            info = expected[each.name]
+            if dtype_of(each.datatype) != holder(info.dtype) or not fits(each.shape, info):
+                found = f"{each.datatype} {list(each.shape)}"
+                problems.append(f"input {info.name}: {found}, must be {datatype(info.dtype)} {list(info.shape)}.")
+        if problems:
+            raise BadInput(*problems)
+        unknown = {each.name for each in request.outputs} - {info.name for info in offer.info.outputs}
+        if unknown:
+            raise BadInput(f"output {min(unknown)[:MOST_NAME]!r}: {offer.info.name} has none of this name.")
+        return self._read_arrays(request, expected), self._rows(request, offer)
+
+    def _rows(self, request: Any, offer: Offer) -> int:
+        if ANY not in offer.batches and len(offer.batches) < 2:
+            return 1
+        rows = {each.shape[0] for each in request.inputs}
+        if len(rows) != 1:
+            raise BadInput(f"inputs: have {', '.join(map(str, sorted(rows)))} rows; all must have the same number.")
+        count = int(rows.pop())
+        if count > self._limits.rows:
+            raise BadInput(f"inputs: {count} rows; this server takes at most {self._limits.rows} in one request.")
+        return count
+
+    def _read_arrays(self, request: Any, expected: Mapping[str, TensorInfo]) -> Mapping[str, np.ndarray]:
+        codec = request.parameters[CODEC].string_param if CODEC in request.parameters else RAW
+        if codec != RAW:
+            if len(request.raw_input_contents) != 1:
+                raise BadInput(f"codec {codec[:MOST_NAME]}: raw_input_contents must have one entry.")
+            shapes = {each.name: tuple(each.shape) for each in request.inputs}
+            tensors = [replace(info, shape=shapes[name]) for name, info in expected.items()]
+            found = load_codec(codec[:MOST_NAME]).decode(request.raw_input_contents[0], tensors)
+            return dict(zip(expected, found, strict=True))
+        if not request.raw_input_contents:
+            return {
+                each.name: array_from_values(each.contents, expected[each.name].dtype, each.shape, name=each.name)
+                for each in request.inputs
+            }
+        if len(request.raw_input_contents) != len(request.inputs):
+            found = f"{len(request.raw_input_contents)} entries"
+            raise BadInput(f"raw_input_contents: {found}, must be {len(request.inputs)}, one for each input.")
+        return {
+            each.name: array_from_raw(raw, expected[each.name].dtype, each.shape, name=each.name)
+            for each, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+        }
+
+
+def _answer(request: Any, offer: Offer, arrays: Mapping[str, np.ndarray]) -> bytes:
+    answer = message("ModelInferResponse")(model_name=offer.info.name, model_version=offer.info.version, id=request.id)
+    wanted = {each.name for each in request.outputs}
+    for info in offer.info.outputs:
+        if not wanted or info.name in wanted:
+            array = arrays[info.name]
+            answer.outputs.add(name=info.name, datatype=datatype(array.dtype.name), shape=array.shape)
+            answer.raw_output_contents.append(array_bytes(array))
+    return _written(answer)
+
+
+def _read(name: str, raw: bytes) -> Any:
+    from google.protobuf.message import DecodeError
+
+    try:
+        return message(name).FromString(raw)
+    except DecodeError as error:
+        raise BadInput(f"{len(raw)} bytes that are no {name}.") from error
+
+
+def _written(answer: Any) -> bytes:
+    written: bytes = answer.SerializeToString()
+    return written
+
+
+def _status_of(error: BaseException) -> str:
+    if isinstance(error, _Refused):
+        return error.status
+    known = (
+        (CloudOverloaded, "RESOURCE_EXHAUSTED"),
+        (CloudGone, "UNAVAILABLE"),
+        (TimeoutError, "DEADLINE_EXCEEDED"),
+        (BadInput, "INVALID_ARGUMENT"),
+        (asyncio.CancelledError, "CANCELLED"),
+    )
+    return next((status for kind, status in known if isinstance(error, kind)), "INTERNAL")

@@ -1,0 +1,215 @@
+"""Models of a server, loaded when they are first asked for and unloaded, the longest unused first, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from edge_deploy.core.errors import BadInput
+from runtimes.probes.memory import memory_now
+from runtimes.serving.batching import Arrays, Batching, Queue, Turns
+from runtimes.serving.errors import CloudOverloaded
+from runtimes.serving.lane import Lane, rows_are_independent, sizes_of
+from runtimes.serving.offers import Offer
+
+__all__ = ["Loaded", "Loading", "Shelf"]
+
+_runtimes_in_memory: set[str] = set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loading:
+    """How models are loaded.
+
+    Attributes:
+        memory_bytes: Budget of all loaded models; None for no bound.
+        sessions: Of each model: that many of its inferences run at once.
+        threads: Of one inference.
+        rows: At most so many samples in one inference, where the model takes batches.
+        wait_s: A batch waits at most so long for more, while a session is free.
+        waiting: Requests that may wait for one model.
+    """
+
+    memory_bytes: int | None = None
+    sessions: int = 1
+    threads: int = 1
+    rows: int = 8
+    wait_s: float = 0.0
+    waiting: int = 1024
+
+    def __post_init__(self) -> None:
+        if min(self.sessions, self.threads, self.rows, self.waiting) < 1 or self.wait_s < 0:
+            raise BadInput(f"serve: {self}: sessions, threads, rows and waiting must be at least 1, wait_s at least 0.")
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Loaded:
+    """A model that is ready.
+
+    Attributes:
+        cost_bytes: What it counts against the budget: its files for each session, or what the process grew by.
+        batches: Batch sizes in use; empty where one request is one inference.
+        note: Why requests are not put together, where they are not.
+        users: Requests under way.
+    """
+
+    queue: Queue
+    lanes: tuple[Lane, ...]
+    cost_bytes: int
+    batches: tuple[int, ...]
+    note: str
+    users: int = 0
+    used_at: int = 0
+
+
+class Shelf:
+    """Loads models in threads; lives in one event loop.
+
+    Args:
+        offers: Everything that may be loaded.
+        on_change: Called with how many models are loaded and the bytes that they count.
+        observer: Makes, for a model's name, what `Queue` tells each inference.
+
+    Raises:
+        BadInput: A model alone needs more than the budget.
+    """
+
+    def __init__(
+        self,
+        offers: Sequence[Offer],
+        loading: Loading,
+        *,
+        threads: Executor,
+        turns: Turns,
+        on_change: Callable[[int, int], None] = lambda models, count: None,
+        observer: Callable[[str], Callable[[int, int, float, float], None]] | None = None,
+    ) -> None:
+        budget = loading.memory_bytes
+        if budget is not None:
+            problems = [
+                f"{offer.info.name}: {offer.file_bytes * loading.sessions} bytes for {loading.sessions} sessions, the "
+                f"memory budget is {budget}; raise it, or take fewer sessions."
+                for offer in offers
+                if offer.file_bytes * loading.sessions > budget
+            ]
+            if problems:
+                raise BadInput(*problems)
+        self._loading, self._threads, self._turns = loading, threads, turns
+        self._on_change, self._observer = on_change, observer
+        self._loaded: dict[tuple[str, str], Loaded] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._uses = 0
+
+    @property
+    def loaded(self) -> tuple[tuple[str, str], ...]:
+        """Name and version of the models in memory."""
+        return tuple(self._loaded)
+
+    @property
+    def cost_bytes(self) -> int:
+        """What the loaded models count against the budget."""
+        return sum(each.cost_bytes for each in self._loaded.values())
+
+    def find(self, offer: Offer) -> Loaded | None:
+        """The model, if it is loaded."""
+        return self._loaded.get((offer.info.name, offer.info.version))
+
+    async def infer(self, offer: Offer, arrays: Arrays, *, rows: int, deadline_s: float) -> Arrays:
+        """Run a request, loading its model first where needed; raises as `Queue.infer` does.
+
+        Raises:
+            CloudOverloaded: The budget is used up by models that are working.
+        """
+        model = self.find(offer) or await self._load(offer)
+        self._uses += 1
+        model.used_at = self._uses
+        model.users += 1
+        try:
+            return await model.queue.infer(arrays, rows=rows, deadline_s=deadline_s)
+        finally:
+            model.users -= 1
+
+    async def load(self, offer: Offer) -> Loaded:
+        """Load a model ahead of its first request."""
+        return self.find(offer) or await self._load(offer)
+
+    async def close(self) -> None:
+        """Wait for the requests under way, and free everything."""
+        async with self._one_at_a_time:
+            while self._loaded:
+                _, model = self._loaded.popitem()
+                await self._free(model)
+
+    async def _load(self, offer: Offer) -> Loaded:
+        loop = asyncio.get_running_loop()
+        async with self._one_at_a_time:
+            found = self.find(offer)  # by a request that came a moment earlier
+            if found is not None:
+                return found
+            await self._make_room(offer.file_bytes * self._loading.sessions)
+            lanes, cost, sizes, note = await loop.run_in_executor(self._threads, _open, offer, self._loading)
+            batching = Batching(
+                rows=sizes[-1] if sizes else None, wait_s=self._loading.wait_s, waiting=self._loading.waiting
+            )
+            observe = {} if self._observer is None else {"observe": self._observer(offer.info.name)}
+            queue = Queue(lanes, batching=batching, threads=self._threads, turns=self._turns, **observe)
+            model = Loaded(queue=queue, lanes=lanes, cost_bytes=cost, batches=sizes, note=note)
+            # What it really needs is known only now.
+            budget = self._loading.memory_bytes
+            if budget is not None and self.cost_bytes + cost > budget and self._loaded:
+                await self._make_room(min(cost, budget), keep_going=True)
+            self._loaded[(offer.info.name, offer.info.version)] = model
+            self._on_change(len(self._loaded), self.cost_bytes)
+            return model
+
+    async def _make_room(self, needed: int, *, keep_going: bool = False) -> None:
+        budget = self._loading.memory_bytes
+        while budget is not None and self.cost_bytes + needed > budget and self._loaded:
+            idle = [key for key, model in self._loaded.items() if not model.users and model.queue.is_idle]
+            if not idle:
+                if keep_going:
+                    return
+                raise CloudOverloaded("all models in memory are working and the budget is used up; try again later.")
+            oldest = min(idle, key=lambda key: self._loaded[key].used_at)
+            await self._free(self._loaded.pop(oldest))
+            self._on_change(len(self._loaded), self.cost_bytes)
+
+    async def _free(self, model: Loaded) -> None:
+        await model.queue.close()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._threads, lambda: [lane.close() for lane in model.lanes])
+
+
+def _open(offer: Offer, loading: Loading) -> tuple[tuple[Lane, ...], int, tuple[int, ...], str]:
+    """In a thread: open the sessions, and find the largest batch whose rows do not depend on each other."""
+    sizes, note = sizes_of(offer, loading.rows), ""
+    if not sizes:
+        note = "the artifact has one batch size"
+    while len(sizes) > 1:
+        lane = Lane(offer, sizes, threads=loading.threads)
+        try:
+            if rows_are_independent(offer, sizes, lane):
+                break
+        finally:
+            lane.close()
+        note = f"a batch of {sizes[-1]} gives rows other values than each alone"
+        sizes = sizes[:-1]
+    if offer.platform not in _runtimes_in_memory:
+        # The runtime's own code is no model's cost.
+        first = Lane(offer, sizes)
+        first.open()
+        first.close()
+        _runtimes_in_memory.add(offer.platform)
+    before = _anonymous_bytes()
+    lanes = tuple(Lane(offer, sizes, threads=loading.threads) for _ in range(loading.sessions))
+    for lane in lanes:
+        lane.open()
+    cost = max(offer.file_bytes * loading.sessions, _anonymous_bytes() - before)
+    return lanes, cost, sizes, note
+
+
+def _anonymous_bytes() -> int:
+    now = memory_now()
+    return 0 if now is None else now.anonymous_bytes
