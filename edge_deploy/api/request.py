@@ -17,7 +17,15 @@ from edge_deploy.core.recipe_file import read_recipe
 from edge_deploy.core.tensor import DType, TensorInfo
 from edge_deploy.zoo.description import find_description
 
-__all__ = ["ConvertRequest", "folder_name", "one_source", "parse_input", "parse_shape", "convert_request"]
+__all__ = [
+    "ConvertRequest",
+    "folder_name",
+    "one_source",
+    "parse_input",
+    "parse_shape",
+    "convert_request",
+    "quant_options",
+]
 
 FALLBACK_BITS = {"int8": 8, "float32": 32}
 CHOICES = {
@@ -133,17 +141,20 @@ def convert_request(
         BadInput: All problems at once.
         Unsupported: A delegate that nothing can be written for.
     """
-    chosen = {"--fallback": fallback, "--io": io, "--table-scale": table_scale, "--for": for_device, "--ranges": ranges}
-    problems = [
-        f"{option} {value}: must be one of {', '.join(name for name in CHOICES[option] if name)}."
-        for option, value in chosen.items()
-        if value not in CHOICES[option]
-    ]
-    if problems:
-        raise BadInput(*problems)
-    passes: tuple[str, ...] = ()
+    problems: list[str] = []
+    options: dict[str, object] | None = None
     try:
-        passes = chosen_passes(with_passes=with_passes, without_passes=without_passes)
+        options = quant_options(
+            fallback=fallback,
+            io=io,
+            table_scale=table_scale,
+            for_device=for_device,
+            plain_pte=plain_pte,
+            ranges=ranges,
+            percentile=percentile,
+            with_passes=with_passes,
+            without_passes=without_passes,
+        )
     except BadInput as error:
         problems += error.problems
     for target in dict.fromkeys(to):
@@ -151,16 +162,8 @@ def convert_request(
             registry.load("converters.targets", target)
         except BadInput as error:
             problems += [f"--to: {problem}" for problem in error.problems]
-    options: dict[str, object] = {
-        "fallback_bits": FALLBACK_BITS[fallback] if fallback else None,
-        "io": io,
-        "table_scale": table_scale,
-        "for_device": for_device,
-        "plain_pte": plain_pte,
-        "range_method": ranges,
-        "percentile": percentile,
-        "passes": passes,
-    }
+    if options is None:
+        raise BadInput(*problems)
     specs, wrong = _specs(precision, recipe, options)
     problems += wrong
     if plain_pte and ("executorch" not in to or not any(_asks_for_int4(spec) for spec in specs)):
@@ -200,6 +203,48 @@ def convert_request(
         force=force,
         delegate=delegate,
     )
+
+
+def quant_options(
+    *,
+    fallback: str | None = None,
+    io: str = "float",
+    table_scale: str = "row",
+    for_device: str = "phone",
+    plain_pte: bool = False,
+    ranges: str = "percentile",
+    percentile: float = 99.999,
+    with_passes: Sequence[str] = (),
+    without_passes: Sequence[str] = (),
+) -> dict[str, object]:
+    """Fields of a `QuantSpec` from options as the command line has them.
+
+    Raises:
+        BadInput: All problems at once.
+    """
+    chosen = {"--fallback": fallback, "--io": io, "--table-scale": table_scale, "--for": for_device, "--ranges": ranges}
+    problems = [
+        f"{option} {value}: must be one of {', '.join(name for name in CHOICES[option] if name)}."
+        for option, value in chosen.items()
+        if value not in CHOICES[option]
+    ]
+    passes: tuple[str, ...] = ()
+    try:
+        passes = chosen_passes(with_passes=with_passes, without_passes=without_passes)
+    except BadInput as error:
+        problems += error.problems
+    if problems:
+        raise BadInput(*problems)
+    return {
+        "fallback_bits": FALLBACK_BITS[fallback] if fallback else None,
+        "io": io,
+        "table_scale": table_scale,
+        "for_device": for_device,
+        "plain_pte": plain_pte,
+        "range_method": ranges,
+        "percentile": percentile,
+        "passes": passes,
+    }
 
 
 def _specs(

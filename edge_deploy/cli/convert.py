@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_deploy.cli.output import AsJson, print_json, progress_bar
+from edge_deploy.cli.quantization_options import Io, Percentile, PlainPte, Ranges, TableScale, WithoutPass, WithPass
 from edge_deploy.cli.source_options import Weights
 from edge_deploy.cli.tables import print_artifacts
 
@@ -74,7 +75,7 @@ def command(
             help="What a layer becomes that cannot be had as asked; it is recorded. Without: refused, by name.",
         ),
     ] = None,
-    io: Annotated[str, typer.Option(metavar="float|int8", help="Type of the artifact's inputs and outputs.")] = "float",
+    io: Io = "float",
     for_device: Annotated[
         str,
         typer.Option(
@@ -83,18 +84,8 @@ def command(
             help="Recommenders: tables and float or dynamic layers for phones, or integers only for microcontrollers.",
         ),
     ] = "phone",
-    table_scale: Annotated[
-        str,
-        typer.Option(metavar="row|table", help="INT4 tables: a scale for each row, or (smaller) one for each table."),
-    ] = "row",
-    plain_pte: Annotated[
-        bool,
-        typer.Option(
-            "--plain-pte",
-            help="INT4 CNNs on ExecuTorch as one .pte without a .ptd: 1x1 convolutions become linears with packed "
-            "4-bit weights; other convolutions are refused by name, or INT8 with --fallback int8.",
-        ),
-    ] = False,
+    table_scale: TableScale = "row",
+    plain_pte: PlainPte = False,
     delegate: Annotated[
         str,
         typer.Option(
@@ -112,33 +103,10 @@ def command(
         ),
     ] = None,
     calibrate_limit: Annotated[int | None, typer.Option(metavar="N", help="Use at most N calibration samples.")] = None,
-    ranges: Annotated[
-        str,
-        typer.Option(
-            metavar="min-max|percentile|kl|mse",
-            help="How calibration sets the range of an activation: all values, all but the rarest, or as much as loses "
-            "least by relative entropy (kl) or squared error (mse).",
-        ),
-    ] = "percentile",
-    percentile: Annotated[
-        float,
-        typer.Option(metavar="PERCENT", help="With --ranges percentile: share of the values that the range covers."),
-    ] = 99.999,
-    with_pass: Annotated[
-        list[str],
-        typer.Option(
-            metavar="PASS",
-            help="Also try first-last-int8: the first and last layer keep 8 bits under --precision int4. Repeatable.",
-        ),
-    ] = [],  # noqa: B006
-    without_pass: Annotated[
-        list[str],
-        typer.Option(
-            metavar="PASS|all",
-            help="Do not try fold-batch-norms, equalise-ranges, compensated-rounding or correct-biases. Each is tried "
-            "on held calibration samples, and applied only if it lowers the error. Repeatable.",
-        ),
-    ] = [],  # noqa: B006
+    ranges: Ranges = "percentile",
+    percentile: Percentile = 99.999,
+    with_pass: WithPass = [],  # noqa: B006
+    without_pass: WithoutPass = [],  # noqa: B006
     evaluate: Annotated[
         Path | None,
         typer.Option(

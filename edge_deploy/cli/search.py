@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table, progress_bar
+from edge_deploy.cli.quantization_options import Io, Percentile, PlainPte, Ranges, TableScale, WithoutPass, WithPass
 from edge_deploy.cli.source_options import Module, ModuleInputs, ModuleShapes, Weights
 
 if TYPE_CHECKING:
@@ -49,6 +50,13 @@ def command(
     widths: Annotated[
         str, typer.Option(metavar="BITS[,BITS]", help="Bits that layers may have; 16 and 32 compute in float.")
     ] = "4,8,16,32",
+    io: Io = "float",
+    table_scale: TableScale = "row",
+    plain_pte: PlainPte = False,
+    ranges: Ranges = "percentile",
+    percentile: Percentile = 99.999,
+    with_pass: WithPass = [],  # noqa: B006
+    without_pass: WithoutPass = [],  # noqa: B006
     points: Annotated[
         int, typer.Option(metavar="N", help="Mixes over the whole range to convert, before the search closes in.")
     ] = 4,
@@ -72,7 +80,7 @@ def command(
         --calibrate train.npz --eval test.npz --budget 600
     """
     from converters.contracts import CaptureRequest
-    from edge_deploy.api.request import one_source, parse_input, parse_shape
+    from edge_deploy.api.request import one_source, parse_input, parse_shape, quant_options
     from edge_deploy.api.search import search
     from edge_deploy.api.search_request import SearchRequest
     from edge_deploy.core.errors import BadInput
@@ -89,8 +97,22 @@ def command(
     except ValueError:
         missing.append(f"--widths {widths}: must be numbers, e.g. 4,8")
         bits = ()
-    if missing or max_drop is None or evaluate is None:
-        raise BadInput(*(f"{text}." if " " in text else f"{text} is missing." for text in missing))
+    problems = [f"{text}." if " " in text else f"{text} is missing." for text in missing]
+    options: dict[str, object] = {}
+    try:
+        options = quant_options(
+            io=io,
+            table_scale=table_scale,
+            plain_pte=plain_pte,
+            ranges=ranges,
+            percentile=percentile,
+            with_passes=with_pass,
+            without_passes=without_pass,
+        )
+    except BadInput as error:
+        problems += error.problems
+    if problems or max_drop is None or evaluate is None:
+        raise BadInput(*problems)
     request = SearchRequest(
         capture=CaptureRequest(
             source=one_source(model, source),
@@ -99,7 +121,7 @@ def command(
             shapes=dict(parse_shape(text) for text in shape) or None,
         ),
         target=to,  # type: ignore[arg-type]  # just checked
-        spec=spec_for_recipe("int8"),
+        spec=spec_for_recipe("int8", **options),
         evaluate=find_description(evaluate),
         confirm=find_description(confirm) if confirm is not None else None,
         calibrate=find_description(calibrate) if calibrate is not None else None,
