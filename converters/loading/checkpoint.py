@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from converters.loading.file_kind import describe, file_kind
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.require import require
@@ -15,15 +17,24 @@ from edge_deploy.core.require import require
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["load_weights"]
+__all__ = ["load_weights", "load_weights_and_scales"]
 
 # Where training scripts put the state dict inside what they save.
 CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 SHOWN = 8
+TRAINED = (".weight_scale", ".weight_bits")  # what quantized training leaves beside the weights
 
 
 def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
-    """Load the checkpoint strictly, and return notes on what was done to find the names.
+    """As `load_weights_and_scales`, without the scales."""
+    return load_weights_and_scales(module, path)[0]
+
+
+def load_weights_and_scales(module: nn.Module, path: Path) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Load the checkpoint strictly, and return notes on what was done to find the names, and trained scales.
+
+    Names that end in `.weight_scale` and `.weight_bits` and are none of the module's are scales that training learned
+    (see `converters.recommender.trained`).
 
     Accepts a state dict, one inside {"state_dict": ...} and the like, the prefix "module." of DataParallel, files of
     torch.save old and new, and safetensors. Pickles are read with weights_only=True: no code in them runs.
@@ -42,11 +53,14 @@ def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
     if state and all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in own):
         state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
         notes.append("prefix 'module.' (DataParallel) removed from the names of the weights")
+    scales = {name: state.pop(name) for name in list(state) if name.endswith(TRAINED) and name not in own}
     problems = _mismatches(path, state, own)
     if problems:
         raise BadInput(*problems)
     module.load_state_dict(state, strict=False)  # every name was accounted for above
-    return tuple(notes)
+    if scales:
+        notes.append(f"scales that training learned for {sum(name.endswith(TRAINED[0]) for name in scales)} layers")
+    return tuple(notes), {name: tensor.numpy() for name, tensor in scales.items()}
 
 
 def _read(path: Path) -> Any:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from converters.contracts import Captured, CaptureRequest
-from converters.loading.checkpoint import load_weights
+from converters.loading.checkpoint import load_weights_and_scales
 from converters.loading.forward_call import bind, flat_module
 from converters.loading.input_shapes import settle
 from converters.loading.torch_captured import batched_program, finish, run_program, takes_samples_apart
@@ -37,8 +39,10 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     source = request.source
     module = make_module(source, request.search_path).eval()
     notes = ["float weights of the factory itself; no --weights given"]
+    scales: dict[str, np.ndarray] = {}
     if request.weights is not None:
-        notes = [f"weights of {request.weights.name}", *load_weights(module, request.weights)]
+        found, scales = load_weights_and_scales(module, request.weights)
+        notes = [f"weights of {request.weights.name}", *found]
     from converters.passes.embedding_bag import limit_norms
 
     module = limit_norms(module).eval()
@@ -60,9 +64,12 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     weight_bytes = sum(tensor.numel() * tensor.element_size() for tensor in module.state_dict().values())
     batched = batched_program(source, flat, inputs, weight_bytes) if inputs[0].shape[0] == 1 else None
     name = source.rpartition(":")[2].replace(".", "-")
-    return finish(
+    captured = finish(
         source, name, program, inputs=inputs, batches=batches, folder=folder, batched=batched, notes=tuple(notes)
     )
+    if scales:
+        _keep_scales(source, captured, scales)
+    return captured
 
 
 def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
@@ -72,6 +79,20 @@ def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
         BadInput: The feeds do not fit.
     """
     run_program(captured, feeds, answers)
+
+
+def _keep_scales(source: str, captured: Captured, scales: dict[str, np.ndarray]) -> None:
+    from converters.recommender.model import load
+    from converters.recommender.trained import check_on_grid, load_trained, save_trained
+
+    if captured.recommender is None:
+        raise Unsupported(
+            f"{source}: its checkpoint carries trained scales ({next(iter(scales))}, ...), which are stored for "
+            "recommenders only, and this model is not recognised as one; leave them out of the checkpoint."
+        )
+    model, arrays = load(captured.recommender)
+    save_trained(scales, model, captured.recommender)
+    check_on_grid(model, arrays, load_trained(captured.recommender))
 
 
 def _any_batch(inputs: tuple[TensorInfo, ...]) -> tuple[TensorInfo, ...]:
