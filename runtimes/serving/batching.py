@@ -218,13 +218,17 @@ class Queue:
         running = self._loop.run_in_executor(self._threads, _run_all, batch, run)
         running.add_done_callback(partial(self._done, batch, run, began_s))
 
-    def _done(self, batch: list[_Part], run: Run, began_s: float, running: asyncio.Future[list]) -> None:
+    def _done(
+        self, batch: list[_Part], run: Run, began_s: float, running: asyncio.Future[list[Arrays | Exception]]
+    ) -> None:
         ended_s = self._loop.time()
         self._free.append(run)
-        if running.cancelled() or running.exception() is not None:
-            found: list = [running.exception() if not running.cancelled() else CloudGone("stopped.")] * len(batch)
+        found: Sequence[Arrays | BaseException]
+        if running.cancelled():
+            found = [CloudGone("the server stopped.")] * len(batch)
         else:
-            found = running.result()
+            failure = running.exception()
+            found = running.result() if failure is None else [failure] * len(batch)
         for part, answer in zip(batch, found, strict=True):
             _deliver(part, answer)
         rows = sum(part.rows for part in batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import math
 import os
 import threading
@@ -16,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from edge_deploy import __version__ as VERSION
 from edge_deploy.core.errors import DeviceError
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
@@ -129,7 +129,9 @@ class Server:
         )
         self._shelf = shelf
         tokens = Tokens(serving.tokens)
-        self._service = Service(self.offers, shelf, limits=limits, tokens=tokens, metrics=self.metrics, version=VERSION)
+        self._service = Service(
+            self.offers, shelf, limits=limits, tokens=tokens, metrics=self.metrics, version=_version()
+        )
         self._server = self._grpc.aio.server(
             options=_options(serving, most_message_bytes(self.offers, limits)), maximum_concurrent_rpcs=limits.at_once
         )
@@ -215,6 +217,13 @@ class ServerThread:
             await self._stopped.wait()
         finally:
             await self.server.stop()
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("edge-deploy")
+    except importlib.metadata.PackageNotFoundError:  # a bare checkout
+        return "unknown"
 
 
 def _options(serving: Serving, message_bytes: int) -> list[tuple[str, Any]]:

@@ -225,8 +225,8 @@ class Service:
                 raise BadInput(f"codec {codec[:MOST_NAME]}: raw_input_contents must have one entry.")
             shapes = {each.name: tuple(each.shape) for each in request.inputs}
             tensors = [replace(info, shape=shapes[name]) for name, info in expected.items()]
-            found = load_codec(codec[:MOST_NAME]).decode(request.raw_input_contents[0], tensors)
-            return dict(zip(expected, found, strict=True))
+            decoded = load_codec(codec[:MOST_NAME]).decode(request.raw_input_contents[0], tensors)
+            return dict(zip(expected, decoded, strict=True))
         if not request.raw_input_contents:
             return {
                 each.name: array_from_values(each.contents, expected[each.name].dtype, each.shape, name=each.name)

@@ -179,7 +179,8 @@ class Shelf:
     async def _free(self, model: Loaded) -> None:
         await model.queue.close()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._threads, lambda: [lane.close() for lane in model.lanes])
+        for lane in model.lanes:
+            await loop.run_in_executor(self._threads, lane.close)
 
 
 def _open(offer: Offer, loading: Loading) -> tuple[tuple[Lane, ...], int, tuple[int, ...], str]:

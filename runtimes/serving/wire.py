@@ -6,6 +6,8 @@ times as many. What a real request needs is known, so the rest is refused before
 
 from __future__ import annotations
 
+from typing import Any
+
 from edge_deploy.core.errors import BadInput
 
 __all__ = ["check_fields"]
@@ -14,8 +16,8 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LONGEST_VARINT = 10
 
 # Fields of ModelInferRequest, by number, that hold messages; of each the fields that hold messages again.
-_PARAMETERS: dict[int, dict] = {4: {2: {}}}
-_NESTED: dict[int, dict] = {4: {2: {}}, 5: {**_PARAMETERS, 5: {}}, 6: {2: {2: {}}}}
+_PARAMETERS: dict[int, Any] = {4: {2: {}}}
+_NESTED: dict[int, Any] = {4: {2: {}}, 5: {**_PARAMETERS, 5: {}}, 6: {2: {2: {}}}}
 
 
 def check_fields(raw: bytes, *, most: int) -> None:
@@ -29,7 +31,7 @@ def check_fields(raw: bytes, *, most: int) -> None:
         raise BadInput(f"request: more than {most} fields; send fewer tensors and parameters, and raw contents.")
 
 
-def _count(raw: bytes, place: int, end: int, nested: dict[int, dict], left: int) -> int:
+def _count(raw: bytes, place: int, end: int, nested: dict[int, Any], left: int) -> int:
     """Fields that are left of the allowance after `raw[place:end]`; negative as soon as it is used up."""
     while place < end:
         left -= 1
