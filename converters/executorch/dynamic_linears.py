@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,13 +11,16 @@ from edge_deploy.core.errors import ToolchainError
 __all__ = ["quantize_dynamic"]
 
 
-def quantize_dynamic(graph: Any, widths: Mapping[str, int], example: tuple[Any, ...]) -> Any:
+def quantize_dynamic(
+    graph: Any, widths: Mapping[str, int], example: tuple[Any, ...], *, learned: Mapping[str, Any] | None = None
+) -> Any:
     """Quantize the linears of an unlifted float graph; no calibration is needed.
 
     Args:
         graph: From `program.export(...).module()`; it is consumed.
         widths: 4, 8 or 32 bits by layer name.
         example: Inputs of the graph.
+        learned: float32 scales [out] of layers whose weights training has put on a grid already, by layer name.
 
     Raises:
         ToolchainError: PT2E fails.
@@ -25,7 +29,10 @@ def quantize_dynamic(graph: Any, widths: Mapping[str, int], example: tuple[Any, 
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
     from torchao.quantization.pt2e.quantizer import ComposableQuantizer
 
-    quantizers = [_quantizer(width, widths) for width in sorted(set(widths.values()) - {32})]
+    own = {name: scales for name, scales in (learned or {}).items() if widths.get(name, 32) != 32}
+    others = {name: width for name, width in widths.items() if name not in own}
+    quantizers = [_quantizer(width, others) for width in sorted(set(others.values()) - {32})]
+    quantizers += [_quantizer(widths[name], {name: widths[name]}, scales) for name, scales in own.items()]
     if not quantizers:
         return graph
     try:
@@ -37,7 +44,7 @@ def quantize_dynamic(graph: Any, widths: Mapping[str, int], example: tuple[Any, 
         raise ToolchainError(f"PT2E quantization: {type(error).__name__}: {error}") from error
 
 
-def _quantizer(width: int, linear: Mapping[str, int]) -> Any:
+def _quantizer(width: int, linear: Mapping[str, int], scales: Any = None) -> Any:
     """Dynamic INT8 activations; XNNPACK packs two weights to a byte exactly when their bounds are -8 and 7."""
     import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import XNNPACKQuantizer
@@ -63,8 +70,30 @@ def _quantizer(width: int, linear: Mapping[str, int]) -> Any:
         quant_max=high,
         qscheme=torch.per_channel_symmetric,
         ch_axis=0,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(**smallest_scale),
+        observer_or_fake_quant_ctr=(
+            PerChannelMinMaxObserver.with_args(**smallest_scale)
+            if scales is None
+            else _known_scales().with_args(known=scales, **smallest_scale)
+        ),
     )
     config = QuantizationConfig(activation, None, weight, None, False)
     quantizer = XNNPACKQuantizer().set_operator_type(torch.ops.aten.linear.default, config)
     return quantizer.set_filter_function(lambda node: linear.get(layer_name(node), 32) == width)
+
+
+@functools.cache
+def _known_scales() -> Any:
+    import torch
+    from torchao.quantization.pt2e import PerChannelMinMaxObserver
+
+    class KnownScales(PerChannelMinMaxObserver):  # type: ignore[misc]
+        """Reports scales [out] that are known already, whatever it sees."""
+
+        def __init__(self, *, known: Any, **options: Any) -> None:
+            super().__init__(**options)
+            self.known = torch.from_numpy(known.copy())
+
+        def calculate_qparams(self) -> Any:
+            return self.known, torch.zeros(len(self.known), dtype=torch.int64)
+
+    return KnownScales

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.executorch.embeddings import NEEDS_KERNELS, NOT_FOR_MCU
 from converters.executorch.recommender_layers import Asked, dense_outcomes, table_outcomes, weight_bytes
@@ -17,6 +19,7 @@ from converters.executorch.recommender_module import Group, build_module, group_
 from converters.executorch.recommender_readback import read_back
 from converters.executorch.recommender_tables import StackedTables, check_finite, check_half_a_step, stack_tables
 from converters.recommender.model import Recommender, load
+from converters.recommender.trained import load_trained, usable, with_trained_granularity
 from converters.recommender.traits import recommender_traits
 from converters.support import lookup
 from edge_deploy.core.artifact import Signature
@@ -49,19 +52,27 @@ def lower(request: LowerRequest) -> Lowered:
     assert captured.recommender is not None, "the caller asks for recommenders only"
     model, arrays = load(captured.recommender)
     spec, idle = spec.bound(recommender_traits(model, table_op="aten.embedding", dense_op="aten.linear"))
+    trained = load_trained(captured.recommender)
+    spec, kept_scales = with_trained_granularity(spec, model, trained)
     layers = (*model.bottom, *model.top)
     for name, array in arrays.items():
         check_finite(_owner(model, name), array)
     wanted = _widths(model, spec)
     groups = group_lookups(model, wanted.bits)
     stacked = tuple(
-        stack_tables([arrays[model.tables[t].weight] for t in group.tables], bits=group.bits, scale=spec.table_scale)
+        stack_tables(
+            [arrays[model.tables[t].weight] for t in group.tables],
+            bits=group.bits,
+            scale=spec.table_scale,
+            trained=[usable(trained, model.tables[t].name, group.bits) for t in group.tables],
+        )
         for group in groups
     )
     names = _group_names(model, stacked, groups)
     module = build_module(model, arrays, groups, stacked, wanted.bits)
     inputs = _ordered(model, captured)
-    graph = _quantized_graph(module, inputs, captured.batches, _layer_names(model, names), wanted.bits)
+    learned = {layer.name: usable(trained, layer.name, wanted.bits[layer.name]) for layer in layers}
+    graph = _quantized_graph(module, inputs, captured.batches, _layer_names(model, names), wanted.bits, learned)
     kept = export_graph(graph, inputs, captured.batches)
     put_tables(graph, stacked)
     written = write_program(export_graph(graph, inputs, captured.batches), request.folder, keep=kept)
@@ -85,7 +96,7 @@ def lower(request: LowerRequest) -> Lowered:
         outcomes=outcomes,
         toolchain=versions("torch", "torchao", "executorch"),
         minimum_runtime=MINIMUM_RUNTIME,
-        warnings=(*idle, *needs),
+        warnings=(*idle, *kept_scales, *needs),
     )
 
 
@@ -198,9 +209,18 @@ def export_graph(module: Any, inputs: Sequence[TensorInfo], batches: Sequence[in
 
 
 def _quantized_graph(
-    module: Any, inputs: Sequence[TensorInfo], batches: Sequence[int], names: Mapping[str, str], bits: Mapping[str, int]
+    module: Any,
+    inputs: Sequence[TensorInfo],
+    batches: Sequence[int],
+    names: Mapping[str, str],
+    bits: Mapping[str, int],
+    learned: Mapping[str, np.ndarray | None],
 ) -> Any:
-    """The unlifted graph with named layers and dynamically quantized linears."""
+    """The unlifted graph with named layers and dynamically quantized linears.
+
+    Args:
+        learned: Scales of linears' output channels that training learned, by layer name.
+    """
     import torch
 
     from converters.executorch.dynamic_linears import quantize_dynamic
@@ -223,7 +243,8 @@ def _quantized_graph(
     first_rows = {path: start.clone() for path, start in starts.items()}
     for start in starts.values():
         start.zero_()  # while the tables have two rows, every look-up stays within them
-    converted = quantize_dynamic(graph, linear, example_inputs(inputs, batches))
+    known = {name: learned[name] for name in linear if learned.get(name) is not None}
+    converted = quantize_dynamic(graph, linear, example_inputs(inputs, batches), learned=known)
     for path, start in _starts(converted).items():
         start.copy_(first_rows[path])
     return converted

@@ -58,13 +58,21 @@ def check_finite(name: str, values: np.ndarray) -> None:
         )
 
 
-def stack_tables(tables: Sequence[np.ndarray], *, bits: int, scale: Literal["row", "table"]) -> StackedTables:
+def stack_tables(
+    tables: Sequence[np.ndarray],
+    *,
+    bits: int,
+    scale: Literal["row", "table"],
+    trained: Sequence[np.ndarray | None] = (),
+) -> StackedTables:
     """Quantize tables [rows, dim] of one width.
 
     Args:
         bits: 32, 8 or 4.
         scale: One scale a row, or one a table; without meaning at 32 bits.
+        trained: For each table the scales that training learned, as many as `scale` says, or None to find them.
     """
+    learned = tuple(trained) or (None,) * len(tables)
     sizes = [len(table) for table in tables]
     offsets = tuple(int(start) for start in np.cumsum([0, *sizes[:-1]]))
     dim, rows = tables[0].shape[1], sum(sizes)
@@ -76,10 +84,11 @@ def stack_tables(tables: Sequence[np.ndarray], *, bits: int, scale: Literal["row
     largest = [_row_maxima(table) for table in tables]
     steps = 127.5 if bits == 8 else 7.5
     if scale == "table":
-        scales = np.array([_table_scale(maxima, steps) for maxima in largest], np.float32)
+        found = [_table_scale(maxima, steps) for maxima in largest]
+        scales = np.array([f if t is None else t[0] for f, t in zip(found, learned, strict=True)], np.float32)
         per_row = [np.full(size, value, np.float32) for size, value in zip(sizes, scales, strict=True)]
     else:
-        scales = _row_scales(np.concatenate(largest), steps)
+        scales = _with_learned(_row_scales(np.concatenate(largest), steps), learned, sizes)
         per_row = np.split(scales, np.cumsum(sizes)[:-1])
     # embedding_byte, the kernel of one scale a row, refuses rows of one value.
     width = max(dim, 2 if scale == "row" else 1) if bits == 8 else (dim + 1) // 2
@@ -153,6 +162,17 @@ def _row_scales(maxima: np.ndarray, steps: float) -> np.ndarray:
     # Rounded up, so that max|w| / scale never exceeds the range it was made for.
     halves = np.where(halves < wanted, np.nextafter(halves, np.float16(np.inf)), halves)
     return np.where(maxima > 0, halves, np.float16(SMALLEST_NORMAL_HALF)).astype(np.float16)
+
+
+def _with_learned(scales: np.ndarray, learned: Sequence[np.ndarray | None], sizes: Sequence[int]) -> np.ndarray:
+    """Learned scales in the place of those found, in a type that holds them exactly."""
+    wide = scales.astype(np.float32)
+    starts = np.cumsum([0, *sizes])
+    for own, start, stop in zip(learned, starts, starts[1:], strict=False):
+        if own is not None:
+            wide[start:stop] = own
+    halves = wide.clip(max=LARGEST_HALF).astype(np.float16)
+    return halves if scales.dtype == np.float16 and np.array_equal(halves.astype(np.float32), wide) else wide
 
 
 def _stored(values: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
