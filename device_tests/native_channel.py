@@ -29,6 +29,10 @@ __all__ = ["NativeChannel"]
 
 CLOCKS = "for f in /sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq; do echo $f $(cat $f); done 2>&1"
 CLOCK = re.compile(r"/cpu(\d+)/cpufreq/cpuinfo_max_freq (\d+)$", re.MULTILINE)
+ROUNDED_ONCE = (
+    "builtin kernels round once on ARM and twice on x86: a layer's values are at most one step from a computer's, "
+    "a net's as far as its layers make of that; INT8 by XNNPACK is the same on both"
+)
 MOST_SET_BYTES = 8_000_000
 """Random inputs travel to the device: fewer different ones than a local worker makes."""
 
@@ -152,6 +156,8 @@ class NativeChannel:
         sets, notes = self._sets(model, inputs, source, seed, batch)
         self._shapes = tuple(sets[0][info.name].shape for info in model.signature.inputs)
         data, note = self._data(model)
+        if model.runtime == "litert" and kernels == "builtin" and self._isa == "aarch64":
+            note = [*note, ROUNDED_ONCE]
         runner = self._started(runner_bundle(model.runtime, self._isa))
         if self._cpus:
             runner.ask({"do": "pin", "cpus": list(self._cpus)}, timeout_s=timeout_s)
