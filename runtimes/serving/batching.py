@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -17,8 +18,16 @@ from runtimes.serving.errors import CloudGone, CloudOverloaded
 __all__ = ["Batching", "Queue", "Run", "Turns"]
 
 Arrays = Mapping[str, np.ndarray]
-# Carries out one inference of so many rows, in a thread: gives the outputs, of at least so many rows.
-Run = Callable[[Arrays], Arrays]
+
+
+class Run(Protocol):
+    """Carries out inferences, one at a time."""
+
+    def __call__(self, arrays: Arrays) -> Arrays:
+        """One inference; outputs have as many rows as the inputs."""
+
+    def is_quick(self, rows: int) -> bool:
+        """Whether one of so many rows is known to take less time than handing it to a thread and back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +79,7 @@ class _Request:
 
     answer: asyncio.Future[Arrays]
     parts: list[Arrays | None]
+    told: Callable[[float, float], None]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -120,12 +130,20 @@ class Queue:
         """Nothing waits and nothing runs."""
         return self._idle.is_set()
 
-    async def infer(self, arrays: Arrays, *, rows: int = 1, deadline_s: float) -> Arrays:
+    async def infer(
+        self,
+        arrays: Arrays,
+        *,
+        rows: int = 1,
+        deadline_s: float,
+        told: Callable[[float, float], None] = lambda waited_s, ran_s: None,
+    ) -> Arrays:
         """The outputs for these inputs.
 
         Args:
             rows: Of each array, where the model takes several.
             deadline_s: In the time of the event loop; a request that waits longer is not run any more.
+            told: Called with the seconds that the request waited, and those of its inference; for each part of it.
 
         Raises:
             CloudOverloaded: Too many wait.
@@ -139,7 +157,7 @@ class Queue:
         parts = self._cut(arrays, rows)
         if len(self._waiting) + len(parts) > self._batching.waiting + len(self._free):
             raise CloudOverloaded(f"{len(self._waiting)} requests wait already; try again later.")
-        request = _Request(answer=self._loop.create_future(), parts=[None] * len(parts))
+        request = _Request(answer=self._loop.create_future(), parts=[None] * len(parts), told=told)
         now = self._loop.time()
         self._waiting.extend(
             _Part(arrays=part, rows=count, request=request, place=place, deadline_s=deadline_s, since_s=now)
@@ -215,26 +233,31 @@ class Queue:
 
     def _start(self, batch: list[_Part], run: Run) -> None:
         began_s = self._loop.time()
+        if run.is_quick(sum(part.rows for part in batch)):
+            self._finish(batch, run, began_s, _run_all(batch, run))
+            return
         running = self._loop.run_in_executor(self._threads, _run_all, batch, run)
         running.add_done_callback(partial(self._done, batch, run, began_s))
 
     def _done(
         self, batch: list[_Part], run: Run, began_s: float, running: asyncio.Future[list[Arrays | Exception]]
     ) -> None:
-        ended_s = self._loop.time()
-        self._free.append(run)
         found: Sequence[Arrays | BaseException]
         if running.cancelled():
             found = [CloudGone("the server stopped.")] * len(batch)
         else:
             failure = running.exception()
             found = running.result() if failure is None else [failure] * len(batch)
+        self._finish(batch, run, began_s, found)
+        self._pump()
+
+    def _finish(self, batch: list[_Part], run: Run, began_s: float, found: Sequence[Arrays | BaseException]) -> None:
+        self._free.append(run)
         for part, answer in zip(batch, found, strict=True):
             _deliver(part, answer)
         rows = sum(part.rows for part in batch)
-        self._observe(len(batch), rows, began_s - batch[0].since_s, ended_s - began_s)
+        self._observe(len(batch), rows, began_s - batch[0].since_s, self._loop.time() - began_s)
         self._turns.give_back()
-        self._pump()
 
 
 def _run_all(batch: Sequence[_Part], run: Run) -> list[Arrays | Exception]:

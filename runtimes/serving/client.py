@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.serving.channel import call_metadata, client_credentials, client_options
-from runtimes.serving.contracts import Endpoint, RemoteModel, SegmentInfo, wire_name
+from runtimes.serving.contracts import Cancellation, Endpoint, RemoteModel, Reply, SegmentInfo, wire_name
 from runtimes.serving.errors import CloudGone
 from runtimes.serving.exchange import RAW, error_for, read_answer, read_index, read_segment, write_request
 from runtimes.serving.messages import message, method_path
@@ -50,7 +51,7 @@ class RemoteClient:
             self._channel = self._grpc.insecure_channel(endpoint.address, options)
         else:
             self._channel = self._grpc.secure_channel(endpoint.address, client_credentials(endpoint.tls), options)
-        self._calls: dict[str, Callable[..., bytes]] = {}
+        self._calls: dict[str, Any] = {}  # gRPC's own callables, which carry `future` too
         self._is_closed = False
 
     def infer(
@@ -61,8 +62,10 @@ class RemoteClient:
         cut: str,
         codec: str = RAW,
         request_id: str = "",
-    ) -> dict[str, np.ndarray]:
+        cancel: Cancellation | None = None,
+    ) -> Reply:
         """See `runtimes.serving.contracts.RemoteSegment.infer`."""
+        begun = time.perf_counter()
         request = write_request(
             arrays,
             model=wire_name(self._artifact, cut),
@@ -71,8 +74,11 @@ class RemoteClient:
             codec=codec,
             boundary=self._boundaries.get(cut),
         )
-        raw = self._call("ModelInfer", request, deadline_s)
-        return read_answer(raw, where=self._where, version=self._digest, request_id=request_id, outputs=self._outputs)
+        encoded = time.perf_counter()
+        raw = self._call("ModelInfer", request, deadline_s, cancel)
+        reply = read_answer(raw, where=self._where, version=self._digest, request_id=request_id, outputs=self._outputs)
+        reply.encode_s, reply.sent_bytes = encoded - begun, len(request)
+        return reply
 
     def metadata(self, *, deadline_s: float) -> RemoteModel:
         """See `runtimes.serving.contracts.RemoteSegment.metadata`."""
@@ -103,14 +109,22 @@ class RemoteClient:
     ) -> None:
         self.close()
 
-    def _call(self, method: str, request: bytes, deadline_s: float) -> bytes:
+    def _call(self, method: str, request: bytes, deadline_s: float, cancel: Cancellation | None = None) -> bytes:
         if self._is_closed:
             raise CloudGone(f"{self._where}: the client is closed.")
         call = self._calls.get(method)
         try:
             if call is None:
                 call = self._calls[method] = self._channel.unary_unary(method_path(method))
-            return call(request, timeout=deadline_s, metadata=self._metadata)
+            if cancel is None:
+                answer: bytes = call(request, timeout=deadline_s, metadata=self._metadata)
+                return answer
+            under_way = call.future(request, timeout=deadline_s, metadata=self._metadata)
+            cancel.when_asked(under_way.cancel)
+            answer = under_way.result()
+            return answer
+        except self._grpc.FutureCancelledError as error:
+            raise CloudGone(f"{self._where}: the request was cancelled.") from error
         except self._grpc.RpcError as error:
             raise _ours(error, self._where) from error
         except ValueError as error:  # what gRPC raises of a channel that was closed meanwhile

@@ -10,7 +10,7 @@ import numpy as np
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.codecs import load_codec
-from runtimes.serving.contracts import RemoteModel, SegmentInfo, cut_of
+from runtimes.serving.contracts import RemoteModel, Reply, SegmentInfo, cut_of
 from runtimes.serving.errors import (
     CloudError,
     CloudGarbled,
@@ -22,11 +22,22 @@ from runtimes.serving.errors import (
 from runtimes.serving.messages import message
 from runtimes.serving.tensors import DATATYPES, array_bytes, array_from_raw, array_from_values, dtype_of, fits, holder
 
-__all__ = ["CODEC", "RAW", "error_for", "read_answer", "read_index", "read_segment", "write_request"]
+__all__ = [
+    "CODEC",
+    "COMPUTE_NS",
+    "QUEUE_NS",
+    "RAW",
+    "error_for",
+    "read_answer",
+    "read_index",
+    "read_segment",
+    "write_request",
+]
 
 RAW = "raw"
 CODEC = "codec"  # parameter of a request: how the one entry of raw_input_contents was made of the tensors
 TOO_LARGE = "larger than max"  # what gRPC says of a message above a limit, with the status of an overload
+QUEUE_NS, COMPUTE_NS = "queue_ns", "compute_ns"  # parameters of an answer: the server's own times
 MOST_DETAIL = 300
 
 _BY_STATUS: dict[str, type[CloudError]] = {
@@ -89,8 +100,8 @@ def _sized(info: TensorInfo, arrays: Mapping[str, np.ndarray]) -> TensorInfo:
 
 def read_answer(
     raw: bytes, *, where: str, version: str, request_id: str, outputs: Sequence[TensorInfo] | None = None
-) -> dict[str, np.ndarray]:
-    """Outputs by name out of a ModelInferResponse.
+) -> Reply:
+    """Outputs by name out of a ModelInferResponse, and the server's own times where it tells them.
 
     Args:
         version: That the answer must bear; empty for any.
@@ -116,7 +127,17 @@ def read_answer(
         raise CloudGarbled(*(f"{where}: {problem}" for problem in error.problems)) from error
     if outputs is not None:
         _compare(arrays, outputs, where)
-    return arrays
+    return Reply(
+        arrays,
+        queue_s=_seconds(answer, QUEUE_NS),
+        compute_s=_seconds(answer, COMPUTE_NS),
+        received_bytes=len(raw),
+    )
+
+
+def _seconds(answer: Any, name: str) -> float:
+    """A time that the server tells; -1 where it tells none."""
+    return max(answer.parameters[name].int64_param, 0) * 1e-9 if name in answer.parameters else -1.0
 
 
 def _array(answer: Any, place: int, output: Any) -> np.ndarray:

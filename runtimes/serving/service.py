@@ -15,7 +15,7 @@ from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.codecs import load_codec
 from runtimes.serving.errors import CloudGone, CloudOverloaded
-from runtimes.serving.exchange import CODEC, RAW
+from runtimes.serving.exchange import CODEC, COMPUTE_NS, QUEUE_NS, RAW
 from runtimes.serving.limits import Limits
 from runtimes.serving.messages import METHODS, SERVICE, message
 from runtimes.serving.metrics import Metrics
@@ -165,8 +165,16 @@ class Service:
                 raise CloudGone("the server is stopping; ask another one.")
             arrays, rows = self._arrays(request, offer)
             async with asyncio.timeout(most_s):
-                found = await self._shelf.infer(offer, arrays, rows=rows, deadline_s=began_s + most_s)
-            return _answer(request, offer, found)
+                times: list[tuple[float, float]] = []
+                found = await self._shelf.infer(
+                    offer,
+                    arrays,
+                    rows=rows,
+                    deadline_s=began_s + most_s,
+                    told=lambda waited_s, ran_s: times.append((waited_s, ran_s)),
+                )
+            queue_s = max((waited_s for waited_s, _ in times), default=0.0)
+            return _answer(request, offer, found, queue_s=queue_s, compute_s=loop.time() - began_s - queue_s)
         except BaseException as error:
             status = _status_of(error)
             raise
@@ -241,8 +249,10 @@ class Service:
         }
 
 
-def _answer(request: Any, offer: Offer, arrays: Mapping[str, np.ndarray]) -> bytes:
+def _answer(request: Any, offer: Offer, arrays: Mapping[str, np.ndarray], *, queue_s: float, compute_s: float) -> bytes:
     answer = message("ModelInferResponse")(model_name=offer.info.name, model_version=offer.info.version, id=request.id)
+    answer.parameters[QUEUE_NS].int64_param = round(queue_s * 1e9)
+    answer.parameters[COMPUTE_NS].int64_param = round(compute_s * 1e9)
     wanted = {each.name for each in request.outputs}
     for info in offer.info.outputs:
         if not wanted or info.name in wanted:

@@ -116,7 +116,15 @@ class Shelf:
         """The model, if it is loaded."""
         return self._loaded.get((offer.info.name, offer.info.version))
 
-    async def infer(self, offer: Offer, arrays: Arrays, *, rows: int, deadline_s: float) -> Arrays:
+    async def infer(
+        self,
+        offer: Offer,
+        arrays: Arrays,
+        *,
+        rows: int,
+        deadline_s: float,
+        told: Callable[[float, float], None] = lambda waited_s, ran_s: None,
+    ) -> Arrays:
         """Run a request, loading its model first where needed; raises as `Queue.infer` does.
 
         Raises:
@@ -127,7 +135,7 @@ class Shelf:
         model.used_at = self._uses
         model.users += 1
         try:
-            return await model.queue.infer(arrays, rows=rows, deadline_s=deadline_s)
+            return await model.queue.infer(arrays, rows=rows, deadline_s=deadline_s, told=told)
         finally:
             model.users -= 1
 
