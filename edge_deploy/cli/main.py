@@ -32,6 +32,7 @@ from edge_deploy.cli import (
     plan,
     profile,
     report,
+    run,
     search,
     sign,
     simulate,
@@ -76,6 +77,7 @@ app.command("profile")(profile.command)
 app.command("plan")(plan.command)
 app.command("split")(split.command)
 app.command("simulate")(simulate.command)
+app.command("run")(run.command)
 app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("list")(list_.command)

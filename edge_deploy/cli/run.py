@@ -1,0 +1,156 @@
+"""`edge-deploy run`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from partitioner.live.status import Status
+
+__all__ = ["command"]
+
+
+def command(
+    artifact: Annotated[
+        Path, typer.Argument(metavar="ARTIFACT", help="The whole model: a folder with manifest.json, or a .tflite.")
+    ],
+    cloud: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where `edge-deploy serve` serves its tails.")],
+    inputs: Annotated[
+        Path, typer.Option(metavar="DATA", help="What to answer: an npz, a folder of images, a description.")
+    ],
+    halves: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="What `edge-deploy split` wrote. Without: all-edge and all-cloud only."),
+    ] = None,
+    cut: Annotated[str, typer.Option(metavar="ID", help="Stay at this cut. Without: the policy moves it.")] = "",
+    policy: Annotated[str, typer.Option(metavar="NAME", help="As for simulate.")] = "hysteresis",
+    edge: Annotated[
+        Path | None,
+        typer.Option(metavar="PROFILE", help="profile.json of this artifact here. Without: halves are timed first."),
+    ] = None,
+    cloud_profile: Annotated[Path | None, typer.Option(metavar="PROFILE", help="The same in the cloud.")] = None,
+    train: Annotated[
+        list[str], typer.Option(metavar="TRACE", help="Traces that the policy learns from. Repeatable.")
+    ] = [],  # noqa: B006
+    rate: Annotated[
+        str, typer.Option(metavar="N/TIME", help="Requests, e.g. 5/s. Default: one when the last is answered.")
+    ] = "",
+    repeat: Annotated[int, typer.Option(metavar="N", help="Go through the inputs N times.", min=1)] = 1,
+    out: Annotated[Path | None, typer.Option(metavar="NPZ", help="Write the outputs, in the order of inputs.")] = None,
+    record: Annotated[Path | None, typer.Option(metavar="JSONL", help="Write everything that happens.")] = None,
+    codec: Annotated[str, typer.Option(metavar="NAME", help="How tensors travel, as for simulate.")] = "raw",
+    switch: Annotated[
+        str, typer.Option(metavar="WAY", help="warm-standby, load-beside or pause-and-reload.")
+    ] = "warm-standby",
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Most memory of loaded halves, e.g. 64MiB. Default: no limit.")
+    ] = None,
+    fallback: Annotated[
+        str, typer.Option(metavar="TIME", help="Answer on the edge when the cloud has not by then, or never.")
+    ] = "1s",
+    deadline: Annotated[str | None, typer.Option(metavar="TIME", help="An answer later than that is an error.")] = None,
+    tick: Annotated[str, typer.Option(metavar="TIME", help="Time between decisions.")] = "1s",
+    threads: Annotated[int, typer.Option(metavar="N", help="Of the interpreter.", min=1)] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Answer requests with a model that is split between here and a cloud.
+
+    Moves the cut as conditions change; answers on the edge alone when the cloud does not.
+
+    \b
+    Example:
+      edge-deploy run build/resnet8/tflite-int8 --halves build/halves
+        --cloud 10.0.0.2:8001 --inputs images.npz --record run.jsonl
+    """
+    import numpy as np
+
+    from converters.samples import save_arrays
+    from edge_deploy.api.run import RunRequest, inputs_of, live
+    from edge_deploy.core.units import parse_bytes, parse_seconds
+    from partitioner.live.options import LiveOptions
+    from partitioner.setting import Setting
+    from runtimes.serving.contracts import Endpoint, parse_address
+
+    host, port = parse_address(cloud, where="--cloud")
+    never = fallback == "never"
+    setting = Setting(
+        tick_s=parse_seconds(tick, where="--tick"),
+        fallback_after_s=float("inf") if never else parse_seconds(fallback, where="--fallback"),
+    )
+    options = LiveOptions(
+        setting=setting,
+        codec=codec,
+        switch=switch,
+        memory_bytes=float("inf") if memory is None else parse_bytes(memory, where="--memory"),
+        fallback=not never,
+        deadline_s=float("inf") if deadline is None else parse_seconds(deadline, where="--deadline"),
+        threads=threads,
+    )
+    request = RunRequest(
+        artifact=artifact,
+        cloud=Endpoint(host=host, port=port),
+        halves=halves,
+        cut=cut,
+        policy=policy,
+        edge=edge,
+        cloud_profile=cloud_profile,
+        train=tuple(train),
+        options=options,
+        record=record,
+    )
+    feeds = list(inputs_of(artifact, inputs))
+    pause_s = _pause_s(rate)
+    found: list[dict[str, np.ndarray]] = []
+    with progress_bar(2) as progress, live(request, progress=progress) as session:
+        progress(f"answer {len(feeds) * repeat} requests")
+        due = time.perf_counter()
+        for number in range(len(feeds) * repeat):
+            if pause_s:
+                time.sleep(max(0.0, due - time.perf_counter()))
+                due += pause_s
+            answer = session.infer(feeds[number % len(feeds)])
+            if out is not None and number < len(feeds):
+                found.append(answer)
+        status = session.settled_status()
+    if out is not None:
+        names = found[0] if found else ()
+        stacked = {name: np.concatenate([answer[name] for answer in found]) for name in names}
+        save_arrays(stacked, out)
+    if as_json:
+        print_json(status)
+        return
+    _print(status, artifact, cloud)
+    for path in (out, record):
+        if path is not None:
+            print(f"written: {path}")
+
+
+def _print(status: Status, artifact: Path, cloud: str) -> None:
+    rows = [(cut, str(count)) for cut, count in status.by_cut.items()]
+    print_table(f"{artifact} with {cloud}, {status.policy}", ("cut in force", "requests"), rows)
+    print("answered: " + ", ".join(f"{count} {how}" for how, count in status.answered.items() if count))
+    milliseconds = (f"{seconds * 1e3:.3g}" for seconds in (status.p50_s, status.p95_s, status.p99_s))
+    print("latency ms: p50 {}, p95 {}, p99 {}".format(*milliseconds))
+    print(f"sent {human_bytes(status.up_bytes)}, received {human_bytes(status.down_bytes)}, switches {status.switches}")
+    print(f"cloud: {status.cloud}")
+    if status.last_reason:
+        print(f"last fallback: {status.last_reason}")
+
+
+def _pause_s(text: str) -> float:
+    from edge_deploy.core.errors import BadInput
+    from edge_deploy.core.units import parse_seconds
+
+    if not text:
+        return 0.0
+    count, _, unit = text.partition("/")
+    try:
+        return parse_seconds(f"1 {unit or 's'}", where="--rate") / float(count)
+    except (ValueError, ZeroDivisionError, BadInput):
+        raise BadInput(f"--rate {text!r}: must be a number of requests in a time, e.g. 5/s or 30/min.") from None

@@ -1,0 +1,123 @@
+"""The cloud as a session calls it: one connection, another one when it breaks, and a look at who is there."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from edge_deploy.core.clock import Clock
+from partitioner.live.halves import EdgeHalf
+from runtimes.serving.contracts import Cancellation, RemoteSegment, Reply
+from runtimes.serving.errors import CloudGone, CloudRefused, CloudTimedOut
+
+__all__ = ["Called", "Remote"]
+
+ATTEMPTS = 2
+# A second attempt with less time than this would only be late.
+LEAST_WAIT_S = 0.005
+LONGEST_S = 3600.0
+
+
+class Called(NamedTuple):
+    """An answer, and how many attempts it took; `began_s`: when the last one did."""
+
+    reply: Reply
+    attempts: int
+    began_s: float
+
+
+class Remote:
+    """Calls may come from several threads.
+
+    Args:
+        connect: Makes a new connection; must not wait for the other side.
+        digest: sha256 of the model file, that the server must have cut.
+    """
+
+    def __init__(self, connect: Callable[[], RemoteSegment], *, digest: str, codec: str, clock: Clock) -> None:
+        self._connect, self._digest, self._codec = connect, digest, codec
+        self._now = clock.now_s
+        self._lock = threading.Lock()
+        self._segment = connect()
+        self._numbers = itertools.count(1)
+        self._prefix = f"{digest[:8]}-{id(self):x}-"
+
+    def call(
+        self,
+        half: EdgeHalf,
+        arrays: Mapping[str, np.ndarray],
+        *,
+        wait_s: float,
+        cancel: Cancellation | None = None,
+    ) -> Called:
+        """The tail's outputs, by another connection if the first one breaks.
+
+        Raises:
+            CloudError: No answer, within the time.
+        """
+        until = self._now() + wait_s
+        request_id = self._prefix + str(next(self._numbers))
+        for attempt in itertools.count(1):
+            segment = self._segment
+            begun = self._now()
+            try:
+                reply = segment.infer(
+                    arrays,
+                    deadline_s=min(until - begun, LONGEST_S),
+                    cut=half.cut,
+                    codec=self._codec,
+                    request_id=f"{request_id}.{attempt}",
+                    cancel=cancel,
+                )
+            except CloudGone:
+                if (
+                    attempt >= ATTEMPTS
+                    or self._now() + LEAST_WAIT_S > until
+                    or (cancel is not None and cancel.is_asked)
+                ):
+                    raise
+                self._replace(segment)
+                continue
+            return Called(reply, attempt, begun)
+        raise AssertionError("unreachable")
+
+    def look(self, *, deadline_s: float, fresh: bool = False) -> float:
+        """Whether the cloud has this very model; how long a small message took, seconds.
+
+        Args:
+            fresh: By a new connection, which then stays: one that failed for long waits before it tries again.
+
+        Raises:
+            CloudError: It has not, or does not answer.
+        """
+        if fresh:
+            self._replace(self._segment)
+        begun = self._now()
+        found = self._segment.metadata(deadline_s=deadline_s)
+        took = self._now() - begun
+        if found.digest and found.digest != self._digest:
+            raise CloudRefused(
+                f"the cloud serves {found.name} with sha256 {found.digest[:12]}, here is {self._digest[:12]}: both "
+                "sides need the same artifact."
+            )
+        if not found.ready:
+            raise CloudGone(f"the cloud serves {found.name}, but is not ready.")
+        return took
+
+    def close(self) -> None:
+        """End the connection."""
+        with self._lock:
+            self._segment.close()
+
+    def _replace(self, broken: RemoteSegment) -> None:
+        with self._lock:
+            if self._segment is not broken:
+                return  # another request was first
+            self._segment = self._connect()
+        with contextlib.suppress(CloudGone, CloudTimedOut):
+            broken.close()
