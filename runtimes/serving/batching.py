@@ -253,10 +253,11 @@ class Queue:
 
     def _finish(self, batch: list[_Part], run: Run, began_s: float, found: Sequence[Arrays | BaseException]) -> None:
         self._free.append(run)
+        ran_s = self._loop.time() - began_s
         for part, answer in zip(batch, found, strict=True):
+            part.request.told(began_s - part.since_s, ran_s)
             _deliver(part, answer)
-        rows = sum(part.rows for part in batch)
-        self._observe(len(batch), rows, began_s - batch[0].since_s, self._loop.time() - began_s)
+        self._observe(len(batch), sum(part.rows for part in batch), began_s - batch[0].since_s, ran_s)
         self._turns.give_back()
 
 
