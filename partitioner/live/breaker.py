@@ -19,7 +19,7 @@ class Breaker:
         first_s: Pause before the first probe; `most_s`: the longest pause.
     """
 
-    def __init__(self, *, failures: int = 3, first_s: float = 0.25, most_s: float = 10.0) -> None:
+    def __init__(self, *, failures: int = 3, first_s: float = 0.25, most_s: float = 2.0) -> None:
         if failures < 1 or not 0 < first_s <= most_s:
             raise BadInput(
                 f"breaker: {failures} failures, {first_s} to {most_s} s: must be at least 1, and increasing."

@@ -60,6 +60,7 @@ class LinkEstimate:
         self._most_seen = {"up": 0.0, "down": 0.0}
         self._is_dead = False
         self._at_least = True
+        self._is_bound = False  # the uplink is no faster than the rate that is kept
 
     def round_trip(self, now_s: float, seconds: float) -> None:
         """A message next to nothing in size was answered after so long, the server's own time taken off."""
@@ -100,7 +101,8 @@ class LinkEstimate:
         if waited_s > 0:
             most = 8.0 * max(up_bytes, 1) / waited_s
             self._rates["up"] = min(self._rates.get("up", FIRST_BPS), most)
-            self._told_s["up"] = now_s
+            self._is_bound = True
+            self._told_s.pop("up", None)  # a bound is no measurement: worth a probe
 
     def gone(self) -> None:
         """Nothing gets through; until the next sample does."""
@@ -110,16 +112,16 @@ class LinkEstimate:
         """The estimate now; means over what came since the last call, mixed with what was known."""
         for name, sums in self._sums.items():
             bits, seconds = sums
-            old = self._rates.get(name)
+            old = None if name == "up" and self._is_bound else self._rates.get(name)
             if seconds > 0:
                 new = bits / seconds
                 self._rates[name] = new if old is None else old ** (1 - self._weight) * new**self._weight
                 if name == "up":
-                    self._at_least = False
+                    self._at_least = self._is_bound = False
             elif self._most_seen[name] > (old or 0.0):
                 self._rates[name] = min(self._most_seen[name], FASTEST_BPS)
                 if name == "up":
-                    self._at_least = True
+                    self._at_least, self._is_bound = True, False
             self._sums[name] = [0.0, 0.0]
             self._most_seen[name] = 0.0
         up = self._rates.get("up", self._rates.get("down", FIRST_BPS))

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from edge_deploy.core.artifact import Signature
 from edge_deploy.core.clock import Clock
 from edge_deploy.core.cut import tensor_bytes
 from edge_deploy.core.errors import BadInput
@@ -16,6 +19,7 @@ from partitioner.live.happened import BY_CLOUD, Happened
 from partitioner.live.link_estimate import SMALL_BYTES, LinkEstimate, LinkState
 from partitioner.live.remote import Remote
 from runtimes.calling import zeros_for
+from runtimes.serving.errors import CloudOverloaded, CloudRefused, CloudTimedOut
 
 __all__ = ["LinkProbe"]
 
@@ -55,14 +59,21 @@ class LinkProbe:
             return
         if self._idle_s == float("inf"):
             return
-        link.round_trip(now_s, self._remote.look(deadline_s=LOOK_S))
+        link.round_trip(now_s, self._remote.ping(deadline_s=LOOK_S))
         due = self._idle_s * self._pause
         if self._half is None or state.uplink_age_s < due or now_s - self._last_s < due:
             return
         self._last_s = now_s
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
         zeros = zeros_for_boundary(self._half)
-        called = self._remote.call(self._half, zeros, wait_s=LOOK_S)
+        begun = clock.now_s()
+        try:
+            called = self._remote.call(self._half, zeros, wait_s=LOOK_S)
+        except CloudTimedOut:  # a slow link, not a dead one: the small message came back
+            link.late(now_s, sum(array.nbytes for array in zeros.values()), clock.now_s() - begun)
+            return
+        except (CloudOverloaded, CloudRefused):
+            return  # the server has other things to do, or no such tail: nothing about the link
         done = clock.now_s()
         reply = called.reply
         theirs = max(reply.queue_s, 0.0) + max(reply.compute_s, 0.0)
@@ -70,10 +81,8 @@ class LinkProbe:
         link.transfer(done, reply.sent_bytes, reply.received_bytes, wire_s)
 
 
-def zeros_for_boundary(half: EdgeHalf) -> dict:  # type: ignore[type-arg]  # arrays by name
+def zeros_for_boundary(half: EdgeHalf) -> dict[str, np.ndarray]:
     """Zeros in place of what crosses: valid ids, harmless numbers."""
-    from edge_deploy.core.artifact import Signature
-
     return zeros_for(Signature(name="probe", inputs=half.up, outputs=()))
 
 

@@ -31,6 +31,7 @@ __all__ = ["Decide", "Loop"]
 STEP_S = 0.1
 LOOK_S = 1.0
 FIRST_LOOK_S = 3.0
+FIRST_PINGS = 3
 SHOWN = 200
 
 
@@ -77,12 +78,13 @@ class Loop:
         now = self._clock.now_s()
         if self._decide is not None or any(half.crosses for half in self._stage.halves):
             try:
-                self._link.round_trip(now, self._remote.look(deadline_s=FIRST_LOOK_S))
-                self._link.round_trip(now, self._remote.look(deadline_s=FIRST_LOOK_S))
+                self._remote.look(deadline_s=FIRST_LOOK_S)
+                for _ in range(FIRST_PINGS):
+                    self._link.round_trip(now, self._remote.ping(deadline_s=FIRST_LOOK_S))
             except CloudError as error:
                 if must_answer:
                     raise
-                self._breaker.failed(now, str(error), surely=True)
+                self._breaker.failed(now, f"{type(error).__name__}: {error}", surely=True)
                 self._link.gone()
         self._load_warm()
         self._start_s = self._clock.now_s()
@@ -230,19 +232,19 @@ class Loop:
         state = self._link.state(now)
         try:
             self._probe.run(now, state, self._link, self._clock, last=self._since_tick)
-        except CloudTimedOut:
-            self._link.late(now, 1, LOOK_S)
-            self._breaker.failed(self._clock.now_s(), "a probe was not answered in time")
         except CloudError as error:
             self._link.gone()
-            self._breaker.failed(self._clock.now_s(), str(error), surely=True)
+            surely = not isinstance(error, CloudTimedOut)
+            self._breaker.failed(self._clock.now_s(), f"{type(error).__name__}: {error}", surely=surely)
 
     def _look_again(self) -> None:
         """See if the cloud is back, by a new connection."""
         try:
-            took = self._remote.look(deadline_s=LOOK_S, fresh=True)
+            self._remote.look(deadline_s=LOOK_S, fresh=True)
+            took = self._remote.ping(deadline_s=LOOK_S)
         except CloudError as error:
-            self._breaker.probed(self._clock.now_s(), answered=False, reason=str(error))
+            reason = f"{type(error).__name__}: {error}"
+            self._breaker.probed(self._clock.now_s(), answered=False, reason=reason)
         else:
             now = self._clock.now_s()
             self._link.round_trip(now, took)

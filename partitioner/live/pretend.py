@@ -91,6 +91,11 @@ class PretendSegment:
         name = self._cloud.name if cut == ALL_CLOUD else f"{self._cloud.name}@{cut}"
         return SegmentInfo(name=name, version=self._cloud.digest, inputs=(), outputs=())
 
+    def is_ready(self, *, deadline_s: float) -> bool:
+        """Always, unless it fails."""
+        self._fail()
+        return True
+
     def close(self) -> None:
         """Nothing to end."""
 

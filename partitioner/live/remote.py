@@ -86,8 +86,21 @@ class Remote:
             return Called(reply, attempt, begun)
         raise AssertionError("unreachable")
 
-    def look(self, *, deadline_s: float, fresh: bool = False) -> float:
-        """Whether the cloud has this very model; how long a small message took, seconds.
+    def ping(self, *, deadline_s: float) -> float:
+        """How long the smallest message takes, there and back.
+
+        Raises:
+            CloudError: There was no answer, or the server takes no requests.
+        """
+        begun = self._now()
+        ready = self._segment.is_ready(deadline_s=deadline_s)
+        took = self._now() - begun
+        if not ready:
+            raise CloudGone("the cloud takes no requests at the moment.")
+        return took
+
+    def look(self, *, deadline_s: float, fresh: bool = False) -> None:
+        """See whether the cloud has this very model.
 
         Args:
             fresh: By a new connection, which then stays: one that failed for long waits before it tries again.
@@ -97,9 +110,7 @@ class Remote:
         """
         if fresh:
             self._replace(self._segment)
-        begun = self._now()
         found = self._segment.metadata(deadline_s=deadline_s)
-        took = self._now() - begun
         if found.digest and found.digest != self._digest:
             raise CloudRefused(
                 f"the cloud serves {found.name} with sha256 {found.digest[:12]}, here is {self._digest[:12]}: both "
@@ -107,7 +118,6 @@ class Remote:
             )
         if not found.ready:
             raise CloudGone(f"the cloud serves {found.name}, but is not ready.")
-        return took
 
     def close(self) -> None:
         """End the connection."""

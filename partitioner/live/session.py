@@ -135,12 +135,10 @@ class LiveSession:
         headed = now()
         if running.crosses:
             return self._cross(running, inputs, values, (arrived, begun, headed), deadline_s, cancel)
-        if shut:
-            self._note(Happened(running.index, FELL_BACK, arrived, begun, headed, headed, reason=self._breaker.reason))
+        if shut or deadline_s is not None or cancel is not None or self._deadline_s != math.inf:
+            self._finish(running, (arrived, begun, headed), deadline_s, cancel, shut=shut)
         else:
             self._note(Happened(running.index, ON_EDGE, arrived, begun, headed, headed))
-        if deadline_s is not None or cancel is not None or self._deadline_s != math.inf:
-            self._refuse_late(arrived, deadline_s, cancel)
         return values
 
     @property
@@ -211,7 +209,7 @@ class LiveSession:
         self._note(
             Happened(
                 running.index,
-                BY_CLOUD,
+                BY_CLOUD if done <= until else LOST,
                 arrived,
                 begun,
                 headed,
@@ -249,16 +247,17 @@ class LiveSession:
         if cancel is not None and cancel.is_asked:
             note(LOST, gave_up)
             raise Cancelled("the request was cancelled while it waited for the cloud.") from error
-        self._breaker.failed(gave_up, reason, surely=isinstance(error, CloudRefused))
         if self._whole is None or gave_up >= until:
+            self._breaker.failed(gave_up, reason, surely=isinstance(error, CloudRefused))
             note(LOST, gave_up)
             if gave_up >= until:
                 raise DeadlineMissed(_late(gave_up - until)) from error
             raise error
         with self._edge:
-            outputs = self._whole.run(inputs)
+            outputs = self._whole.run(inputs)  # values that no model takes are the caller's mistake, not the cloud's
+        self._breaker.failed(gave_up, reason, surely=isinstance(error, CloudRefused))
         done = self._now()
-        note(FELL_BACK, done)
+        note(FELL_BACK if done <= until else LOST, done)
         if done > until:
             raise DeadlineMissed(_late(done - until)) from error
         return outputs
@@ -269,12 +268,28 @@ class LiveSession:
             return until - now_s
         return min(self._options.setting.fallback_after_s, until - now_s - RESERVE * self._whole_s)
 
-    def _refuse_late(self, arrived: float, deadline_s: float | None, cancel: Cancellation | None) -> None:
+    def _finish(
+        self,
+        running: Loaded,
+        moments: tuple[float, float, float],
+        deadline_s: float | None,
+        cancel: Cancellation | None,
+        *,
+        shut: bool,
+    ) -> None:
+        """The end of a request that the edge answered alone, where more than that has to be said of it."""
+        arrived, begun, headed = moments
+        late_s = headed - arrived - (self._deadline_s if deadline_s is None else deadline_s)
+        error: EdgeDeployError | None = None
         if cancel is not None and cancel.is_asked:
-            raise Cancelled("the request was cancelled while the edge computed it.")
-        late = self._now() - arrived - (self._deadline_s if deadline_s is None else deadline_s)
-        if late > 0:
-            raise DeadlineMissed(_late(late))
+            error = Cancelled("the request was cancelled while the edge computed it.")
+        elif late_s > 0:
+            error = DeadlineMissed(_late(late_s))
+        how = LOST if error is not None else FELL_BACK if shut else ON_EDGE
+        reason = self._breaker.reason if error is None else f"{type(error).__name__}: {error}"
+        self._note(Happened(running.index, how, arrived, begun, headed, headed, reason=reason))
+        if error is not None:
+            raise error
 
     def _time_whole(self) -> float:
         """What the whole model takes here, the second time; the first call of an interpreter is no measure."""

@@ -198,6 +198,9 @@ class RemoteSegment(Protocol):
     def segment(self, cut: str, *, deadline_s: float) -> SegmentInfo:
         """Inputs and outputs of the tail behind one cut; raises as `infer` does."""
 
+    def is_ready(self, *, deadline_s: float) -> bool:
+        """Whether the server takes requests: the smallest message there is, both ways; raises as `infer` does."""
+
     def close(self) -> None:
         """End the connections."""
 
