@@ -53,26 +53,35 @@ def table_outcomes(
         if fact is None or abs(bits - tables.bits) > TOLERANCE_BITS:
             got = "no such look-up" if fact is None else f"{bits:g} bits a weight"
             raise VerificationFailed(f"look-up {name}: the file has {got}: must be {tables.bits} bits.")
+        # Tables over one array have the share of its bytes that they have of all rows.
+        rows = len(tables.stored) if group.robe is None else sum(model.tables[index].rows for index in group.tables)
         for index in group.tables:
             table = model.tables[index]
             notes = [wanted.reasons.get(table.name, "")]
-            if len(group.tables) > 1:
+            if group.robe is None and len(group.tables) > 1:
                 notes.append(f"stored below its neighbours in {name}, looked up together")
-            if tables.bits == 4 and table.dim % 2:
+            if group.robe is None and tables.bits == 4 and table.dim % 2:
                 notes.append("rows padded to an even width")
-            if tables.stored.shape[1] > table.dim:
+            if group.robe is None and tables.stored.shape[1] > table.dim:
                 notes.append("rows of one value padded to two, which the kernel needs")
             found[index] = LayerOutcome(
                 layer=table.name,
                 op="embedding",
                 asked=word(wanted.asked[table.name]),
-                got=_scaled(tables),
+                got=_scaled(tables) if group.robe is None else _shared(tables, group),
                 reason="; ".join(note for note in notes if note),
                 weight_bits=bits,
-                weight_bytes=fact.weight_bytes * table.rows // len(tables.stored),
+                weight_bytes=fact.weight_bytes * table.rows // rows,
                 runs_on="portable" if tables.bits == 32 or tables.granularity == "table" else "quantized kernels",
             )
     return tuple(found[index] for index in sorted(found))
+
+
+def _shared(tables: StackedTables, group: Group) -> str:
+    assert group.robe is not None, "the caller asks for shared arrays only"
+    made, scale = group.robe, "" if tables.bits == 32 else ", one scale"
+    shared = f"one array of {made.size} values for {len(group.tables)} tables, blocks of {made.block}"
+    return f"{word(tables.bits)}, {shared}{scale}"
 
 
 def _scaled(tables: StackedTables) -> str:

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.executorch.recommender_robe import constants, elements, first_ids, places_in
 from converters.executorch.recommender_tables import StackedTables
 from converters.recommender.model import Dense, Lookup, Recommender
 from edge_deploy.core.require import require
+from edge_deploy.core.robe import RobeHash
 
 if TYPE_CHECKING:
     import torch
@@ -33,29 +35,31 @@ class Group:
     Attributes:
         tables: Indices into the recommender's tables, in the order in which they are stacked.
         lookups: Indices into the recommender's look-ups, ascending.
+        robe: Where the elements of rows stand in the one array that all of these tables share.
     """
 
     dim: int
     bits: int
     tables: tuple[int, ...]
     lookups: tuple[int, ...]
+    robe: RobeHash | None = None
 
 
 def group_lookups(model: Recommender, bits: Mapping[str, int]) -> tuple[Group, ...]:
-    """Group by width and by bits; `bits` is by table name."""
-    members: dict[tuple[int, int], list[int]] = {}
+    """Group by width, by bits and by shared array; `bits` is by table name."""
+    members: dict[tuple[int, int, str], list[int]] = {}
     for index, lookup in enumerate(model.lookups):
         table = model.tables[lookup.table]
-        members.setdefault((table.dim, bits[table.name]), []).append(index)
-    return tuple(
-        Group(
-            dim=dim,
-            bits=width,
-            tables=tuple(dict.fromkeys(model.lookups[index].table for index in indices)),
-            lookups=tuple(indices),
+        shared = "" if table.robe is None else f"{table.weight} {table.robe.hash}"
+        members.setdefault((table.dim, bits[table.name], shared), []).append(index)
+    groups = []
+    for (dim, width, _), indices in members.items():
+        tables = tuple(dict.fromkeys(model.lookups[index].table for index in indices))
+        robe = model.tables[tables[0]].robe
+        groups.append(
+            Group(dim=dim, bits=width, tables=tables, lookups=tuple(indices), robe=None if robe is None else robe.hash)
         )
-        for (dim, width), indices in members.items()
-    )
+    return tuple(groups)
 
 
 def padded_widths(layers: Sequence[Dense], bits: Mapping[str, int]) -> tuple[int, ...]:
@@ -142,11 +146,19 @@ def _lookup_class(torch: Any) -> Any:
             place = {table: at for at, table in enumerate(group.tables)}
             owner = [place[lookup.table] for lookup in self.lookups for _ in range(lookup.length)]
             rows = [model.tables[group.tables[at]].rows for at in owner]
-            starts = [tables.offsets[at] for at in owner]
+            starts = [tables.offsets[at] for at in owner] if group.robe is None else first_ids(model, group, owner)
             self.moved = any(starts)
             self.register_buffer("last", torch.tensor([[count - 1 for count in rows]], dtype=torch.int64))
             self.register_buffer("start", torch.tensor([starts], dtype=torch.int64))
-            self.register_buffer("rows", torch.from_numpy(tables.stored[:STUB_ROWS].copy()))
+            self.robe = group.robe
+            # Any id may lead anywhere in a shared array, so that it is there from the beginning.
+            stub = tables.stored[:STUB_ROWS] if group.robe is None else tables.stored
+            self.register_buffer("rows", torch.from_numpy(stub.copy()))
+            if group.robe is not None:
+                for name, value in constants(torch, group.robe).items():
+                    self.register_buffer(name, value)
+                self.scale = float(tables.scales[0]) if tables.scales.size else 1.0
+                return
             if self.granularity == "row":
                 self.register_buffer("scales", torch.from_numpy(tables.scales[:STUB_ROWS].copy()))
             elif self.granularity == "table":
@@ -168,6 +180,9 @@ def _lookup_class(torch: Any) -> Any:
             return torch.cat(vectors, dim=1)
 
         def _rows(self, ids: Any) -> Any:
+            if self.robe is not None:
+                slots = places_in(torch, ids, self, self.dim)
+                return elements(torch, slots, self.rows, bits=self.bits, scale=self.scale)
             if self.bits == 32:
                 return torch.nn.functional.embedding(ids, self.rows)
             if self.granularity == "row" and self.bits == 8:

@@ -33,6 +33,8 @@ def restore(folder: Path) -> Any:
     paths = sorted({str(node.target) for node in graph.graph.nodes if node.op == "get_attr"})
     for path in (path for path in paths if path.startswith("lookups.") and path.endswith(".rows")):
         lookup = attribute(graph, path.removesuffix(".rows"))
+        if hasattr(lookup, "shifts"):
+            continue  # a shared array is in the program as a whole
         last = lookup.last + lookup.start if hasattr(lookup, "start") else lookup.last
         shape = (int(last.max()) + 1, int(lookup.rows.shape[1]))
         fitting = [table for table in waiting if table.fits(shape, lookup.rows.element_size())]

@@ -140,6 +140,9 @@ def load_program(path: Path) -> ExportedProgram:
         BadInput: It is damaged, or was written by a torch that this one cannot read.
     """
     torch = require("torch", extra="export-tflite")
+    from edge_deploy.zoo.robe import register_operator
+
+    register_operator()
     try:
         return without_detach(torch.export.load(path))
     except Exception as error:

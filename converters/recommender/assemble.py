@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from converters.recommender.hashed import HashedRows, array_name
 from converters.recommender.interpret import NotUnderstood
 from converters.recommender.match import Layer, Matched, Vector
 from converters.recommender.model import Dense, Interaction, Lookup, Recommender, Table
@@ -103,6 +104,10 @@ class _Assembly:
                 base = pool.name.removesuffix(".weight")
                 name = _fresh(f"{base}.{place}" if len(starts) > 1 else base, names)
                 numbers[key] = len(tables)
+                if isinstance(pool.tensor, HashedRows):
+                    tables.append(_hashed(pool, name, arrays))
+                    result[pool] = numbers[key]
+                    continue
                 weight = pool.tensor.detach().float().numpy()[pool.offset : end]
                 arrays[f"{name}.table"] = weight
                 tables.append(Table(name=name, rows=len(weight), dim=pool.dim, weight=f"{name}.table"))
@@ -240,6 +245,14 @@ class _Assembly:
             for column in range(lookup.column, lookup.column + lookup.length):
                 bounds[column] = min(bounds[column], tables[lookup.table].rows)
         return replace(info, id_bounds=tuple(bounds))
+
+
+def _hashed(pool: Pooled, name: str, arrays: dict[str, np.ndarray]) -> Table:
+    """A table over a shared array; its look-ups may not add offsets of their own."""
+    if pool.offset:
+        raise NotUnderstood("offsets into a table over a shared array")
+    robe = pool.tensor.table
+    return Table(name=name, rows=pool.rows, dim=pool.dim, weight=array_name(pool.tensor, arrays), robe=robe)
 
 
 def _scatter(weight: np.ndarray, positions: list[int], width: int) -> np.ndarray:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.recommender.hashed import HashedRows
 from converters.recommender.labels import Affine, Const, Dot, Input, Labels, Linear, Opaque, Row, Sum, Unary
 from converters.recommender.vocabulary import ACTIVATIONS, COMPARISONS, IGNORED, MOVES
+from edge_deploy.core.robe import RobeHash, RobeTable
 
 if TYPE_CHECKING:
     import torch
@@ -236,7 +238,7 @@ class _Interpreter:
     def _op_embedding(self, node: Any, table: Any, ids: Any, *_: Any, **__: Any) -> Sym:
         import torch
 
-        if isinstance(table, Sym) or not isinstance(ids, Sym) or table.ndim != 2:
+        if isinstance(table, Sym) or not isinstance(ids, Sym) or len(table.shape) != 2:
             raise NotUnderstood("an embedding table that depends on the inputs")
         unique, inverse = torch.unique(ids.labels, return_inverse=True)
         dim = table.shape[1]
@@ -244,6 +246,28 @@ class _Interpreter:
         starts = [self.labels.add(Row(table=table, name=name, id_label=int(u)), dim)[0] for u in unique]
         first = torch.tensor(np.array(starts, dtype=np.int64))[inverse]
         return Sym(labels=first[..., None] + torch.arange(dim), kind="float")
+
+    def _op_robe_rows(
+        self,
+        node: Any,
+        array: Any,
+        ids: Any,
+        multipliers: list[int],
+        rows: int,
+        offset: int,
+        block: int,
+        dim: int,
+        prime: int,
+    ) -> Sym:
+        """The operator of `edge_deploy.zoo.robe`."""
+        if isinstance(array, Sym) or not isinstance(ids, Sym):
+            raise NotUnderstood("a shared array that depends on the inputs")
+        first, second, third = multipliers
+        made = RobeHash(size=len(array), block=block, dim=dim, multipliers=(first, second, third), prime=prime)
+        table = HashedRows(array=array, table=RobeTable(hash=made, rows=rows, offset=offset))
+        self.keep.append(table)
+        self.names[id(table)] = _owner(node) or self._name(array, "embedding").removesuffix(".array")
+        return self._op_embedding(node, table, ids)
 
     def _op_index(self, node: Any, x: Any, indices: list[Any]) -> Any:
         import torch
@@ -418,3 +442,10 @@ def _wrap(result: Any, kind: str) -> Any:
     if isinstance(result, (list, tuple)):
         return [Sym(labels=part, kind=kind) for part in result]
     return Sym(labels=result, kind=kind)
+
+
+def _owner(node: Any) -> str:
+    """Path of the module that called the operator; empty where the export did not keep it."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next((str(entry[0]) for entry in reversed(list(stack.values()))), "")
+    return path.removeprefix("L['self'].").removeprefix("self.")

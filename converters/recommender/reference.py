@@ -98,7 +98,11 @@ def looked_up(
     ids = np.asarray(feeds[lookup.input])
     ids = ids.reshape(-1, batch).T if lookup.columns_first else ids.reshape(batch, -1)
     ids = ids[:, lookup.column : lookup.column + lookup.length]
-    rows = np.asarray(arrays[table.weight][np.clip(ids, 0, table.rows - 1)], np.float32)
+    array = arrays[table.weight]
+    if table.robe is not None:
+        rows = np.asarray(array[table.robe.slots(ids), 0], np.float32)
+    else:
+        rows = np.asarray(array[np.clip(ids, 0, table.rows - 1)], np.float32)
     if lookup.pooling == "none":
         return rows[:, 0]
     counted = np.ones(ids.shape, np.float32)

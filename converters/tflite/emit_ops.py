@@ -14,6 +14,8 @@ from converters.tflite.flatbuffer import schema
 __all__ = [
     "LARGEST_CONCATENATION",
     "activation",
+    "arithmetic",
+    "cast",
     "cast_float",
     "clamp_ids",
     "concatenate",
@@ -30,6 +32,7 @@ __all__ = [
     "relu",
     "reshape",
     "rows_of",
+    "select",
     "slice_block",
     "slice_columns",
     "transpose",
@@ -119,6 +122,34 @@ def elementwise(graph: Graph, op: str, x: int, y: int, name: str) -> int:
     shape = np.broadcast_shapes(graph.shape(x), graph.shape(y))
     out = graph.tensor(name, shape, "bool") if op == "NOT_EQUAL" else _like(graph, x, name, shape)
     graph.op(op, [x, y], [out], options)
+    return out
+
+
+def arithmetic(graph: Graph, op: str, x: int, y: int, name: str) -> int:
+    """ADD, MUL, FLOOR_DIV or FLOOR_MOD of integers with broadcasting, in `x`'s type."""
+    options = {
+        "ADD": "AddOptions",
+        "MUL": "MulOptions",
+        "FLOOR_DIV": "FloorDivOptions",
+        "FLOOR_MOD": "FloorModOptions",
+    }[op]
+    out = _like(graph, x, name, np.broadcast_shapes(graph.shape(x), graph.shape(y)))
+    graph.op(op, [x, y], [out], options)
+    return out
+
+
+def select(graph: Graph, condition: int, x: int, y: int, name: str) -> int:
+    """`x` where the bool tensor is true, else `y`, with broadcasting."""
+    shape = np.broadcast_shapes(graph.shape(condition), graph.shape(x), graph.shape(y))
+    out = _like(graph, x, name, shape)
+    graph.op("SELECT_V2", [condition, x, y], [out], "SelectV2Options")
+    return out
+
+
+def cast(graph: Graph, x: int, kind: str, name: str) -> int:
+    """Numbers in another type."""
+    out = graph.tensor(name, graph.shape(x), kind)
+    graph.op("CAST", [x], [out], "CastOptions", inDataType=graph.kind(x), outDataType=graph.kind(out))
     return out
 
 

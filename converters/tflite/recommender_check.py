@@ -13,6 +13,7 @@ import numpy as np
 
 from converters.recommender.model import Recommender
 from converters.tflite.flatbuffer import schema
+from converters.tflite.recommender_robe import paired
 from converters.tflite.recommender_store import TABLES_METADATA
 from converters.tflite.recommender_tables import row_chunks
 from edge_deploy.core.errors import BadInput, VerificationFailed
@@ -49,7 +50,9 @@ def check_tables(path: Path, model: Recommender, arrays: Mapping[str, np.ndarray
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         reader = _Reader(path, np.frombuffer(mapped, np.uint8))
         try:
-            errors = tuple(reader.check(table.name, arrays[table.weight]) for table in model.tables)
+            errors = tuple(reader.check(table.name, arrays[table.weight]) for table in model.tables if not table.robe)
+            shared = dict.fromkeys(table.weight for table in model.tables if table.robe)
+            errors += tuple(reader.check_shared(name, arrays[name]) for name in shared)
         finally:
             reader.close()
     wrong = [error for error in errors if error.steps > (LIMIT_STEPS if error.storage != "float32" else 0)]
@@ -98,6 +101,11 @@ class _Reader:
         if name not in self.tensors:
             raise BadInput(f"{self.path}: has no tensor {name}.")
         return self._bytes(self.graph.Tensors(self.tensors[name]).Buffer())
+
+    def check_shared(self, name: str, array: np.ndarray) -> TableError:
+        """The same of an array that tables share; packed values are rows of two."""
+        is_packed = self.notes.get(name, {}).get("storage") == "int4-table"
+        return self.check(name, paired(array) if is_packed else array)
 
     def check(self, name: str, source: np.ndarray) -> TableError:
         if name not in self.notes:

@@ -12,6 +12,7 @@ from converters.recommender.model import Dense, Lookup, Recommender
 from converters.tflite import emit_ops as ops
 from converters.tflite.emit import Constant, Emitter, Graph
 from converters.tflite.recommender_columns import TopColumns
+from converters.tflite.recommender_robe import elements
 from converters.tflite.recommender_store import StoredTables
 
 __all__ = ["Fully", "add_hybrid_graph", "signature_key"]
@@ -133,6 +134,9 @@ class _Hybrid:
                 graph, "ADD", at, ops.like_ids(graph, at, f"{name}/ids/starts", starts), f"{name}/rows"
             )
         total = len(rows)
+        if fused.robe is not None:
+            vectors = elements(graph, at, entry.table, fused.robe, name)
+            return self._pooled(vectors, raw, lookups, inputs, name)
         flat = ops.reshape(graph, at, (self.batch * total,), f"{name}/rows/flat")
         found = ops.lookup(graph, flat, entry.table, f"{name}/looked_up")
         if entry.row_scales is not None:

@@ -127,6 +127,10 @@ def _refuse(model: Recommender, spec: QuantSpec) -> None:
             if (bits == 32) != spec.is_float:
                 reason = "a full-integer recommender cannot be float in part"
                 refusals.append(Refusal(layer=name, op=op, reason=reason, remedy="leave the rule out, or --for phone"))
+    for table in model.tables:
+        if table.robe is not None:
+            reason = "its places are computed with 64-bit integers, which TFLite Micro does not have"
+            refusals.append(Refusal(layer=table.name, op="GATHER", reason=reason, remedy="use --for phone"))
     for number, lookup in enumerate(model.lookups):
         problem = _pooling_problem(model, number, lookup)
         if problem:

@@ -41,6 +41,9 @@ def outcomes_of(
     for number, table in enumerate(model.tables):
         fused = fused_of[number]
         fact = read.get(f"{fused.name}/looked_up")
+        if fused.robe is not None:
+            outcomes.append(_shared_outcome(model, spec, fused, number, fact))
+            continue
         bits = fact.weight_bits * fused.stored_dim / fused.dim if fact is not None else 0.0
         asked = spec.bits_for(table.name)
         reasons = []
@@ -77,6 +80,28 @@ def outcomes_of(
             )
         )
     return tuple(outcomes)
+
+
+def _shared_outcome(
+    model: Recommender, spec: QuantSpec, fused: Fused, number: int, fact: LayerFacts | None
+) -> LayerOutcome:
+    """Of one of the tables that share an array; each has the share of its bytes that it has of all rows."""
+    table, made = model.tables[number], fused.robe
+    assert made is not None, "the caller asks for shared arrays only"
+    asked = spec.bits_for(table.name)
+    rows = sum(model.tables[each].rows for each in fused.tables)
+    width = fused.storage.partition("-")[0]
+    got = f"{width}, one array of {made.size} values for {len(fused.tables)} tables, blocks of {made.block}"
+    return LayerOutcome(
+        layer=table.name,
+        op="EMBEDDING_LOOKUP",
+        asked=_word(asked),
+        got=got + (", one scale" if width.startswith("int") else ""),
+        reason="" if width == _word(asked) else "its largest value is beyond float16",
+        weight_bits=fact.weight_bits if fact is not None else 0.0,
+        weight_bytes=round(fact.weight_bytes * table.rows / rows) if fact is not None else 0,
+        runs_on=fact.runs_on if fact is not None else "unknown",
+    )
 
 
 def mcu_outcomes(model: Recommender, spec: QuantSpec, facts: tuple[LayerFacts, ...]) -> tuple[LayerOutcome, ...]:

@@ -15,6 +15,7 @@ from converters.recommender.resumable import Part
 from converters.recommender.rows import chunk_rows, encoded, give_back, rows_of
 from converters.recommender.trained import TrainedScale, usable
 from converters.tflite.emit import Constant, Emitter
+from converters.tflite.recommender_robe import shared_constant
 from converters.tflite.recommender_tables import Fused, Storage, quantize_rows, row_chunks, row_scales, table_scale
 
 __all__ = ["TABLES_METADATA", "StoredTables", "note_table", "store_own_table", "store_tables"]
@@ -51,7 +52,9 @@ def store_tables(
         trained: Scales that training learned, by table name; stored as they are.
     """
     stored = tuple(
-        _store(
+        StoredTables(fused=fused, table=shared_constant(emitter, fused, arrays[fused.name]))
+        if fused.robe is not None
+        else _store(
             emitter,
             fused,
             [arrays[model.tables[n].weight] for n in fused.tables],
@@ -70,7 +73,17 @@ def store_tables(
             place=_first_id(model, entry.fused, number),
         )
         for entry in stored
+        if entry.fused.robe is None
         for place, number in enumerate(entry.fused.tables)
+    ]
+    notes += [
+        note_table(
+            Table(name=entry.fused.name, rows=entry.fused.rows, dim=entry.fused.stored_dim, weight=entry.fused.name),
+            entry.table.name,
+            entry.fused.storage,
+        )
+        for entry in stored
+        if entry.fused.robe is not None
     ]
     emitter.metadata(TABLES_METADATA, json.dumps(notes))
     return stored

@@ -42,7 +42,7 @@ class Fused:
         tables: Numbers of the tables, in the order of their rows.
         starts: First row of each.
         stored_dim: `dim`, or one more: a row of packed 4-bit values must begin on a byte.
-        robe: Where the elements of rows stand in the shared array that this is; `starts` are the tables' first ids then,
+        robe: Where the elements of rows stand in the shared array that this is. Then `starts` are the tables' first ids,
             `rows` and `stored_dim` those of the array in the file.
     """
 
