@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from converters.executorch.layers import layer_name
 from converters.executorch.needless_patterns import without_needless_patterns
 from converters.executorch.program import LAYER
+from converters.executorch.recommender_stream import is_table_constant
 from edge_deploy.core.artifact import FileEntry
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import ToolchainError
@@ -34,13 +35,22 @@ class Written:
     portable: tuple[str, ...]
 
 
-def write_program(program: Any, folder: Path, *, stored4: Collection[str] = (), keep: Any = None) -> Written:
-    """Write `model.pte`, and `model.ptd` when `stored4` names layers, into `folder`.
+def write_program(
+    program: Any,
+    folder: Path,
+    *,
+    stored4: Collection[str] = (),
+    keep: Any = None,
+    tables: Callable[[bytes], str] | None = None,
+) -> Written:
+    """Write `model.pte`, and `model.ptd` when `stored4` names layers or there are `tables`, into `folder`.
 
     Args:
         program: The exported program to lower; its operators carry layer names.
         stored4: Layers whose weights lie in [-8, 7] and are stored two to a byte beside the program.
         keep: The exported program to keep as `quantized.pt2`; None keeps none.
+        tables: Writes both files from the program's bytes, with the rows of look-ups outside it, and returns the
+            sha256 of `model.ptd`.
 
     Raises:
         ToolchainError: ExecuTorch fails.
@@ -51,12 +61,17 @@ def write_program(program: Any, folder: Path, *, stored4: Collection[str] = (), 
         torch.export.save(keep, folder / QUANTIZED)
     _tag_stored4(program, stored4)
     try:
-        made, portable = _lower(program)
+        made, portable = _lower(program, external=tables is not None)
     except _EXPECTED as error:
         raise ToolchainError(f"ExecuTorch lowering: {type(error).__name__}: {error}") from error
-    with (folder / MODEL).open("wb") as file:
-        made.write_to_file(file)
     written = [(MODEL, "model")]
+    digests = {}
+    if tables is not None:
+        digests[PACKED] = tables(bytes(made.buffer))
+        written.append((PACKED, "data"))
+    else:
+        with (folder / MODEL).open("wb") as file:
+            made.write_to_file(file)
     if stored4:
         made.write_tensor_data_to_file(str(folder))
         plain = folder / f"{_TAG}.ptd"
@@ -65,11 +80,12 @@ def write_program(program: Any, folder: Path, *, stored4: Collection[str] = (), 
         written.append((PACKED, "data"))
     if keep is not None:
         written.append((QUANTIZED, "quantized-program"))
-    return Written(files=tuple(_entry(folder / name, role) for name, role in written), portable=portable)
+    entries = tuple(_entry(folder / name, role, digests.get(name, "")) for name, role in written)
+    return Written(files=entries, portable=portable)
 
 
-def _entry(path: Path, role: Any) -> FileEntry:
-    return FileEntry(path=path.name, role=role, bytes=path.stat().st_size, sha256=file_sha256(path))
+def _entry(path: Path, role: Any, digest: str) -> FileEntry:
+    return FileEntry(path=path.name, role=role, bytes=path.stat().st_size, sha256=digest or file_sha256(path))
 
 
 def _tag_stored4(program: Any, layers: Collection[str]) -> None:
@@ -92,7 +108,7 @@ def _packed(plain: bytes, model: Path, stored4: Collection[str]) -> bytes:
     return pack(plain, regions)
 
 
-def _lower(program: Any) -> tuple[Any, tuple[str, ...]]:
+def _lower(program: Any, *, external: bool = False) -> tuple[Any, tuple[str, ...]]:
     import torch
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
@@ -108,7 +124,12 @@ def _lower(program: Any) -> tuple[Any, tuple[str, ...]]:
     names = torch.tensor(list(encode_names(_names(graph))), dtype=torch.uint8)
     # Debug handles exist only now, and the public way to add a constant method ends before; the version is pinned.
     edge._config_methods = {NAMES_METHOD: names}
-    return edge.to_executorch(ExecutorchBackendConfig(external_constants=False)), tuple(_portable(graph).values())
+    outside: Any = _table_tag if external else False
+    return edge.to_executorch(ExecutorchBackendConfig(external_constants=outside)), tuple(_portable(graph).values())
+
+
+def _table_tag(node: Any) -> str | None:
+    return _TAG if is_table_constant(node) else None
 
 
 def _portable(graph: Any) -> dict[Any, str]:

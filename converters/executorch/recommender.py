@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,18 @@ from converters.executorch.embeddings import NEEDS_KERNELS, NOT_FOR_MCU
 from converters.executorch.recommender_layers import Asked, dense_outcomes, table_outcomes, weight_bytes
 from converters.executorch.recommender_module import Group, build_module, group_lookups, put_tables
 from converters.executorch.recommender_readback import read_back
+from converters.executorch.recommender_robe import shared_rows, stack_shared
+from converters.executorch.recommender_stream import (
+    StreamedTables,
+    put_stubs,
+    read_back_streamed,
+    stream_tables,
+    write_tables,
+)
 from converters.executorch.recommender_tables import StackedTables, check_finite, check_half_a_step, stack_tables
-from converters.recommender.model import Recommender, load
-from converters.recommender.trained import load_trained, usable, with_trained_granularity
+from converters.recommender.model import Recommender, load, source_key
+from converters.recommender.resumable import Staging
+from converters.recommender.trained import TrainedScale, load_trained, usable, with_trained_granularity
 from converters.recommender.traits import recommender_traits
 from converters.support import lookup
 from edge_deploy.core.artifact import Signature
@@ -55,12 +65,17 @@ def lower(request: LowerRequest) -> Lowered:
     trained = load_trained(captured.recommender)
     spec, kept_scales = with_trained_granularity(spec, model, trained)
     layers = (*model.bottom, *model.top)
+    tables_in_files = {table.weight for table in model.tables} if captured.is_streamed else set()
     for name, array in arrays.items():
-        check_finite(_owner(model, name), array)
+        if name not in tables_in_files:  # those are looked at once, when their scales are found
+            check_finite(_owner(model, name), array)
     wanted = _widths(model, spec)
     groups = group_lookups(model, wanted.bits)
-    stacked = tuple(
-        stack_tables(
+    streamed = _streamed(model, arrays, groups, spec, trained) if captured.is_streamed else ()
+    stacked = tuple(each.stacked for each in streamed) or tuple(
+        stack_shared(arrays[_shared(model, group)], bits=group.bits)
+        if group.robe is not None
+        else stack_tables(
             [arrays[model.tables[t].weight] for t in group.tables],
             bits=group.bits,
             scale=spec.table_scale,
@@ -74,10 +89,25 @@ def lower(request: LowerRequest) -> Lowered:
     learned = {layer.name: usable(trained, layer.name, wanted.bits[layer.name]) for layer in layers}
     graph = _quantized_graph(module, inputs, captured.batches, _layer_names(model, names), wanted.bits, learned)
     kept = export_graph(graph, inputs, captured.batches)
-    put_tables(graph, stacked)
-    written = write_program(export_graph(graph, inputs, captured.batches), request.folder, keep=kept)
-    for group, tables in zip(groups, read_back(request.folder / "model.pte", stacked), strict=True):
+    if streamed:
+        put_stubs(graph, streamed)
+        staging = (
+            None if request.resume is None else Staging(folder=request.resume, key=source_key(captured.recommender))
+        )
+        program = export_graph(graph, inputs, captured.batches)
+        write = partial(write_tables, streamed=streamed, folder=request.folder, staging=staging)
+        written = write_program(program, request.folder, keep=kept, tables=write)
+        found = read_back_streamed(request.folder, streamed)
+    else:
+        put_tables(graph, stacked)
+        written = write_program(export_graph(graph, inputs, captured.batches), request.folder, keep=kept)
+        found = read_back(request.folder / "model.pte", stacked)
+    for group, tables in zip(groups, found, strict=True):
         own = [model.tables[index] for index in group.tables]
+        if group.robe is not None:
+            name = _shared(model, group)
+            check_half_a_step(tables, [name], [shared_rows(arrays[name], group.bits)])
+            continue
         check_half_a_step(tables, [table.name for table in own], [arrays[table.weight] for table in own])
     facts = read_facts(request.folder / "model.pte")
     outcomes = (
@@ -98,6 +128,31 @@ def lower(request: LowerRequest) -> Lowered:
         minimum_runtime=MINIMUM_RUNTIME,
         warnings=(*idle, *kept_scales, *needs),
     )
+
+
+def _streamed(
+    model: Recommender,
+    arrays: Mapping[str, np.ndarray],
+    groups: Sequence[Group],
+    spec: QuantSpec,
+    trained: Mapping[str, TrainedScale],
+) -> tuple[StreamedTables, ...]:
+    """The tables of each group, still in their files."""
+    return tuple(
+        stream_tables(
+            [arrays[model.tables[t].weight] for t in group.tables],
+            names=[model.tables[t].name for t in group.tables],
+            bits=group.bits,
+            scale=spec.table_scale,
+            trained=[usable(trained, model.tables[t].name, group.bits) for t in group.tables],
+        )
+        for group in groups
+    )
+
+
+def _shared(model: Recommender, group: Group) -> str:
+    """Name of the array that the tables of a group share."""
+    return model.tables[group.tables[0]].weight
 
 
 def _refuse_early(spec: QuantSpec) -> None:
@@ -162,7 +217,7 @@ def _group_names(model: Recommender, stacked: Sequence[StackedTables], groups: S
     names = []
     for index, (group, tables) in enumerate(zip(groups, stacked, strict=True)):
         packed = tables.bits == 4 and tables.granularity == "table"
-        if len(group.tables) == 1 and not packed:
+        if len(group.tables) == 1 and not packed and group.robe is None:
             names.append(model.tables[group.tables[0]].name)
             continue
         name = ("packed" if packed else "tables") + (f".{index}" if len(groups) > 1 else "")

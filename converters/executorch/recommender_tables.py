@@ -9,15 +9,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from converters.recommender.rows import give_back
 from edge_deploy.core.errors import BadInput, VerificationFailed
 
-__all__ = ["StackedTables", "check_half_a_step", "check_finite", "dequantized", "stack_tables"]
+__all__ = [
+    "LARGEST_HALF",
+    "StackedTables",
+    "check_finite",
+    "check_half_a_step",
+    "dequantized",
+    "quantized_rows",
+    "row_scales",
+    "scale_type",
+    "stack_tables",
+    "table_scale",
+]
 
-CHUNK_ROWS = 1 << 16
+CHUNK_ROWS = 1 << 14
 SMALLEST_NORMAL_HALF = 2.0**-14
 LARGEST_HALF = 65504.0
 # The step is known to float32 only; so is the difference of a value and its dequantized self.
@@ -84,11 +96,11 @@ def stack_tables(
     largest = [_row_maxima(table) for table in tables]
     steps = 127.5 if bits == 8 else 7.5
     if scale == "table":
-        found = [_table_scale(maxima, steps) for maxima in largest]
+        found = [table_scale(float(maxima.max(initial=0.0)), steps) for maxima in largest]
         scales = np.array([f if t is None else t[0] for f, t in zip(found, learned, strict=True)], np.float32)
         per_row = [np.full(size, value, np.float32) for size, value in zip(sizes, scales, strict=True)]
     else:
-        scales = _with_learned(_row_scales(np.concatenate(largest), steps), learned, sizes)
+        scales = _with_learned(_found_scales(np.concatenate(largest), steps), learned, sizes)
         per_row = np.split(scales, np.cumsum(sizes)[:-1])
     # embedding_byte, the kernel of one scale a row, refuses rows of one value.
     width = max(dim, 2 if scale == "row" else 1) if bits == 8 else (dim + 1) // 2
@@ -139,29 +151,50 @@ def check_half_a_step(stacked: StackedTables, names: Sequence[str], tables: Sequ
 def _chunks(table: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, len(table), CHUNK_ROWS):
         yield start, np.asarray(table[start : start + CHUNK_ROWS], np.float32)
+        give_back(table, start, start + CHUNK_ROWS)
 
 
 def _row_maxima(table: np.ndarray) -> np.ndarray:
     return np.concatenate([np.abs(part).max(axis=1, initial=0.0) for _, part in _chunks(table)])
 
 
-def _table_scale(maxima: np.ndarray, steps: float) -> float:
-    largest: float = float(maxima.max(initial=0.0))
+def _found_scales(maxima: np.ndarray, steps: float) -> np.ndarray:
+    return row_scales(maxima, steps, scale_type(float(maxima.max(initial=0.0)) / steps))
+
+
+def table_scale(largest: float, steps: float) -> float:
+    """The scale of a table whose largest magnitude this is."""
     return float(largest / steps) if largest > 0 else 1.0
 
 
-def _row_scales(maxima: np.ndarray, steps: float) -> np.ndarray:
-    """float16 a row where that is exact enough, else float32."""
+def scale_type(largest: float) -> Any:
+    """The type of row scales of which the largest is this: float16 where that is exact enough, else float32."""
+    return np.float32 if largest > LARGEST_HALF / 2 or 0 < largest < SMALLEST_NORMAL_HALF else np.float16
+
+
+def row_scales(maxima: np.ndarray, steps: float, kind: Any) -> np.ndarray:
+    """One scale for each row from its largest magnitude.
+
+    Args:
+        kind: np.float16 or np.float32, see `scale_type`.
+    """
     wanted = maxima.astype(np.float64) / steps
-    largest = wanted.max(initial=0.0)
-    if largest > LARGEST_HALF / 2 or 0 < largest < SMALLEST_NORMAL_HALF:
-        scales = wanted.astype(np.float32)
-        scales = np.where(scales < wanted, np.nextafter(scales, np.float32(np.inf)), scales)
-        return np.where(maxima > 0, scales, np.float32(1.0)).astype(np.float32)
-    halves = wanted.astype(np.float16)
+    scales = wanted.astype(kind)
     # Rounded up, so that max|w| / scale never exceeds the range it was made for.
-    halves = np.where(halves < wanted, np.nextafter(halves, np.float16(np.inf)), halves)
-    return np.where(maxima > 0, halves, np.float16(SMALLEST_NORMAL_HALF)).astype(np.float16)
+    scales = np.where(scales < wanted, np.nextafter(scales, kind(np.inf)), scales)
+    of_zeros = kind(SMALLEST_NORMAL_HALF) if kind is np.float16 else kind(1.0)
+    found: np.ndarray = np.where(maxima > 0, scales, of_zeros).astype(kind)
+    return found
+
+
+def quantized_rows(rows: np.ndarray, scales: np.ndarray, bits: int, width: int) -> np.ndarray:
+    """Stored rows [n, width] of float32 rows with scales [n, 1]."""
+    values = _stored(rows, scales, bits)
+    if values.shape[1] == width:
+        return values
+    stored = np.zeros((len(values), width), values.dtype)
+    stored[:, : values.shape[1]] = values
+    return stored
 
 
 def _with_learned(scales: np.ndarray, learned: Sequence[np.ndarray | None], sizes: Sequence[int]) -> np.ndarray:

@@ -192,10 +192,13 @@ def load(folder: Path) -> tuple[Recommender, dict[str, np.ndarray]]:
 
 
 def source_key(folder: Path) -> str:
-    """Changes whenever the structure, or a file of the user's that holds its arrays, does."""
+    """Changes whenever the structure, an array or a learned scale does, or a file of the user's that holds a table."""
+    found = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        found.update(path.name.encode())
+        found.update(path.read_bytes())
     elsewhere = read_json(_Elsewhere, folder / ARRAYS).arrays if (folder / ARRAYS).is_file() else {}
-    found = hashlib.sha256((folder / "structure.json").read_bytes())
     for name, stored in sorted(elsewhere.items()):
         state = stored.path.stat()
-        found.update(f"{name}:{stored}:{state.st_size}:{state.st_mtime_ns};".encode())
+        found.update(f"{name}:{state.st_size}:{state.st_mtime_ns};".encode())
     return found.hexdigest()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,17 @@ from converters.recommender.resumable import Part
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.require import require
 
-__all__ = ["CHUNK_BYTES", "StoredArray", "chunk_rows", "encoded", "give_back", "map_array", "row_chunks", "rows_of"]
+__all__ = [
+    "CHUNK_BYTES",
+    "StoredArray",
+    "chunk_rows",
+    "encoded",
+    "extremes",
+    "give_back",
+    "map_array",
+    "row_chunks",
+    "rows_of",
+]
 
 CHUNK_BYTES = 1 << 20  # of float32 rows looked at together
 _TYPES = ("float32", "float16", "bfloat16", "float64", "int8", "uint8", "int16", "int32", "int64", "bool")
@@ -116,10 +127,32 @@ def encoded(
         yield Part(size=(stop - start) * row_bytes, make=partial(made, start, stop))
 
 
+def extremes(table: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value, with 0 between them; NaN where there is one.
+
+    Two parts are looked at at a time.
+    """
+    step = chunk_rows(table.shape[1])
+
+    def look(start: int) -> tuple[float, float]:
+        rows = rows_of(table, start, start + step)
+        found = float(rows.min(initial=0.0)), float(rows.max(initial=0.0))
+        give_back(table, start, start + step)
+        return found
+
+    low, high = 0.0, 0.0
+    with ThreadPoolExecutor(2, thread_name_prefix="look") as pool:
+        for own_low, own_high in pool.map(look, range(0, table.shape[0], step)):
+            # NaN passes through.
+            low, high = float(np.minimum(low, own_low)), float(np.maximum(high, own_high))
+    return low, high
+
+
 def give_back(table: np.ndarray, start: int, stop: int) -> None:
     """Let the system take back the pages of rows [start, stop) of a mapped table; they stay in its cache."""
     mapped: Any = getattr(table, "_mmap", None)
-    if mapped is None or table.base is not mapped or not hasattr(mapped, "madvise"):
+    base: Any = table.base
+    if mapped is None or base is not mapped or not hasattr(mapped, "madvise"):
         return
     row = table.strides[0]
     at = table.offset % mmap.ALLOCATIONGRANULARITY  # type: ignore[attr-defined]  # of a memmap

@@ -60,6 +60,17 @@ class FlatTable:
             raise self._damaged(f"a vector of {count} entries does not fit")
         return np.frombuffer(self.data, dtype, count, start)
 
+    def vector_start(self, slot: int) -> int:
+        """Where the first entry of a vector stands in the bytes; for changing it in place.
+
+        Raises:
+            BadInput: The table leaves the vector out.
+        """
+        at = self._field(slot)
+        if at is None:
+            raise self._damaged(f"no vector in field {slot}")
+        return self._vector_at(at)[0]
+
     def table(self, slot: int) -> FlatTable | None:
         """A table field, or the value of a union; None when left out."""
         at = self._field(slot)

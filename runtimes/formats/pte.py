@@ -13,7 +13,7 @@ import numpy as np
 from edge_deploy.core.artifact import LayerFacts
 from edge_deploy.core.errors import BadInput
 from runtimes.formats.flat_table import FlatTable, root_table
-from runtimes.formats.ptd_file import NamedWeight, named_weights
+from runtimes.formats.ptd_file import NamedWeight, map_named_weights
 from runtimes.formats.pte_names import NAMES_METHOD, decode_names
 from runtimes.formats.xnnpack_graph import XnnNode, read_xnnpack
 
@@ -132,7 +132,7 @@ def read_facts(path: Path) -> tuple[LayerFacts, ...]:
     beside: dict[str, NamedWeight] = {}
     data = path.with_suffix(".ptd")
     if file.external and data.is_file():
-        beside = named_weights(data.read_bytes(), where=str(data))
+        beside = map_named_weights(data)
     return tuple(_facts(operator, beside) for operator in file.operators)
 
 
