@@ -7,8 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from device_tests.tasks.task import Task, fits
 from edge_deploy.core.artifact import MANIFEST, LayerFacts, Signature
 from edge_deploy.core.errors import BadInput, EdgeDeployError
@@ -126,9 +124,13 @@ def _precision(path: Path) -> str:
         facts: tuple[LayerFacts, ...] = read_facts(path)
     except EdgeDeployError:
         return ""
-    kinds = [fact.weight_dtype for fact in facts if fact.weight_dtype]
-    if not kinds:
-        return ""
-    names, counts = np.unique(kinds, return_counts=True)
-    narrow = [name for name in ("int2", "int4") if name in names]
-    return narrow[0] if narrow else str(names[counts.argmax()])
+    stored: dict[str, int] = {}
+    for fact in facts:
+        if fact.weight_dtype:
+            kind = fact.weight_dtype
+            # Narrow weights beside float values compute in float, or narrow their inputs as they come.
+            is_hybrid = not kind.startswith("float") and fact.activation_dtype == "float32"
+            kind = f"{kind} weights" if is_hybrid else kind
+            stored[kind] = stored.get(kind, 0) + fact.weight_bytes
+    narrow = [name for name in stored if name.startswith(("int2", "int4"))]
+    return narrow[0] if narrow else max(stored, key=lambda kind: stored[kind], default="")

@@ -30,6 +30,7 @@ from edge_deploy.core.errors import EdgeDeployError
 from edge_deploy.core.serde import from_json, to_json
 from edge_deploy.report.suite_table import SUITE_COLUMNS, suite_cells
 from edge_deploy.zoo.click_models import train_click_model
+from runtimes.folder import read_artifact
 
 __all__ = ["main"]
 
@@ -51,6 +52,8 @@ class Subject:
     Attributes:
         part: Of the task's items: those that calibration has not seen.
         published: Files of other people, measured beside ours.
+        request: Of a target, a precision, "phone" or "mcu", and a folder.
+        is_static_apart: Phones get another .tflite file of it than microcontrollers.
     """
 
     name: str
@@ -58,7 +61,8 @@ class Subject:
     data: Path
     part: Part
     published: tuple[Path, ...]
-    request: Callable[[str, str, Path], Any]
+    request: Callable[[str, str, str, Path], Any]
+    is_static_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,8 +96,8 @@ def subjects(data: Path) -> tuple[Subject, ...]:
     """The reference models of which there is data, and a recommender that is trained here."""
     models = data / "models"
 
-    def net(source: Path, calibrate: str) -> Callable[[str, str, Path], Any]:
-        def request(target: str, precision: str, out: Path) -> Any:
+    def net(source: Path, calibrate: str) -> Callable[[str, str, str, Path], Any]:
+        def request(target: str, precision: str, place: str, out: Path) -> Any:
             return convert_request(
                 str(source),
                 to=[target],
@@ -134,7 +138,7 @@ def _recommender(data: Path) -> Subject:
     folder = HOME / "dlrm"
     trained: list[Any] = []
 
-    def request(target: str, precision: str, out: Path) -> Any:
+    def request(target: str, precision: str, place: str, out: Path) -> Any:
         if not trained:
             trained.append(train_click_model("bank_marketing", folder, data=data))
         (model,) = trained
@@ -145,37 +149,46 @@ def _recommender(data: Path) -> Subject:
             weights=folder / "weights.pt",
             inputs=model.inputs,
             search_path=[str(folder.resolve())],
-            for_device="mcu" if target == "c" else "phone",
+            for_device=place,
             fallback="int8" if precision == "int4" else None,
             calibrate=None if precision == "float32" else folder / "calibration.npz",
             out=out,
             force=True,
         )
 
-    return Subject(name="DLRM", task="dlrm", data=folder, part="all", published=(), request=request)
+    return Subject(
+        name="DLRM", task="dlrm", data=folder, part="all", published=(), request=request, is_static_apart=True
+    )
 
 
 def artifacts(subject: Subject, *, fresh: bool) -> Iterator[Path]:
     """The published files, then ours: each format at each precision, converted here; what is refused is told."""
     yield from subject.published
-    wanted = [(target, recipe) for target in ("tflite", "executorch") for recipe in ("float32", "int8", "int4")]
-    wanted += [("c", "int8"), ("c", "int4")]
-    for target, recipe in wanted:
-        name = f"{subject.name}-{target}-{recipe}"
+    wanted = [
+        (target, recipe, "phone") for target in ("tflite", "executorch") for recipe in ("float32", "int8", "int4")
+    ]
+    wanted += [("tflite", "int8", "mcu")] if subject.is_static_apart else []
+    wanted += [("c", "int8", "mcu"), ("c", "int4", "mcu")]
+    for target, recipe, place in wanted:
+        name = f"{subject.name}-{target}-{recipe}" + ("-mcu" if place == "mcu" and target != "c" else "")
         out = HOME / "artifacts" / name
 
-        def make(target: str = target, recipe: str = recipe, out: Path = out) -> str:
+        def make(target: str = target, recipe: str = recipe, place: str = place, out: Path = out) -> str:
             out.parent.mkdir(parents=True, exist_ok=True)
-            convert(subject.request(target, recipe, out))
+            convert(subject.request(target, recipe, place, out))
             return str(out)
 
         _say(f"{name}: convert")
         try:
             folder = Path(kept(HOME / "converted", name, make, fresh=fresh or not out.exists()))
         except EdgeDeployError as error:
-            _say(f"{name}: not converted: {error.problems[0] if error.problems else error}")
+            _say(f"{name}: not converted: {_reason(error)}")
             continue
-        yield from sorted(manifest.parent for manifest in folder.glob(f"*/{MANIFEST}"))
+        for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
+            if recipe == "int4" and not any("int4" in each.got for each in read_artifact(manifest.parent).outcomes):
+                _say(f"{name}: nothing of it became INT4; its INT8 rows stand for it")
+                continue
+            yield manifest.parent
 
 
 def suite_rows(subject: Subject, places: Sequence[Place], *, fresh: bool) -> list[SuiteRow]:
@@ -186,6 +199,8 @@ def suite_rows(subject: Subject, places: Sequence[Place], *, fresh: bool) -> lis
         model = describe_model(path, wanted=task.name)
         for place in places:
             if model.format not in place.formats or (place.precisions and model.precision not in place.precisions):
+                continue
+            if place.part == "tflm" and subject.is_static_apart and not path.name.endswith("-mcu"):
                 continue
             options = SuiteOptions(backends=(place.backend,), limit=place.limit, part=subject.part)
             if place.device.startswith("qemu:"):
@@ -198,9 +213,15 @@ def suite_rows(subject: Subject, places: Sequence[Place], *, fresh: bool) -> lis
 
             name = "-".join((subject.name, path.name, place.part, place.device)).replace(":", "-").replace("/", "-")
             _say(f"{subject.name} {path.name}: {place.part}, {place.device}")
-            row = from_json(SuiteRow, kept(HOME / "rows", name, make, fresh=fresh), where=name)
+            try:
+                row = from_json(SuiteRow, kept(HOME / "rows", name, make, fresh=fresh), where=name)
+            except EdgeDeployError as error:
+                _say(f"{name}: {_reason(error)}")
+                continue
             published = "published " if path in subject.published else ""
-            rows.append(dataclasses.replace(row, model=f"{published}{subject.name}"))
+            static = " for microcontrollers" if model.format == "tflite" and path.name.endswith("-mcu") else ""
+            problem = row.problem.removeprefix(f"{row.path}/").removeprefix("model.tflite: ")
+            rows.append(dataclasses.replace(row, model=f"{published}{subject.name}{static}", problem=problem))
     return with_floor_of_float(task, rows)  # each was measured by itself, without the float model beside it
 
 
@@ -218,7 +239,11 @@ def instruction_rows(data: Path, *, fresh: bool) -> list[tuple[object, ...]]:
             forced = dataclasses.replace(case, request=dataclasses.replace(case.request, force=True))
             return to_json(microcontrollers.rows_of(forced, boards, optimisation="-O2"))
 
-        rows += [tuple(row) for row in kept(HOME / "instructions", case.name.replace(" ", "-"), make, fresh=fresh)]
+        try:
+            found = kept(HOME / "instructions", case.name.replace(" ", "-"), make, fresh=fresh)
+        except EdgeDeployError as error:
+            found = [(case.name, *[""] * (len(microcontrollers.COLUMNS) - 2), f"failed: {_reason(error)}")]
+        rows += [tuple(row) for row in found]
     return rows
 
 
@@ -239,8 +264,9 @@ def main(arguments: list[str]) -> None:
         print(markdown(SUITE_COLUMNS, [suite_cells(row) for row in rows]))
         print(
             "\nQuality with its 95 % interval; p90 of single inferences, one thread; memory is what running took: on a "
-            "host peak anonymous memory above an empty process, on a board all RAM. Emulated devices take a sample of "
-            "the items and tell no time of a real one. Tasks and floors are those of MLPerf Tiny; no MLPerf results."
+            "host peak anonymous memory above an empty process (ExecuTorch runs there in Python with PyTorch, "
+            "elsewhere by a native runner), on a board all RAM. Emulated devices take a sample of the items and tell "
+            "no time. Tasks and floors are those of MLPerf Tiny; no MLPerf results."
         )
     if "instructions" in parts:
         print()
@@ -248,6 +274,10 @@ def main(arguments: list[str]) -> None:
         print(
             f"\n{microcontrollers.SAMPLES} random inputs for each model; -O2; compared with LiteRT's reference kernels."
         )
+
+
+def _reason(error: EdgeDeployError) -> str:
+    return error.problems[0] if error.problems else str(error)
 
 
 def _say(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from edge_deploy.core.units import format_bytes
+from edge_deploy.core.units import format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from device_tests.tasks.run import SuiteRow
@@ -32,7 +32,7 @@ def suite_cells(row: SuiteRow) -> tuple[str, ...]:
     elif row.p90_s is None:
         speed = ""
     else:
-        speed = f"{row.p90_s * 1e6:.1f} us" + (" (emulated)" if row.provenance == "emulated" else "")
+        speed = "none: emulated" if row.provenance == "emulated" else format_seconds(row.p90_s)
     memory = "" if row.memory_bytes is None else format_bytes(row.memory_bytes)
     value = f"{quality.metric} {quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f})"
     flash = "" if row.flash_bytes is None else format_bytes(row.flash_bytes)
