@@ -119,7 +119,7 @@ def _table_class() -> Any:
             self.mode = getattr(table, "mode", None)
             self.refresh_steps = plan.refresh_steps
             self.template = (type(table), table.num_embeddings, table.embedding_dim)
-            self.steps = 0
+            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # so that a stopped run goes on alike
             scale = torch.ones(1) if self.by_row else table_scale(table.weight, self.bits)
             self.register_buffer(SCALE_NAME, scale)
 
@@ -136,7 +136,8 @@ def _table_class() -> Any:
 
         def forward(self, ids: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
             if self.training:
-                if self.steps and self.steps % self.refresh_steps == 0:
+                done = int(self.steps)
+                if done and done % self.refresh_steps == 0:
                     self.refresh()
                 self.steps += 1
             rows = functional.embedding(ids, self.weight, self.padding_idx, sparse=True)

@@ -35,7 +35,7 @@ def row_scales(rows: torch.Tensor, bits: int) -> torch.Tensor:
     wanted = rows.detach().abs().amax(dim=-1, keepdim=True).div_(_steps(bits)).clamp_(max=LARGEST_HALF)
     scales = wanted.half().float()
     # Below 2^-14 float16 has few digits left: rounding down could clip the row's largest value.
-    scales.add_((scales * (1 + 1 / 16) < wanted) * SMALLEST_HALF)
+    scales.add_((scales * (1 + 0.45 / _steps(bits)) < wanted) * SMALLEST_HALF)
     return scales.clamp_(min=SMALLEST_HALF)
 
 
