@@ -66,7 +66,7 @@ def save_trained(tensors: Mapping[str, np.ndarray], model: Recommender, folder: 
             problems.append(f"trained scales: {name}: {layer}{SCALE} is missing.")
     if problems:
         raise BadInput(*problems[:20])
-    np.savez(folder / FILE, **dict(tensors))
+    np.savez(folder / FILE, allow_pickle=False, **dict(tensors))
 
 
 def load_trained(folder: Path) -> dict[str, TrainedScale]:

@@ -41,8 +41,8 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     notes = ["float weights of the factory itself; no --weights given"]
     scales: dict[str, np.ndarray] = {}
     if request.weights is not None:
-        found, scales = load_weights_and_scales(module, request.weights)
-        notes = [f"weights of {request.weights.name}", *found]
+        told, scales = load_weights_and_scales(module, request.weights)
+        notes = [f"weights of {request.weights.name}", *told]
     from converters.passes.embedding_bag import limit_norms
 
     module = limit_norms(module).eval()
