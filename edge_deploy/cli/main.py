@@ -34,6 +34,7 @@ from edge_deploy.cli import (
     report,
     run,
     search,
+    serve,
     sign,
     simulate,
     split,
@@ -78,6 +79,8 @@ app.command("plan")(plan.command)
 app.command("split")(split.command)
 app.command("simulate")(simulate.command)
 app.command("run")(run.command)
+app.command("serve")(serve.command)
+app.command("certs")(serve.certs)
 app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("list")(list_.command)

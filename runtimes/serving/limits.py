@@ -17,7 +17,6 @@ class Limits:
         message_bytes: Of one request; None for what the largest model takes (many rows: 16 MB) and 64 KiB.
         tensors: Of one request.
         rows: Samples of one request, where the model takes several.
-        waiting: Requests that wait for one model; more are told that the server is overloaded.
         at_once: Requests that the process holds, in whatever state, health checks included.
         connections: Open ones.
         receive_s: From the first header of a request to its last byte.
@@ -30,7 +29,6 @@ class Limits:
     message_bytes: int | None = None
     tensors: int = 64
     rows: int = 1024
-    waiting: int = 1024
     at_once: int = 4096
     connections: int = 4096
     receive_s: float = 10.0

@@ -130,7 +130,10 @@ class Shelf:
         Raises:
             CloudOverloaded: The budget is used up by models that are working.
         """
-        model = self.find(offer) or await self._load(offer)
+        model = self.find(offer)
+        if model is None:
+            async with asyncio.timeout_at(deadline_s):
+                model = await self._load(offer)
         self._uses += 1
         model.used_at = self._uses
         model.users += 1

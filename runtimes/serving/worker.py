@@ -1,0 +1,63 @@
+"""One server process: told what to serve on stdin, says on stdout where it listens, drains on SIGTERM.
+
+`python -m runtimes.serving.worker`; it also stops when its stdin ends, so that it never outlives its parent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import threading
+
+from edge_deploy.core.errors import EdgeDeployError, error_to_json
+from edge_deploy.core.serde import loads
+from edge_deploy.core.threads import QUIET_THREADS
+from runtimes.serving.server import Server, Serving
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Serve until told to stop; returns the exit code."""
+    for name, value in QUIET_THREADS.items():
+        os.environ.setdefault(name, value)
+    serving = loads(Serving, sys.stdin.readline(), where="what the worker was told")
+    try:
+        asyncio.run(_serve(serving))
+    except EdgeDeployError as error:
+        _say({"error": error_to_json(error)})
+        return error.exit_code
+    return 0
+
+
+async def _serve(serving: Serving) -> None:
+    loop, told_to_stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told_to_stop.set)
+    server = Server(serving)
+    await server.start()
+    _say({"port": server.port})
+    threading.Thread(target=_until_parent_ends, args=(loop, told_to_stop), daemon=True).start()
+    await told_to_stop.wait()
+    await server.stop()
+
+
+def _until_parent_ends(loop: asyncio.AbstractEventLoop, told_to_stop: asyncio.Event) -> None:
+    os.read(sys.stdin.fileno(), 1)
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(told_to_stop.set)
+
+
+def _say(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    # Not sys.exit: interpreters of models may end a process in an orderly way only for so long.
+    code = main()
+    sys.stdout.flush()
+    os._exit(code)
