@@ -100,6 +100,7 @@ class LowerRequest:
         folder: Empty folder that receives the artifact's files.
         labels: npy of the calibration samples' labels (float64, NaN for none), by which passes are judged too.
         resume: Folder that outlives an ended process, where large files grow; None where none is worth it.
+        packs_tables: INT4 rows are wanted as INT8 values of 4 bits; who asks packs them two a byte.
     """
 
     captured: Captured
@@ -108,6 +109,7 @@ class LowerRequest:
     calibration: Path | None = None
     labels: Path | None = None
     resume: Path | None = None
+    packs_tables: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -306,6 +306,11 @@ def moves(net):
     net.op(OPS.MINIMUM, [net.x(1, 3, kind=TYPES.INT32), net.ints([[8, 8, 8]])], [wide], schema.MaximumMinimumOptionsT())
     net.op(OPS.MAXIMUM, [wide, net.ints([[0, 0, 0]])], [ids], schema.MaximumMinimumOptionsT())
     net.op(OPS.GATHER, [table, ids], [net.y("rows of a table", 1, 3, 6, **kept)], schema.GatherOptionsT(), version=2)
+    for columns in (6, 7):
+        values = net.random.integers(-8, 8, (9, columns), dtype=np.int8)
+        narrow = net.hand.tensor(f"narrow {columns}", [9, columns], TYPES.INT8, data=values, scale=0.05, zero_point=3)
+        ends = [net.y(f"packed rows of {columns}", 1, 3, columns, **kept)]
+        net.op(OPS.GATHER, [narrow, ids], ends, schema.GatherOptionsT(), version=2)
     net.op(
         OPS.GATHER,
         [net.x(1, 7), net.ints([6, 0, 3])],

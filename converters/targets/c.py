@@ -51,7 +51,7 @@ def lower(request: LowerRequest) -> Lowered:
         spec = replace(request.spec, io="int8", for_device="mcu")
         # Found by name as every target is; this one is a neighbour that lowers for us.
         tflite = import_module("converters.targets.tflite")
-        integer: Lowered = tflite.lower(replace(request, spec=spec, folder=Path(folder)))
+        integer: Lowered = tflite.lower(replace(request, spec=spec, folder=Path(folder), packs_tables=True))
         lowered = lower_integer_file(Path(folder) / TFLITE, request.folder, name=name)
     stored = {outcome.layer: outcome for outcome in lowered.outcomes}
     return replace(
@@ -66,7 +66,7 @@ def lower(request: LowerRequest) -> Lowered:
 def try_out(request: LowerRequest, held: Path) -> Any:
     """Float and quantized outputs on the samples of the npz `held`, by the TFLite file that the project is made of."""
     spec = replace(request.spec, io="int8", for_device="mcu")
-    return import_module("converters.targets.tflite").try_out(replace(request, spec=spec), held)
+    return import_module("converters.targets.tflite").try_out(replace(request, spec=spec, packs_tables=True), held)
 
 
 def _informed(lowered: Lowered, integer: Lowered) -> Signature:

@@ -50,7 +50,7 @@ def lower_mcu(request: LowerRequest, model: Recommender, arrays: Mapping[str, np
     from runtimes.formats.tflite import read_facts, read_graph
 
     spec = request.spec
-    _refuse(model, spec)
+    _refuse(model, spec, packs_tables=request.packs_tables)
     check_weights(model, arrays)
     maxima = absolute_maxima(model, arrays)
     stored_arrays = _without_padding_rows(model, arrays)
@@ -66,7 +66,8 @@ def lower_mcu(request: LowerRequest, model: Recommender, arrays: Mapping[str, np
     tables = []
     notes = []
     for number, table in enumerate(model.tables):
-        scale = None if spec.is_float else Affine(scale=_scale(maxima[number]), zero_point=0)
+        is_narrow = request.packs_tables and spec.bits_for(table.name) == 4
+        scale = None if spec.is_float else Affine(scale=_scale(maxima[number], 7 if is_narrow else 127), zero_point=0)
         constant = store_own_table(emitter, table.name, stored_arrays[table.weight], scale)
         notes.append(note_table(table, constant.name, "float32" if spec.is_float else "int8-table"))
         tables.append(StoredTable(table=constant, scale=scale))
@@ -91,7 +92,7 @@ def lower_mcu(request: LowerRequest, model: Recommender, arrays: Mapping[str, np
         files=(FileEntry(path=path.name, role="model", bytes=path.stat().st_size, sha256=file_sha256(path)),),
         signatures=signatures_of(path, shown),
         graph=read_graph(path),
-        outcomes=mcu_outcomes(model, spec, read_facts(path)),
+        outcomes=mcu_outcomes(model, spec, read_facts(path), packs_tables=request.packs_tables),
         toolchain=versions("ai-edge-litert", "flatbuffers"),
         minimum_runtime="TensorFlow Lite Micro, tflite-runtime 2.14",
         warnings=(LOGIT,) if model.output_activation == "sigmoid" else (),
@@ -102,11 +103,11 @@ def _meaning(model: Recommender) -> Meaning | None:
     return "logit" if model.output_activation == "sigmoid" else model.output.meaning
 
 
-def _scale(maximum: float) -> float:
-    return float(np.float32(max(maximum / 127, 2.0**-40)))
+def _scale(maximum: float, most: int) -> float:
+    return float(np.float32(max(maximum / most, 2.0**-40)))
 
 
-def _refuse(model: Recommender, spec: QuantSpec) -> None:
+def _refuse(model: Recommender, spec: QuantSpec, *, packs_tables: bool) -> None:
     refusals = []
     if spec.activations not in ("int8", "float") or spec.weight_bits == 16 or (spec.recipe.endswith("-weight")):
         reason = "a recommender for microcontrollers has INT8 activations: TFLite Micro looks no INT16 rows up"
@@ -120,7 +121,7 @@ def _refuse(model: Recommender, spec: QuantSpec) -> None:
     ):
         for name in layers:
             bits = spec.bits_for(name, default=default)
-            if bits == 4 and spec.fallback_bits != 8:
+            if bits == 4 and spec.fallback_bits != 8 and not (packs_tables and op == "GATHER"):
                 what = "tables" if op == "GATHER" else "per-channel layers"
                 reason = f"TFLite Micro does not run INT4 {what}"
                 refusals.append(Refusal(layer=name, op=op, reason=reason, remedy="allow --fallback int8"))

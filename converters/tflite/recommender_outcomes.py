@@ -104,8 +104,14 @@ def _shared_outcome(
     )
 
 
-def mcu_outcomes(model: Recommender, spec: QuantSpec, facts: tuple[LayerFacts, ...]) -> tuple[LayerOutcome, ...]:
-    """The same for a full-integer file, where every table is a constant of its own."""
+def mcu_outcomes(
+    model: Recommender, spec: QuantSpec, facts: tuple[LayerFacts, ...], *, packs_tables: bool = False
+) -> tuple[LayerOutcome, ...]:
+    """The same for a full-integer file, where every table is a constant of its own.
+
+    Args:
+        packs_tables: INT4 rows lie in it as INT8 values, and whoever reads it stores two in a byte.
+    """
     read = {fact.layer: fact for fact in facts}
     first = {lookup.table: number for number, lookup in reversed(list(enumerate(model.lookups)))}
     entries = [
@@ -119,16 +125,17 @@ def mcu_outcomes(model: Recommender, spec: QuantSpec, facts: tuple[LayerFacts, .
     outcomes = []
     for name, op, layer, asked, scales in entries:
         fact = read.get(layer)
-        width = "float32" if spec.is_float else "int8"
+        is_narrow = packs_tables and asked == 4 and op == "GATHER"
+        width = "float32" if spec.is_float else "int4" if is_narrow else "int8"
         outcomes.append(
             LayerOutcome(
                 layer=name,
                 op=op,
                 asked=_word(asked),
                 got=width if spec.is_float else f"{width}, {scales}, int8 activations",
-                reason=f"TFLite Micro does not run INT4 {op}" if asked == 4 else "",
-                weight_bits=fact.weight_bits if fact is not None else 0.0,
-                weight_bytes=fact.weight_bytes if fact is not None else 0,
+                reason=f"TFLite Micro does not run INT4 {op}" if asked == 4 and not is_narrow else "",
+                weight_bits=(4.0 if is_narrow else fact.weight_bits) if fact is not None else 0.0,
+                weight_bytes=(fact.weight_bytes // 2 if is_narrow else fact.weight_bytes) if fact is not None else 0,
                 runs_on=fact.runs_on if fact is not None else "unknown",
             )
         )

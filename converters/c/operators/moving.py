@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from converters.c.graph import ITEM_BYTES, Node, Tensor
 from converters.c.operators.elementwise import MAX_DIMS
+from converters.c.operators.matrix import pack_pairs
 from converters.c.operators.refusal import refuse
 from converters.c.step import Constant, Step, buffer, weights_of
 
@@ -254,6 +256,16 @@ def gather(node: Node) -> Step:
     inner = math.prod(table.shape[axis + 1 :]) * _item(node, table)
     constants: tuple[Constant, ...] = ()
     source = buffer(table)
+    if _is_narrow(table, axis):
+        rows = table.values.reshape(table.shape[0], -1)  # type: ignore[union-attr]  # a narrow table is stored
+        named = replace(weights_of(node, table), dtype="int4")
+        return Step(
+            node=node,
+            call=f"ed_gather_rows4(&<p0>, <c:table>, {buffer(ids)}, {buffer(out)})",
+            constants=(Constant(name="table", values=pack_pairs(rows), weights=named),),
+            structures=(("ed_gather", f"{{1, {table.shape[0]}, {rows.shape[1]}, {ids.size}}}"),),
+            can_fail=True,
+        )
     if table.values is not None:
         constants = (Constant(name="table", values=table.values, weights=weights_of(node, table)),)
         source = "<c:table>"
@@ -264,6 +276,14 @@ def gather(node: Node) -> Step:
         structures=(("ed_gather", f"{{{outer}, {table.shape[axis]}, {inner}, {ids.size}}}"),),
         can_fail=True,
     )
+
+
+def _is_narrow(table: Tensor, axis: int) -> bool:
+    """Whether rows of the table are stored two values a byte: all of them fit into 4 bits."""
+    if table.values is None or table.dtype not in ("int8", "int4") or axis or len(table.shape) < 2:
+        return False
+    is_narrow = table.size > table.shape[0] and table.values.min() >= -8 and table.values.max() <= 7
+    return bool(is_narrow)
 
 
 BUILDERS = {

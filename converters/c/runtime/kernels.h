@@ -136,5 +136,7 @@ void ed_move(const ed_copy *layer, const void *in, void *out);
 void ed_fill(int32_t value, int32_t bytes, void *out);
 /* 0, or 1 where an id lies outside its table. */
 int ed_gather_rows(const ed_gather *layer, const void *table, const int32_t *ids, void *out);
+/* The same of a table of 4-bit values, two a byte, low half first; inner_bytes are those of a row that is unpacked. */
+int ed_gather_rows4(const ed_gather *layer, const int8_t *table, const int32_t *ids, int8_t *out);
 
 #endif

@@ -2,6 +2,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "arithmetic.h"
 #include "kernels.h"
 
 void ed_move(const ed_copy *layer, const void *in, void *out) {
@@ -41,6 +42,16 @@ int ed_gather_rows(const ed_gather *layer, const void *table, const int32_t *ids
       if (ids[i] < 0 || ids[i] >= layer->axis) return 1;
       memcpy(to, from + ids[i] * layer->inner_bytes, (size_t)layer->inner_bytes);
     }
+  }
+  return 0;
+}
+
+int ed_gather_rows4(const ed_gather *layer, const int8_t *table, const int32_t *ids, int8_t *out) {
+  const int32_t count = layer->inner_bytes;
+  for (int32_t i = 0; i < layer->ids; ++i) {
+    if (ids[i] < 0 || ids[i] >= layer->axis) return 1;
+    const int8_t *row = table + ids[i] * ((count + 1) / 2);
+    for (int32_t k = 0; k < count; ++k) *out++ = (int8_t)ed_nibble(row, k);
   }
   return 0;
 }
