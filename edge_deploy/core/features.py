@@ -36,6 +36,7 @@ __all__ = [
     "GoldenRow",
     "HashedIds",
     "Row",
+    "RowEncoder",
     "Vocabulary",
     "encode",
     "encode_rows",
@@ -214,27 +215,47 @@ def encode_rows(spec: FeatureSpec, rows: Sequence[Row]) -> tuple[np.ndarray, np.
     Raises:
         BadInput: A row has another number of fields, or a value cannot be read; names row and feature.
     """
-    wrong = [
-        f"row {index}: {len(row)} fields: must be {len(spec.fields)} ({', '.join(spec.fields[:4])}, ...)."
-        for index, row in enumerate(rows)
-        if len(row) != len(spec.fields)
-    ]
-    if wrong:
-        raise BadInput(*wrong[:MAX_PROBLEMS])
-    column = {name: index for index, name in enumerate(spec.fields)}
-    problems: list[str] = []
-    dense = np.empty((len(rows), len(spec.dense)), np.float32)
-    for at, feature in enumerate(spec.dense):
-        dense[:, at] = _numbers(feature, [row[column[feature.field]] for row in rows], problems)
-    ids = np.empty((len(rows), len(spec.categorical)), np.int64)
-    for at, category in enumerate(spec.categorical):
-        ids[:, at] = _ids(category, [row[column[category.field]] for row in rows], problems)
-    if problems:
-        raise BadInput(*problems[:MAX_PROBLEMS])
-    return dense, ids
+    return RowEncoder(spec)(rows)
 
 
-def _numbers(feature: Dense, values: list[str], problems: list[str]) -> np.ndarray:
+class RowEncoder:
+    """`encode_rows` for logs that come in pieces: vocabularies are laid out once."""
+
+    def __init__(self, spec: FeatureSpec) -> None:
+        self.spec = spec
+        self._id_of = [_id_function(category) for category in spec.categorical]
+
+    def __call__(self, rows: Sequence[Row], *, first_row: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """As `encode_rows`.
+
+        Args:
+            first_row: Number of the first of these rows, for messages.
+        """
+        spec = self.spec
+        wrong = [
+            f"row {first_row + index}: {len(row)} fields: must be {len(spec.fields)} "
+            f"({', '.join(spec.fields[:4])}, ...)."
+            for index, row in enumerate(rows)
+            if len(row) != len(spec.fields)
+        ]
+        if wrong:
+            raise BadInput(*wrong[:MAX_PROBLEMS])
+        column = {name: index for index, name in enumerate(spec.fields)}
+        problems: list[str] = []
+        dense = np.empty((len(rows), len(spec.dense)), np.float32)
+        for at, feature in enumerate(spec.dense):
+            values = [row[column[feature.field]] for row in rows]
+            dense[:, at] = _numbers(feature, values, problems, first_row)
+        ids = np.empty((len(rows), len(spec.categorical)), np.int64)
+        for at, (category, id_of) in enumerate(zip(spec.categorical, self._id_of, strict=True)):
+            values = [row[column[category.field]] for row in rows]
+            ids[:, at] = _ids(category, id_of, values, problems, first_row)
+        if problems:
+            raise BadInput(*problems[:MAX_PROBLEMS])
+        return dense, ids
+
+
+def _numbers(feature: Dense, values: list[str], problems: list[str], first_row: int) -> np.ndarray:
     numbers = np.full(len(values), feature.missing, np.float64)
     for index, text in enumerate(values):
         if not text:
@@ -246,7 +267,9 @@ def _numbers(feature: Dense, values: list[str], problems: list[str]) -> np.ndarr
         if math.isfinite(number):
             numbers[index] = number
         else:
-            problems.append(f"row {index}: feature {feature.field}: {text!r}: must be a finite number, or empty.")
+            problems.append(
+                f"row {first_row + index}: feature {feature.field}: {text!r}: must be a finite number, or empty."
+            )
     if feature.transform == "log1p":
         numbers = np.log1p(np.maximum(numbers, 0.0))
     elif feature.transform == "signed-log1p":
@@ -255,8 +278,9 @@ def _numbers(feature: Dense, values: list[str], problems: list[str]) -> np.ndarr
     return scaled
 
 
-def _ids(feature: Categorical, values: list[str], problems: list[str]) -> np.ndarray:
-    id_of = _id_function(feature)
+def _ids(
+    feature: Categorical, id_of: Callable[[str], int], values: list[str], problems: list[str], first_row: int
+) -> np.ndarray:
     known: dict[str, int] = {"": feature.missing_id}
     ids = np.empty(len(values), np.int64)
     for index, text in enumerate(values):
@@ -265,7 +289,7 @@ def _ids(feature: Categorical, values: list[str], problems: list[str]) -> np.nda
                 known[text] = id_of(text)
             except ValueError:
                 right = f"a number below {feature.rows}" if feature.direct else "a hexadecimal integer"
-                problems.append(f"row {index}: feature {feature.field}: {text!r}: must be {right}.")
+                problems.append(f"row {first_row + index}: feature {feature.field}: {text!r}: must be {right}.")
                 continue
         ids[index] = known[text]
     return ids
