@@ -97,6 +97,7 @@ class Loop:
         if self._thread.is_alive():
             self._thread.join()
         self._drain()
+        self._note_cloud(self._clock.now_s())
         if self._recorder is not None:
             self._recorder.close()
         if self.failure is not None:

@@ -125,7 +125,7 @@ class LiveSession:
         arrived = now()
         with self._edge:
             begun = now()
-            running = self._stage.running
+            running = in_force = self._stage.running
             shut = running.crosses and self._breaker.is_open and self._whole is not None
             if shut:
                 running = self._whole  # type: ignore[assignment]  # it is not None
@@ -136,7 +136,7 @@ class LiveSession:
         if running.crosses:
             return self._cross(running, inputs, values, (arrived, begun, headed), deadline_s, cancel)
         if shut or deadline_s is not None or cancel is not None or self._deadline_s != math.inf:
-            self._finish(running, (arrived, begun, headed), deadline_s, cancel, shut=shut)
+            self._finish(in_force, (arrived, begun, headed), deadline_s, cancel, shut=shut)
         else:
             self._note(Happened(running.index, ON_EDGE, arrived, begun, headed, headed))
         return values
@@ -166,8 +166,11 @@ class LiveSession:
         if self._is_closed:
             return
         self._is_closed = True
-        self._loop.end()
-        self._remote.close()
+        try:
+            self._loop.end()
+        finally:
+            self._remote.close()
+            self._stage.close()
 
     def __enter__(self) -> LiveSession:
         return self

@@ -57,6 +57,10 @@ def _nothing(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {}
 
 
+def _refuse(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    raise BadInput("the live session is closed; open a new one.")
+
+
 class Stage:
     """Loaded halves; switches work on it one at a time, requests look at `running` under `edge`.
 
@@ -110,6 +114,16 @@ class Stage:
     def unload(self, index: int) -> None:
         """Forget a half; its memory is free when the last request that runs it is done."""
         self._loaded.pop(index, None)
+
+    def close(self) -> None:
+        """Unload everything; requests that come now are refused."""
+        with self.edge:
+            half = self.running.half
+            self.running = Loaded(index=self.running.index, half=half, session=None, run=_refuse, crosses=False)
+            for loaded in self._loaded.values():
+                if loaded.session is not None:
+                    loaded.session.close()
+            self._loaded.clear()
 
     def warm(self) -> tuple[str, ...]:
         """Ids of the cuts whose halves are loaded."""
