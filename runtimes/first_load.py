@@ -86,7 +86,7 @@ def load_and_run_once(path: str, backend: str, data_files: list[str], kernels: K
         EdgeDeployError: As the backend raises it; nothing when the process dies.
     """
     module = load("runtimes.backends", backend)
-    limit_memory(SPARE_BYTES + 4 * Path(path).stat().st_size)
+    limit_memory(SPARE_BYTES + 4 * sum(Path(file).stat().st_size for file in (path, *data_files)))
     session = module.open_model(
         Path(path),
         data_files=tuple(Path(file) for file in data_files),

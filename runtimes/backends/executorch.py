@@ -20,6 +20,8 @@ from runtimes.calling import check_inputs, pick_signature, zeros_for
 from runtimes.contracts import Kernels
 from runtimes.formats.nibble_ptd import inflate, is_packed
 from runtimes.formats.pte import PteFile, PteTensor, read_pte
+from runtimes.residency import Residency, residency_of
+from runtimes.unlocked import without_locks
 
 __all__ = ["ExecutorchSession", "kernels_name", "open_model", "open_session", "own_signatures", "runtime_version"]
 
@@ -69,7 +71,7 @@ def open_session(
         raise Unsupported(f"--kernels {kernels}: ExecuTorch has one kernel set here; take default.")
     load = _loader(path, data)
     _set_threads(threads)
-    session = ExecutorchSession(load, signature, where=str(path))
+    session = ExecutorchSession(load, signature, where=str(path), data=data)
     _open_threads[session] = threads
     return session
 
@@ -90,16 +92,17 @@ def _loader(path: Path, data: Path | None) -> Callable[[bool], Any]:
     # Without this import the runtime has no quantized embeddings and fails in load_method.
     require("executorch.kernels.quantized", extra=_EXTRA)
     try:
+        is_mapped = data is not None and not is_packed(data)
         program = path.read_bytes()
-        weights = None if data is None else data.read_bytes()
-        if data is not None and is_packed(data):
-            weights = inflate(weights or b"", where=str(data))
+        weights = inflate(data.read_bytes(), where=str(data)) if data is not None and not is_mapped else None
     except OSError as error:
         raise BadInput(f"{error.filename}: cannot be read ({error.strerror}).") from error
 
     def load(traced: bool) -> Any:
         options = {"enable_etdump": True} if traced else {}
         try:
+            if is_mapped:  # tables: what is looked up is read, and no more
+                return runtime._load_for_executorch(str(path), str(data), **options)
             return runtime._load_for_executorch_from_buffer(program, weights, **options)
         except RuntimeError as error:
             raise BadInput(f"{path}: ExecuTorch cannot load it ({error}).") from error
@@ -128,14 +131,25 @@ class ExecutorchSession:
     Answers are copies and stay as they are. Inputs go through tensors that the session keeps: one call at a time.
     """
 
-    def __init__(self, load: Callable[[bool], Any], signature: Signature, *, where: str) -> None:
+    def __init__(
+        self, load: Callable[[bool], Any], signature: Signature, *, where: str, data: Path | None = None
+    ) -> None:
         self.signature = signature
         self.kernels = kernels_name()
         self.is_open = True
+        self._residency: Residency | None = None
         torch = require("torch", extra=_EXTRA)
         self._load = load
         self._where = where
-        module = load(False)
+        with without_locks():
+            self._prepare(torch, signature)
+            self._load_method()
+        self._residency = None if data is None else residency_of(data)
+
+    def _prepare(self, torch: Any, signature: Signature) -> None:
+        """Look at the program, and make what its inputs travel through."""
+        where = self._where
+        module = self._load(False)
         try:
             methods = list(module.method_names())
         except RuntimeError as error:  # the program is looked at no sooner than here
@@ -152,7 +166,6 @@ class ExecutorchSession:
             self._tensors_in.append(self._slot(torch, place, info))
         self._outputs = tuple(info.name for info in signature.outputs)
         self._check_border(module)
-        self._load_method()
 
     def _slot(self, torch: Any, place: int, info: TensorInfo) -> Any:
         """A tensor to copy an input into; None where sharing the array's memory costs less, or its shape may differ."""
@@ -207,6 +220,8 @@ class ExecutorchSession:
             # The runtime's own copies of the outputs cost twice as much as NumPy's.
             for name, result in zip(self._outputs, run(self._method, tensors, False)):  # noqa: B905  # compared before
                 found[name] = result.numpy().copy()
+            if self._residency is not None:
+                self._residency.ran()
         except RuntimeError as error:
             raise BadInput(f"{self._where}: ExecuTorch refused the inputs ({error}).") from error
         return found
@@ -252,8 +267,10 @@ class ExecutorchSession:
         from runtimes.executorch_trace import layer_seconds
 
         tensors = self._tensors(inputs)
-        module = self._load(True)
-        for _ in range(runs + 1):  # the first one allocates and does not count
+        with without_locks():
+            module = self._load(True)
+            module.run_method(self._method, tensors)  # the first one allocates and does not count
+        for _ in range(runs):
             module.run_method(self._method, tensors)
         with tempfile.TemporaryDirectory(prefix="edge-deploy-trace-") as folder:
             trace = Path(folder, "trace.etdp")
@@ -263,6 +280,9 @@ class ExecutorchSession:
 
     def close(self) -> None:
         """Free the model."""
+        if self._residency is not None:
+            self._residency.close()
+            self._residency = None
         self._run = None
         self.is_open = False
 

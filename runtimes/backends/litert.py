@@ -18,6 +18,7 @@ from edge_deploy.core.tensor import TensorInfo
 from runtimes.calling import check_inputs, pick_signature
 from runtimes.contracts import Kernels
 from runtimes.formats.tflite_signatures import PRIMARY
+from runtimes.residency import residency_of
 
 __all__ = ["LitertSession", "open_model", "runtime_version"]
 
@@ -72,6 +73,7 @@ class LitertSession:
         )
         if not any(-1 in info.shape for info in signature.inputs):
             self._allocate()
+        self._residency = residency_of(path)
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """One inference; see `runtimes.contracts.Session.run`.
@@ -97,6 +99,8 @@ class LitertSession:
             found = {}  # a loop costs less than a comprehension, which is a call
             for name, index in self._fetches:
                 found[name] = wrapper.GetTensor(index, subgraph)
+            if self._residency is not None:
+                self._residency.ran()
             return found
         except (KeyError, AttributeError):
             check_inputs(self.signature, inputs)
@@ -121,6 +125,9 @@ class LitertSession:
 
     def close(self) -> None:
         """Free the model."""
+        if self._residency is not None:
+            self._residency.close()
+            self._residency = None
         self._wrapper = None
         self._interpreter = None
 
