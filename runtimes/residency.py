@@ -14,8 +14,8 @@ from pathlib import Path
 __all__ = ["Residency", "residency_of"]
 
 LEAST_FILE_BYTES = 64 << 20  # below, all of the model may stay
-MOST_GROWTH_BYTES = 12 << 20
-RUNS_BETWEEN_LOOKS = 32
+MOST_GROWTH_BYTES = 8 << 20
+RUNS_BETWEEN_LOOKS = 16
 _DONT_NEED = 4
 
 
