@@ -75,6 +75,21 @@ def test_a_recurrent_layer_is_refused_by_its_name(tmp_path):
     assert any("memory" in refusal.layer for refusal in caught.value.refusals)
 
 
+def test_a_recurrent_layer_of_a_saved_model_is_refused_by_its_name(tmp_path):
+    from converters.loading.saved_model import load_saved_model
+
+    steps = keras.Input((6, 4))
+    layers = keras.layers
+    model = keras.Model(
+        steps, layers.GRU(3, name="second")(layers.LSTM(5, return_sequences=True, name="memory")(steps))
+    )
+    model.export(tmp_path / "net", verbose=False)
+    with pytest.raises(Unsupported, match="feed-forward") as caught:
+        load_saved_model(tmp_path / "net")
+    named = [refusal.layer for refusal in caught.value.refusals]
+    assert len(named) == 2 and "memory" in named[0] and "second" in named[1]
+
+
 def test_a_recurrent_onnx_layer_is_refused_by_its_name(tmp_path):
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")

@@ -23,6 +23,10 @@ REACHING_OUT = re.compile(
 )
 
 
+LOOPS = ("While", "StatelessWhile", "LoopCond")
+"""Of TensorFlow 2, and the condition of each loop of TensorFlow 1."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedSavedModel:
     """A SavedModel's signature in memory, its weights frozen into constants.
@@ -144,6 +148,20 @@ def _check_graph(folder: Path, graph: Any) -> None:
     )
     if refusals:
         raise Unsupported(f"{folder}: the serving graph does more than compute.", refusals=refusals[:10])
+    loops = dict.fromkeys(_loop_layer(node.name) for node in definition.node if node.op in LOOPS)
+    if loops:
+        raise Unsupported(
+            f"{folder}: is not a plain feed-forward model.",
+            refusals=tuple(
+                Refusal(
+                    layer=layer,
+                    op="loop",
+                    reason="a recurrent layer: only plain feed-forward graphs are converted",
+                    remedy="build it with unroll=True for a fixed number of steps, or replace it by convolutions",
+                )
+                for layer in loops
+            ),
+        )
     problems = []
     for node in nodes:
         if node.op == "Const":
@@ -153,3 +171,10 @@ def _check_graph(folder: Path, graph: Any) -> None:
                 problems.append(f"{folder}: weight {node.name}: {bad} of {values.size} values are NaN or infinite.")
     if problems:
         raise BadInput(*problems)
+
+
+def _loop_layer(node: str) -> str:
+    """The layer that a node of a loop belongs to: "net/memory" of ".../net/memory/while/LoopCond"."""
+    parts = [part for part in node.split("/") if not part.startswith(("StatefulPartitionedCall", "PartitionedCall"))]
+    until = next((place for place, part in enumerate(parts) if part.startswith("while")), len(parts) - 1)
+    return "/".join(parts[:until]) or node
