@@ -28,6 +28,7 @@ class OperatorRule:
         output: Demanded scale and zero point of the output ("fixed").
         version: Operator version whose kernel takes INT8.
         symmetric: Positions of constant inputs that must have zero point 0.
+        written: The operator that has an integer kernel where this one has none, and computes the same with `output`.
     """
 
     kind: Literal["weighted", "same", "free", "fixed"]
@@ -38,6 +39,7 @@ class OperatorRule:
     output: Affine | None = None
     version: int = 1
     symmetric: tuple[int, ...] = ()
+    written: str = ""
 
 
 def _same(version: int = 2) -> OperatorRule:
@@ -96,6 +98,8 @@ OPERATORS: dict[str, OperatorRule] = {
     "RELU": _free(),
     "RELU6": _free(),
     "RELU_N1_TO_1": _free(1),
+    # No integer kernel; with this scale a RELU saturates at 1.
+    "RELU_0_TO_1": OperatorRule(kind="fixed", output=Affine(scale=1 / 255, zero_point=-128), version=2, written="RELU"),
     "LEAKY_RELU": _free(1),
     "PRELU": _free(1),
     "HARD_SWISH": _free(1),
@@ -143,7 +147,7 @@ def integer_version(op: str, old: int, *, weight_bits: int = 8, activation_bits:
     if weight_bits == 4:
         version = max(version, INT4_VERSIONS[op])
     if activation_bits == 16:
-        version = max(version, INT16_VERSIONS.get(op, 1))
+        version = max(version, INT16_VERSIONS.get(OPERATORS[op].written or op, 1))
     if grouped:
         version = max(version, 6)
     return version

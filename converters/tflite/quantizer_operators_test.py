@@ -121,6 +121,7 @@ CASES = {
     "relu": ("RELU", [IMAGE], tf.nn.relu),
     "relu6": ("RELU6", [IMAGE], lambda x: tf.nn.relu6(x)),
     "relu n1": ("RELU_N1_TO_1", [IMAGE], lambda x: tf.maximum(-1.0, tf.minimum(x, 1.0))),
+    "relu 01": ("RELU_0_TO_1", [IMAGE], lambda x: tf.maximum(0.0, tf.minimum(x * 0.25, 1.0)) * 1.5),
     "leaky relu": ("LEAKY_RELU", [IMAGE], lambda x: tf.nn.leaky_relu(x, 0.1)),
     "prelu": ("PRELU", [IMAGE], lambda x: tf.nn.relu(x) + W(1, 1, 6) * tf.nn.relu(-x)),
     "hard swish": ("HARD_SWISH", [IMAGE], lambda x: x * tf.nn.relu6(x + 3.0) * (1.0 / 6.0)),
@@ -220,6 +221,7 @@ def test_an_operator_in_int8_computes_what_it_computes_in_float(case, kernels):
     assert expected in kinds or (expected in ("SQUEEZE", "EXPAND_DIMS") and "RESHAPE" in kinds)
     quantized = read_model(path)
     kinds |= {"QUANTIZE", "DEQUANTIZE"} | ({"MUL"} if kinds & set(BECOME_PRODUCTS) else set())
+    kinds |= {OPERATORS[kind].written for kind in kinds if kind in OPERATORS} - {""}
     assert {op_name(quantized, op) for op in quantized.subgraphs[0].operators} <= kinds
     if expected == "ELU" and kernels == "reference":
         pytest.xfail("BUILTIN_REF does not register ELU")

@@ -113,7 +113,7 @@ class _Rewriter:
         version = integer_version(
             node.kind, old, weight_bits=bits, activation_bits=self.plan.activation_bits, grouped=grouped
         )
-        operator.opcodeIndex = add_opcode(self.view.model, node.kind, version)
+        operator.opcodeIndex = add_opcode(self.view.model, rule.written or node.kind, version)
         self.operators.append(operator)
         if node.key in self.plan.pinned:
             self._requantize(node, self.plan.pinned[node.key])
