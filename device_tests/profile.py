@@ -13,7 +13,7 @@ import numpy as np
 from device_tests.benchmark import LOAD_TIMEOUT_S, RUN_TIMEOUT_S, Subject, Turn, ask, read_subject
 from device_tests.device_list import connect, find_device
 from edge_deploy.core.benchmark import Provenance
-from edge_deploy.core.errors import BadInput
+from edge_deploy.core.errors import BadInput, MissingExtra
 from edge_deploy.core.serde import to_json
 from runtimes.codecs import codec_names, load_codec
 
@@ -80,8 +80,8 @@ class Opened:
         return float(np.mean(answer["values_s"]))
 
     def codec_s_per_byte(self) -> dict[str, tuple[float, float]]:
-        """How fast the device is at each codec; one that sends values as they are computes nothing."""
-        names = [name for name in codec_names() if load_codec(name).encode_s_per_byte]
+        """How fast the device is at each codec that both sides have; moving bytes is no computing."""
+        names = [name for name in codec_names() if _computes(name)]
         answer = ask(self.turn, {"do": "codecs", "names": names}, timeout_s=RUN_TIMEOUT_S)
         return {name: (float(encode), float(decode)) for name, (encode, decode) in answer["s_per_byte"].items()}
 
@@ -273,3 +273,10 @@ def _times(
         notes=tuple(opened.loaded["notes"]),
         codec_s_per_byte=codecs,
     )
+
+
+def _computes(codec: str) -> bool:
+    try:
+        return load_codec(codec).encode_s_per_byte > 0
+    except MissingExtra:
+        return False

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -19,7 +20,7 @@ from device_tests.input_sets import InputSet, npz_input_sets, random_input_sets,
 from device_tests.loadgen_run import run_loadgen
 from device_tests.timing import Plan, plan_runs, take_values, warm_up
 from edge_deploy.core.clock import Clock, SystemClock, resolution_s
-from edge_deploy.core.errors import BadInput, EdgeDeployError, error_to_json
+from edge_deploy.core.errors import BadInput, EdgeDeployError, MissingExtra, error_to_json
 from edge_deploy.core.serde import from_json, to_json
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.codec_speed import codec_s_per_byte
@@ -151,7 +152,11 @@ class Worker:
         return {"layer_s": {name: float(np.median([one.get(name, 0.0) for one in seen])) for name in seen[0]}}
 
     def _codecs(self, *, names: list[str]) -> dict[str, Any]:
-        return {"s_per_byte": {name: list(codec_s_per_byte(name)) for name in names}}
+        found = {}
+        for name in names:
+            with contextlib.suppress(MissingExtra):  # a compressor that is not installed on the device
+                found[name] = list(codec_s_per_byte(name))
+        return {"s_per_byte": found}
 
     def _state(self) -> dict[str, Any]:
         peak = None

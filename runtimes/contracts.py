@@ -70,18 +70,23 @@ class Backend(Protocol):
 class Codec(Protocol):
     """How the tensors that cross a cut become bytes; a module in `runtimes/codecs` offers `codec(option)`.
 
+    An instance belongs to one sender: a codec may remember what it sent before (a threshold). `decode` needs no memory.
+
     Attributes:
         lossless: Whether `decode` gives back every bit; else accuracy has to be measured with the codec in place.
+        fixed_size: Whether every payload has `encoded_bytes(tensors)` bytes; else the values decide, `encoded_bytes` is
+            the most, and a plan wants measured sizes.
         encode_s_per_byte: Estimated seconds of encoding for each byte of the uncoded boundary, on an idle desktop core.
         decode_s_per_byte: The same of decoding.
     """
 
     lossless: bool
+    fixed_size: bool
     encode_s_per_byte: float
     decode_s_per_byte: float
 
     def encode(self, arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> bytes:
-        """What travels; exactly `encoded_bytes(tensors)` bytes.
+        """What travels; `encoded_bytes(tensors)` bytes, or at most so many where the size is not fixed.
 
         Raises:
             BadInput: The arrays are not these tensors.
@@ -91,8 +96,9 @@ class Codec(Protocol):
         """The arrays in their own types.
 
         Raises:
-            BadInput: Another number of bytes than `encoded_bytes(tensors)`.
+            BadInput: Bytes that `encode` does not make of these tensors. Never more memory is taken than the tensors
+                have, whatever the payload says of its own size.
         """
 
     def encoded_bytes(self, tensors: Sequence[TensorInfo]) -> int:
-        """Bytes on the wire, known before there are values; a sum over the tensors."""
+        """Bytes on the wire, or the most, known before there are values; a sum over the tensors."""

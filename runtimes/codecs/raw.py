@@ -22,6 +22,7 @@ class Raw:
     """Moves bytes; see `runtimes.contracts.Codec`."""
 
     lossless: bool = True
+    fixed_size: bool = True
     encode_s_per_byte: float = 0.0
     decode_s_per_byte: float = 0.0
 

@@ -35,6 +35,7 @@ class Requantize:
 
     bits: int
     lossless: bool = False
+    fixed_size: bool = True
     # Median of runtimes.codec_speed on an x86-64 server core; a device's own speed belongs into its profile.
     encode_s_per_byte: float = 0.6e-9
     decode_s_per_byte: float = 0.25e-9

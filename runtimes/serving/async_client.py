@@ -11,6 +11,8 @@ import numpy as np
 
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
+from runtimes.codecs import load_codec
+from runtimes.contracts import Codec
 from runtimes.serving.channel import call_metadata, client_credentials, client_options
 from runtimes.serving.contracts import Endpoint, RemoteModel, Reply, SegmentInfo, wire_name
 from runtimes.serving.errors import CloudGone
@@ -48,6 +50,7 @@ class AsyncRemoteClient:
         else:
             self._channel = grpc.aio.secure_channel(endpoint.address, client_credentials(endpoint.tls), options)
         self._calls: dict[str, Callable[..., Any]] = {}
+        self._coders: dict[str, Codec] = {}
         self._is_closed = False
 
     async def infer(
@@ -67,6 +70,7 @@ class AsyncRemoteClient:
             version=self._digest,
             request_id=request_id,
             codec=codec,
+            coder=self._coder(codec),
             boundary=self._boundaries.get(cut),
         )
         encoded = time.perf_counter()
@@ -103,6 +107,13 @@ class AsyncRemoteClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    def _coder(self, codec: str) -> Codec | None:
+        if codec == RAW:
+            return None
+        if codec not in self._coders:
+            self._coders[codec] = load_codec(codec)
+        return self._coders[codec]
 
     async def _call(self, method: str, request: bytes, deadline_s: float) -> bytes:
         if self._is_closed:

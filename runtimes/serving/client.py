@@ -11,6 +11,8 @@ import numpy as np
 
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
+from runtimes.codecs import load_codec
+from runtimes.contracts import Codec
 from runtimes.serving.channel import call_metadata, client_credentials, client_options
 from runtimes.serving.contracts import Cancellation, Endpoint, RemoteModel, Reply, SegmentInfo, wire_name
 from runtimes.serving.errors import CloudGone
@@ -52,6 +54,7 @@ class RemoteClient:
         else:
             self._channel = self._grpc.secure_channel(endpoint.address, client_credentials(endpoint.tls), options)
         self._calls: dict[str, Any] = {}  # gRPC's own callables, which carry `future` too
+        self._coders: dict[str, Codec] = {}
         self._is_closed = False
 
     def infer(
@@ -72,6 +75,7 @@ class RemoteClient:
             version=self._digest,
             request_id=request_id,
             codec=codec,
+            coder=self._coder(codec),
             boundary=self._boundaries.get(cut),
         )
         encoded = time.perf_counter()
@@ -108,6 +112,13 @@ class RemoteClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _coder(self, codec: str) -> Codec | None:
+        if codec == RAW:
+            return None
+        if codec not in self._coders:
+            self._coders[codec] = load_codec(codec)
+        return self._coders[codec]
 
     def _call(self, method: str, request: bytes, deadline_s: float, cancel: Cancellation | None = None) -> bytes:
         if self._is_closed:

@@ -10,6 +10,7 @@ import numpy as np
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.codecs import load_codec
+from runtimes.contracts import Codec
 from runtimes.serving.contracts import RemoteModel, Reply, SegmentInfo, cut_of
 from runtimes.serving.errors import (
     CloudError,
@@ -63,11 +64,13 @@ def write_request(
     version: str,
     request_id: str,
     codec: str = RAW,
+    coder: Codec | None = None,
     boundary: Sequence[TensorInfo] | None = None,
 ) -> bytes:
     """A ModelInferRequest with raw contents.
 
     Args:
+        coder: The codec of this name that the sender keeps, because it may remember what it sent; None for a new one.
         boundary: What the arrays are; needed by every codec but raw.
 
     Raises:
@@ -87,7 +90,8 @@ def write_request(
         known = [_sized(info, arrays) for info in boundary]
         if {info.name for info in known} != set(arrays):
             raise BadInput(f"boundary: has {', '.join(arrays)}, must be {', '.join(info.name for info in known)}.")
-        request.raw_input_contents.append(load_codec(codec).encode([arrays[info.name] for info in known], known))
+        coder = coder or load_codec(codec)
+        request.raw_input_contents.append(coder.encode([arrays[info.name] for info in known], known))
     written: bytes = request.SerializeToString()
     return written
 

@@ -214,7 +214,9 @@ class Service:
         for wanted in request.outputs:
             if all(wanted.name != info.name for info in offer.info.outputs):
                 raise BadInput(f"output {wanted.name[:MOST_NAME]!r}: {offer.info.name} has none of this name.")
-        return self._read_arrays(request, {info.name: info for info in inputs}), self._rows(request, offer)
+        # Rows first: a codec takes memory for as many as the request says that there are.
+        rows = self._rows(request, offer)
+        return self._read_arrays(request, {info.name: info for info in inputs}), rows
 
     def _rows(self, request: Any, offer: Offer) -> int:
         if ANY not in offer.batches and len(offer.batches) < 2:
