@@ -39,6 +39,7 @@ from edge_deploy.cli import (
     simulate,
     split,
     study,
+    train,
     verify,
 )
 from edge_deploy.core.errors import EdgeDeployError, error_to_json
@@ -59,6 +60,7 @@ app = typer.Typer(
     "--json prints the result as JSON.",
 )
 app.command("convert")(convert.command)
+app.command("train")(train.command)
 app.command("calibration")(calibrate.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)

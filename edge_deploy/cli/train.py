@@ -1,0 +1,149 @@
+"""`edge-deploy train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_deploy.cli.output import AsJson, print_json
+
+__all__ = ["command"]
+
+
+def command(
+    log: Annotated[Path, typer.Argument(metavar="LOG", help="Click log: a TSV of Criteo's layout, or with --schema.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder to write, whole or not at all.")] = Path(
+        "build/recommender"
+    ),
+    schema: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="TOML that says what the columns of a CSV log mean; see the README."),
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Rows to stop by; without: a tenth of LOG, by hash of the row.")
+    ] = None,
+    test: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to judge by; likewise.")] = None,
+    modulus: Annotated[
+        int | None, typer.Option(metavar="N", help="Criteo: hash values into N ids instead of learning vocabularies.")
+    ] = None,
+    min_count: Annotated[
+        int, typer.Option(metavar="N", help="Criteo: values seen less often in training count as unseen.")
+    ] = 2,
+    bits: Annotated[
+        int, typer.Option(metavar="4|8|32", help="Train for tables of so many bits (DQRM); 32 trains in float.")
+    ] = 4,
+    mlp_bits: Annotated[
+        int | None, typer.Option(metavar="4|8|32", help="The same for fully connected layers; without: as --bits.")
+    ] = None,
+    table_scale: Annotated[
+        str, typer.Option(metavar="row|table", help="A scale for each row, or (smaller) one for each table.")
+    ] = "table",
+    refresh: Annotated[int, typer.Option(metavar="STEPS", help="Steps between two looks for a table's scale.")] = 200,
+    dim: Annotated[int, typer.Option(metavar="N", help="Width of the embeddings.")] = 16,
+    bottom: Annotated[str, typer.Option(metavar="N,N", help="Hidden layers of the bottom MLP.")] = "64",
+    top: Annotated[str, typer.Option(metavar="N,N", help="Hidden layers of the top MLP.")] = "128,64",
+    interaction: Annotated[str, typer.Option(metavar="dot|concat", help="How vectors meet.")] = "dot",
+    optimiser: Annotated[
+        str, typer.Option(metavar="rowwise-adagrad|adagrad|sgd|adam", help="Tables' gradients are sparse with each.")
+    ] = "rowwise-adagrad",
+    rate: Annotated[float, typer.Option(metavar="RATE", help="Learning rate.")] = 0.02,
+    epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the log at most.")] = 2,
+    patience: Annotated[
+        int, typer.Option(metavar="N", help="Stop after N looks at the validation rows without a better AUC.")
+    ] = 2,
+    evaluate_every: Annotated[
+        int | None, typer.Option(metavar="STEPS", help="Steps between two such looks; without: an epoch.")
+    ] = None,
+    checkpoint_every: Annotated[
+        int, typer.Option(metavar="STEPS", help="A killed run goes on from its last checkpoint when run again.")
+    ] = 500,
+    batch: Annotated[int, typer.Option(metavar="ROWS", help="Rows of a mini-batch.")] = 2048,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of weights and shuffles.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace --out, if edge-deploy wrote it.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a DLRM on a click log, in float or for INT4.
+
+    Writes weights, features.json and samples for `edge-deploy convert`, which keeps the scales that training learned.
+
+    \b
+    Example:
+      edge-deploy train day.tsv.gz --bits 4 --out build/recommender
+      cd build/recommender
+      edge-deploy convert --source dlrm_day:dlrm_day --weights weights.pt --features features.json
+        --input dense:1,13 --input sparse:1,26:int64 --precision int4 --fallback int8 --eval eval.npz
+    """
+    from converters.compress.dqrm import DqrmPlan
+    from converters.compress.train import TrainPlan
+    from edge_deploy.api.train import TrainRequest, train_recommender
+    from edge_deploy.cli.output import progress_bar
+    from edge_deploy.core.errors import BadInput
+    from edge_deploy.zoo.click_schema import criteo_schema, read_schema
+
+    if interaction not in ("dot", "concat"):
+        raise BadInput(f"--interaction {interaction}: must be dot or concat.")
+    if schema is not None and (modulus is not None or min_count != 2):
+        raise BadInput("--modulus and --min-count are for Criteo's layout; a --schema says it for each column.")
+    mlp = bits if mlp_bits is None else mlp_bits
+    quantized = None
+    if bits != 32 or mlp != 32:
+        quantized = DqrmPlan(table_bits=bits, mlp_bits=mlp, table_scale=table_scale, refresh_steps=refresh)  # type: ignore[arg-type]  # it checks them
+    request = TrainRequest(
+        log=log,
+        schema=read_schema(schema) if schema is not None else criteo_schema(modulus=modulus, min_count=min_count),
+        out=out,
+        validation=validation,
+        test=test,
+        quantized=quantized,
+        dim=dim,
+        bottom=_widths("--bottom", bottom),
+        top=_widths("--top", top),
+        interaction=interaction,
+        batch=batch,
+        seed=seed,
+        plan=TrainPlan(
+            optimiser=optimiser,  # type: ignore[arg-type]  # make_optimisers checks it
+            rate=rate,
+            epochs=epochs,
+            patience=patience,
+            evaluate_every=evaluate_every,
+            checkpoint_every=checkpoint_every,
+        ),
+    )
+    with progress_bar(4) as progress:
+        report = train_recommender(request, force=force, progress=progress)
+    if as_json:
+        print_json({"folder": out, "training": report})
+        return
+    kind = "float" if quantized is None else f"{bits}-bit tables, {mlp}-bit MLP"
+    print(f"{out}: {kind}, {sum(report.table_rows)} rows in {len(report.table_rows)} tables of width {dim}")
+    print(f"rows: {report.rows[0]} training, {report.rows[1]} validation, {report.rows[2]} test")
+    looks = ", ".join(f"{value:.4f} at step {step}" for step, value in report.validation_auc)
+    print(f"validation AUC: {looks}; kept: step {report.best_step}")
+    if report.test is not None:
+        test_quality = report.test
+        print(
+            f"test: AUC {test_quality.auc:.4f}, accuracy {test_quality.accuracy:.4f}, log loss "
+            f"{test_quality.log_loss:.4f}, normalized entropy {test_quality.normalized_entropy:.4f}, "
+            f"calibration {test_quality.calibration:.4f}"
+        )
+    columns = f"--input dense:1,{report.dense_features} --input sparse:1,{len(report.table_rows)}:int64"
+    precision = {4: "int4", 8: "int8", 32: "int8"}[bits]
+    print(
+        f"next: cd {out} && edge-deploy convert --source {report.source} --weights weights.pt --features features.json "
+        f"{columns} --precision {precision} --fallback int8 --eval eval.npz"
+    )
+
+
+def _widths(option: str, text: str) -> tuple[int, ...]:
+    from edge_deploy.core.errors import BadInput
+
+    try:
+        widths = tuple(int(part) for part in text.split(",") if part)
+    except ValueError:
+        widths = ()
+    if not widths or min(widths) < 1:
+        raise BadInput(f"{option} {text}: must be widths like 64,32.")
+    return widths
