@@ -15,6 +15,7 @@ import numpy as np
 
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.executorch.embeddings import NEEDS_KERNELS, NOT_FOR_MCU
+from converters.executorch.recommender_hot import cold_scales, cold_tables
 from converters.executorch.recommender_layers import Asked, dense_outcomes, table_outcomes, weight_bytes
 from converters.executorch.recommender_module import Group, build_module, group_lookups, put_tables
 from converters.executorch.recommender_readback import read_back
@@ -67,7 +68,9 @@ def lower(request: LowerRequest) -> Lowered:
     layers = (*model.bottom, *model.top)
     tables_in_files = {table.weight for table in model.tables} if captured.is_streamed else set()
     for name, array in arrays.items():
-        if name not in tables_in_files:  # those are looked at once, when their scales are found
+        if (
+            name not in tables_in_files and array.dtype.kind == "f"
+        ):  # those are looked at once, when their scales are found
             check_finite(_owner(model, name), array)
     wanted = _widths(model, spec)
     groups = group_lookups(model, wanted.bits)
@@ -76,10 +79,10 @@ def lower(request: LowerRequest) -> Lowered:
         stack_shared(arrays[_shared(model, group)], bits=group.bits)
         if group.robe is not None
         else stack_tables(
-            [arrays[model.tables[t].weight] for t in group.tables],
+            cold_tables(model, arrays, group),
             bits=group.bits,
             scale=spec.table_scale,
-            trained=[usable(trained, model.tables[t].name, group.bits) for t in group.tables],
+            trained=cold_scales(model, arrays, group, trained),
         )
         for group in groups
     )
@@ -108,7 +111,7 @@ def lower(request: LowerRequest) -> Lowered:
             name = _shared(model, group)
             check_half_a_step(tables, [name], [shared_rows(arrays[name], group.bits)])
             continue
-        check_half_a_step(tables, [table.name for table in own], [arrays[table.weight] for table in own])
+        check_half_a_step(tables, [table.name for table in own], cold_tables(model, arrays, group))
     facts = read_facts(request.folder / "model.pte")
     outcomes = (
         *table_outcomes(model, groups, stacked, names, facts, wanted),
@@ -140,11 +143,11 @@ def _streamed(
     """The tables of each group, still in their files."""
     return tuple(
         stream_tables(
-            [arrays[model.tables[t].weight] for t in group.tables],
+            cold_tables(model, arrays, group),
             names=[model.tables[t].name for t in group.tables],
             bits=group.bits,
             scale=spec.table_scale,
-            trained=[usable(trained, model.tables[t].name, group.bits) for t in group.tables],
+            trained=cold_scales(model, arrays, group, trained),
         )
         for group in groups
     )

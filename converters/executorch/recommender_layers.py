@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from converters.executorch.recommender_module import Group
 from converters.executorch.recommender_tables import StackedTables
 from converters.executorch.widths import word
+from converters.recommender.hot_rows import hot_bytes
 from converters.recommender.model import Dense, Recommender
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome
 from edge_deploy.core.errors import Refusal, Unsupported, VerificationFailed
@@ -58,6 +59,12 @@ def table_outcomes(
         for index in group.tables:
             table = model.tables[index]
             notes = [wanted.reasons.get(table.name, "")]
+            hot = table.hot if group.hot_bits else None
+            cold = table.rows - (hot.count if hot is not None else 0)
+            if hot is not None:
+                notes.append(f"{hot.count} hot rows stay float{hot.bits}")
+            elif table.hot is not None and table.hot.count == table.rows and wanted.bits[table.name] < 32:
+                notes.append("all of its rows are hot")
             if group.robe is None and len(group.tables) > 1:
                 notes.append(f"stored below its neighbours in {name}, looked up together")
             if group.robe is None and tables.bits == 4 and table.dim % 2:
@@ -71,8 +78,10 @@ def table_outcomes(
                 got=_scaled(tables) if group.robe is None else _shared(tables, group),
                 reason="; ".join(note for note in notes if note),
                 weight_bits=bits,
-                weight_bytes=fact.weight_bytes * table.rows // rows,
+                weight_bytes=fact.weight_bytes * cold // rows,
                 runs_on="portable" if tables.bits == 32 or tables.granularity == "table" else "quantized kernels",
+                beside_bytes=(cold * tables.scales.itemsize if tables.granularity == "row" else 0)
+                + (0 if hot is None else hot_bytes(table)),
             )
     return tuple(found[index] for index in sorted(found))
 

@@ -14,6 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.executorch.recommender_hot import (
+    StackedHot,
+    find,
+    gather_hot,
+    hot_buffers,
+    wide_rows,
+    with_hot_rows,
+)
 from converters.executorch.recommender_robe import constants, elements, first_ids, places_in
 from converters.executorch.recommender_tables import StackedTables
 from converters.recommender.model import Dense, Lookup, Recommender
@@ -36,6 +44,7 @@ class Group:
         tables: Indices into the recommender's tables, in the order in which they are stacked.
         lookups: Indices into the recommender's look-ups, ascending.
         robe: Where the elements of rows stand in the one array that all of these tables share.
+        hot_bits: Of rows that stay wide; 0 where there are none.
     """
 
     dim: int
@@ -43,21 +52,30 @@ class Group:
     tables: tuple[int, ...]
     lookups: tuple[int, ...]
     robe: RobeHash | None = None
+    hot_bits: int = 0
 
 
 def group_lookups(model: Recommender, bits: Mapping[str, int]) -> tuple[Group, ...]:
     """Group by width, by bits and by shared array; `bits` is by table name."""
-    members: dict[tuple[int, int, str], list[int]] = {}
+    members: dict[tuple[int, int, str, int], list[int]] = {}
     for index, lookup in enumerate(model.lookups):
         table = model.tables[lookup.table]
         shared = "" if table.robe is None else f"{table.weight} {table.robe.hash}"
-        members.setdefault((table.dim, bits[table.name], shared), []).append(index)
+        width, hot_bits = with_hot_rows(table, bits[table.name])
+        members.setdefault((table.dim, width, shared, hot_bits), []).append(index)
     groups = []
-    for (dim, width, _), indices in members.items():
+    for (dim, width, _, hot_bits), indices in members.items():
         tables = tuple(dict.fromkeys(model.lookups[index].table for index in indices))
         robe = model.tables[tables[0]].robe
         groups.append(
-            Group(dim=dim, bits=width, tables=tables, lookups=tuple(indices), robe=None if robe is None else robe.hash)
+            Group(
+                dim=dim,
+                bits=width,
+                tables=tables,
+                lookups=tuple(indices),
+                robe=None if robe is None else robe.hash,
+                hot_bits=hot_bits,
+            )
         )
     return tuple(groups)
 
@@ -86,7 +104,12 @@ def build_module(
     torch = require("torch", extra="export-executorch")
     require("executorch.kernels.quantized", extra="export-executorch")  # brings embedding_byte and embedding_4bit
     require("executorch.exir.passes._quant_patterns_and_replacements", extra="export-executorch")  # and their shapes
-    lookups = [_lookup_class(torch)(model, group, tables) for group, tables in zip(groups, stacked, strict=True)]
+    lookups = [
+        _lookup_class(torch)(
+            model, group, tables, gather_hot(model, arrays, group.tables, group.hot_bits) if group.hot_bits else None
+        )
+        for group, tables in zip(groups, stacked, strict=True)
+    ]
     bottom = _mlp(torch, model.bottom, arrays, bits)
     top = _mlp(torch, model.top, arrays, bits)
     return _recommender_class(torch)(model, groups, lookups, bottom, top).eval()
@@ -139,7 +162,7 @@ def _lookup_class(torch: Any) -> Any:
     class GroupLookup(torch.nn.Module):  # type: ignore[misc]
         """Vectors [batch, look-ups, dim] of one group."""
 
-        def __init__(self, model: Recommender, group: Group, tables: StackedTables) -> None:
+        def __init__(self, model: Recommender, group: Group, tables: StackedTables, hot: StackedHot | None) -> None:
             super().__init__()
             self.lookups = [model.lookups[index] for index in group.lookups]
             self.dim, self.bits, self.granularity = group.dim, tables.bits, tables.granularity
@@ -147,6 +170,11 @@ def _lookup_class(torch: Any) -> Any:
             owner = [place[lookup.table] for lookup in self.lookups for _ in range(lookup.length)]
             rows = [model.tables[group.tables[at]].rows for at in owner]
             starts = [tables.offsets[at] for at in owner] if group.robe is None else first_ids(model, group, owner)
+            self.hot = hot
+            if hot is not None:
+                starts = [hot.starts[at] for at in owner]
+                for name, value in hot_buffers(torch, hot).items():
+                    self.register_buffer(name, value)
             self.moved = any(starts)
             self.register_buffer("last", torch.tensor([[count - 1 for count in rows]], dtype=torch.int64))
             self.register_buffer("start", torch.tensor([starts], dtype=torch.int64))
@@ -169,7 +197,12 @@ def _lookup_class(torch: Any) -> Any:
             read = [_columns(inputs[name], flip, a, b) for name, flip, a, b in _runs(self.lookups)]
             ids = _joined(torch, [part.to(torch.int64) for part in read])
             safe = torch.minimum(ids.clamp(min=0), self.last)
-            found = self._rows(safe + self.start if self.moved else safe)
+            moved = safe + self.start if self.moved else safe
+            if self.hot is None:
+                found = self._rows(moved)
+            else:
+                is_hot, hot, cold = find(torch, moved, self)
+                found = torch.where(is_hot, wide_rows(torch, hot, self), self._rows(cold))
             if all(_is_plain(lookup) for lookup in self.lookups):
                 return found
             vectors, at = [], 0

@@ -36,7 +36,10 @@ def restore(folder: Path) -> Any:
         if hasattr(lookup, "shifts"):
             continue  # a shared array is in the program as a whole
         last = lookup.last + lookup.start if hasattr(lookup, "start") else lookup.last
-        shape = (int(last.max()) + 1, int(lookup.rows.shape[1]))
+        rows = int(last.max()) + 1
+        if hasattr(lookup, "hot_rows"):
+            rows = max(rows - len(lookup.hot_rows), 0)
+        shape = (rows, int(lookup.rows.shape[1]))
         fitting = [table for table in waiting if table.fits(shape, lookup.rows.element_size())]
         if len(fitting) != 1:
             raise BadInput(f"{folder}: {len(fitting)} tables of shape {shape} in model.pte for {path}: must be one.")

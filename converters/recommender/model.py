@@ -21,10 +21,39 @@ from edge_deploy.core.robe import RobeTable
 from edge_deploy.core.serde import read_json, write_json
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["Activation", "Dense", "Interaction", "Lookup", "Recommender", "Table", "load", "save", "source_key"]
+__all__ = [
+    "Activation",
+    "Dense",
+    "HotRows",
+    "Interaction",
+    "Lookup",
+    "Recommender",
+    "Table",
+    "load",
+    "save",
+    "source_key",
+]
 
 ARRAYS = "arrays.json"
 Activation: TypeAlias = Literal["none", "relu", "sigmoid", "tanh"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HotRows:
+    """Rows of a table that stay wide.
+
+    Attributes:
+        ids: Name of an int64 array [count], ascending.
+        bits: 16 or 32.
+    """
+
+    ids: str
+    count: int
+    bits: int
+
+    def __post_init__(self) -> None:
+        if self.bits not in (16, 32):
+            raise BadInput(f"hot rows of {self.bits} bits: must have 16 or 32.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +62,7 @@ class Table:
 
     Attributes:
         robe: Where its elements stand in an array [size, 1] that `weight` names and other tables share (ROBE).
+        hot: Rows that stay wide when others get 8 or 4 bits; None where all are alike.
     """
 
     name: str
@@ -40,10 +70,13 @@ class Table:
     dim: int
     weight: str
     robe: RobeTable | None = None
+    hot: HotRows | None = None
 
     def __post_init__(self) -> None:
         if self.robe is not None and (self.robe.rows, self.robe.hash.dim) != (self.rows, self.dim):
             raise BadInput(f"table {self.name}: {self.rows} x {self.dim}, its hash is for others.")
+        if self.hot is not None and (self.robe is not None or not 0 < self.hot.count <= self.rows):
+            raise BadInput(f"table {self.name}: {self.hot.count} hot rows of {self.rows}: must be rows of its own.")
 
     @property
     def array_shape(self) -> tuple[int, int]:
@@ -156,7 +189,7 @@ def save(
     if elsewhere:
         write_json(_Elsewhere(arrays=dict(elsewhere)), folder / ARRAYS)
     for name, array in arrays.items():
-        np.save(folder / f"{name}.npy", np.ascontiguousarray(array, dtype=np.float32), allow_pickle=False)
+        np.save(folder / f"{name}.npy", _stored(array), allow_pickle=False)
     write_json(model, folder / "structure.json")
 
 
@@ -168,6 +201,7 @@ def load(folder: Path) -> tuple[Recommender, dict[str, np.ndarray]]:
     """
     model = read_json(Recommender, folder / "structure.json")
     shapes: dict[str, tuple[int, ...]] = {table.weight: table.array_shape for table in model.tables}
+    shapes |= {table.hot.ids: (table.hot.count,) for table in model.tables if table.hot is not None}
     for dense in (*model.bottom, *model.top):
         shapes[dense.weight] = (dense.out_features, dense.in_features)
         if dense.bias is not None:
@@ -202,3 +236,8 @@ def source_key(folder: Path) -> str:
         state = stored.path.stat()
         found.update(f"{name}:{state.st_size}:{state.st_mtime_ns};".encode())
     return found.hexdigest()
+
+
+def _stored(array: np.ndarray) -> np.ndarray:
+    """What an array is kept as: float32, ids as they are."""
+    return np.ascontiguousarray(array, dtype=np.int64 if array.dtype.kind in "iu" else np.float32)

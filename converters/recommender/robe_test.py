@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ BACKENDS = {
 }
 
 
-def trained(*, bags: bool = False) -> torch.nn.Module:
+def trained(*, bags: bool = False) -> Any:
     """A DLRM of three tables over 1001 values, rows of 10 in blocks of 4: the last block is cut short."""
     module = dlrm.build(
         dlrm.DlrmConfig(dense_features=3, table_rows=ROWS, dim=10, bottom=(8,), top=(8,), bags=bags, seed=1)
@@ -52,7 +53,7 @@ def feeds() -> dict[str, np.ndarray]:
     return {"dense": rng.standard_normal((BATCH, 3)).astype(np.float32), "sparse": ids}
 
 
-def recognised(module: torch.nn.Module) -> tuple[Recommender, dict[str, np.ndarray]]:
+def recognised(module: Any) -> tuple[Recommender, dict[str, np.ndarray]]:
     values = feeds()
     program = torch.export.export(module, tuple(torch.from_numpy(values[info.name]) for info in inputs()))
     found = recognise(program, inputs())

@@ -126,9 +126,10 @@ def elementwise(graph: Graph, op: str, x: int, y: int, name: str) -> int:
 
 
 def arithmetic(graph: Graph, op: str, x: int, y: int, name: str) -> int:
-    """ADD, MUL, FLOOR_DIV or FLOOR_MOD of integers with broadcasting, in `x`'s type."""
+    """ADD, SUB, MUL, FLOOR_DIV or FLOOR_MOD of integers with broadcasting, in `x`'s type."""
     options = {
         "ADD": "AddOptions",
+        "SUB": "SubOptions",
         "MUL": "MulOptions",
         "FLOOR_DIV": "FloorDivOptions",
         "FLOOR_MOD": "FloorModOptions",

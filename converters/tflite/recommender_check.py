@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from converters.recommender.model import Recommender
+from converters.recommender.hot_rows import ColdRows
+from converters.recommender.model import Recommender, Table
 from converters.tflite.flatbuffer import schema
 from converters.tflite.recommender_robe import paired
 from converters.tflite.recommender_store import TABLES_METADATA
@@ -50,7 +51,9 @@ def check_tables(path: Path, model: Recommender, arrays: Mapping[str, np.ndarray
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
         reader = _Reader(path, np.frombuffer(mapped, np.uint8))
         try:
-            errors = tuple(reader.check(table.name, arrays[table.weight]) for table in model.tables if not table.robe)
+            errors = tuple(
+                error for table in model.tables if not table.robe for error in _errors(reader, table, arrays)
+            )
             shared = dict.fromkeys(table.weight for table in model.tables if table.robe)
             errors += tuple(reader.check_shared(name, arrays[name]) for name in shared)
         finally:
@@ -65,6 +68,16 @@ def check_tables(path: Path, model: Recommender, arrays: Mapping[str, np.ndarray
             )
         )
     return errors
+
+
+def _errors(reader: _Reader, table: Table, arrays: Mapping[str, np.ndarray]) -> Iterator[TableError]:
+    weight: Any = arrays[table.weight]
+    if table.hot is None or f"{table.name}.hot" not in reader.notes:
+        yield reader.check(table.name, weight)
+        return
+    hot = np.asarray(arrays[table.hot.ids])
+    yield reader.check(table.name, ColdRows(weight, hot))
+    yield reader.check(f"{table.name}.hot", np.asarray(weight[hot], np.float32))
 
 
 class _Reader:
@@ -107,7 +120,7 @@ class _Reader:
         is_packed = self.notes.get(name, {}).get("storage") == "int4-table"
         return self.check(name, paired(array) if is_packed else array)
 
-    def check(self, name: str, source: np.ndarray) -> TableError:
+    def check(self, name: str, source: Any) -> TableError:
         if name not in self.notes:
             raise BadInput(f"{self.path}: holds no table {name}.")
         note = self.notes[name]

@@ -12,6 +12,7 @@ from converters.recommender.model import Dense, Lookup, Recommender
 from converters.tflite import emit_ops as ops
 from converters.tflite.emit import Constant, Emitter, Graph
 from converters.tflite.recommender_columns import TopColumns
+from converters.tflite.recommender_hot import find
 from converters.tflite.recommender_robe import elements
 from converters.tflite.recommender_store import StoredTables
 
@@ -138,6 +139,8 @@ class _Hybrid:
             vectors = elements(graph, at, entry.table, fused.robe, name)
             return self._pooled(vectors, raw, lookups, inputs, name)
         flat = ops.reshape(graph, at, (self.batch * total,), f"{name}/rows/flat")
+        place_of = None if entry.hot is None else find(graph, flat, entry.hot, f"{name}/directory")
+        flat = flat if place_of is None else place_of.cold
         found = ops.lookup(graph, flat, entry.table, f"{name}/looked_up")
         if entry.row_scales is not None:
             scales = ops.lookup(graph, flat, entry.row_scales, f"{name}/looked_up_scales")
@@ -149,6 +152,11 @@ class _Hybrid:
             vectors = ops.elementwise(graph, "MUL", vectors, graph.values(f"{name}/factors", factors), f"{name}/scaled")
         if fused.stored_dim != fused.dim:
             vectors = ops.gather(graph, vectors, range(fused.dim), 2, f"{name}/unpadded")
+        if place_of is not None and entry.hot is not None:
+            wide = ops.lookup(graph, place_of.hot, entry.hot.rows, f"{name}/looked_up_hot")
+            cold = ops.reshape(graph, vectors, (self.batch * total, fused.dim), f"{name}/cold")
+            either = ops.select(graph, place_of.is_hot, wide, cold, f"{name}/either")
+            vectors = ops.reshape(graph, either, (self.batch, total, fused.dim), f"{name}/hot_or_cold")
         return self._pooled(vectors, raw, lookups, inputs, name)
 
     def _picked(self, ids: Mapping[str, int], lookups: list[Lookup], name: str) -> int:

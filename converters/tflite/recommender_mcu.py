@@ -128,10 +128,12 @@ def _refuse(model: Recommender, spec: QuantSpec, *, packs_tables: bool) -> None:
             if (bits == 32) != spec.is_float:
                 reason = "a full-integer recommender cannot be float in part"
                 refusals.append(Refusal(layer=name, op=op, reason=reason, remedy="leave the rule out, or --for phone"))
-    for table in model.tables:
-        if table.robe is not None:
-            reason = "its places are computed with 64-bit integers, which TFLite Micro does not have"
-            refusals.append(Refusal(layer=table.name, op="GATHER", reason=reason, remedy="use --for phone"))
+    for entry in model.tables:
+        if entry.robe is not None or entry.hot is not None:
+            reason = "its hot rows are found with integer operators, which TFLite Micro does not have"
+            if entry.robe is not None:
+                reason = "its places are computed with 64-bit integers, which TFLite Micro does not have"
+            refusals.append(Refusal(layer=entry.name, op="GATHER", reason=reason, remedy="use --for phone"))
     for number, lookup in enumerate(model.lookups):
         problem = _pooling_problem(model, number, lookup)
         if problem:

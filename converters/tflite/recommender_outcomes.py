@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from converters.recommender.hot_rows import hot_bytes
 from converters.recommender.model import Recommender
 from converters.tflite.recommender_tables import Fused, Storage
 from edge_deploy.core.artifact import LayerFacts, LayerOutcome
@@ -20,6 +21,7 @@ GOT: dict[Storage, str] = {
     "int8-table": "int8, one scale per table",
     "int4-table": "int4, one scale per table",
 }
+SCALE_BYTES: dict[Storage, int] = {"int8-row": 4, "int4-row": 2}  # for each row
 
 
 def outcomes_of(
@@ -49,7 +51,13 @@ def outcomes_of(
         reasons = []
         if fused.stored_dim != fused.dim:
             reasons.append(f"rows of odd width {fused.dim} are stored with one more column")
-        if not fused.storage.startswith(_word(asked)):
+        hot = table.hot if fused.hot_bits else None
+        cold = table.rows - (hot.count if hot is not None else 0)
+        if hot is not None:
+            reasons.append(f"{hot.count} hot rows stay float{hot.bits}")
+        if table.hot is not None and table.hot.count == table.rows and asked < 16:
+            reasons.append("all of its rows are hot")
+        elif not fused.storage.startswith(_word(asked)):
             reasons.append("its largest value is beyond float16" + (" row scales" if asked == 4 else ""))
         outcomes.append(
             LayerOutcome(
@@ -59,8 +67,9 @@ def outcomes_of(
                 got=GOT[fused.storage],
                 reason="; ".join(reasons),
                 weight_bits=bits,
-                weight_bytes=round(bits * table.rows * table.dim / 8),
+                weight_bytes=round(bits * cold * table.dim / 8),
                 runs_on=fact.runs_on if fact is not None else "unknown",
+                beside_bytes=cold * SCALE_BYTES.get(fused.storage, 0) + (0 if hot is None else hot_bytes(table)),
             )
         )
     for dense in (*model.bottom, *model.top):

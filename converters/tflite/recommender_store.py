@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from converters.quantize.uniform import Affine
+from converters.recommender.hot_rows import ColdRows, cold_of
 from converters.recommender.model import Recommender, Table
 from converters.recommender.resumable import Part
 from converters.recommender.rows import chunk_rows, encoded, give_back, rows_of
 from converters.recommender.trained import TrainedScale, usable
 from converters.tflite.emit import Constant, Emitter
+from converters.tflite.recommender_hot import StoredHot, hot_ids, store_hot
 from converters.tflite.recommender_robe import shared_constant
 from converters.tflite.recommender_tables import Fused, Storage, quantize_rows, row_chunks, row_scales, table_scale
 
@@ -31,12 +34,14 @@ class StoredTables:
         table: Rows [rows, stored_dim].
         row_scales: float32 [rows, 1] to look up beside and multiply with; None where the table carries its scales.
         table_scales: Scale of each table, to multiply with; None likewise.
+        hot: Rows that are not in `table`, and how they are found.
     """
 
     fused: Fused
     table: Constant
     row_scales: Constant | None = None
     table_scales: tuple[float, ...] | None = None
+    hot: StoredHot | None = None
 
 
 def store_tables(
@@ -54,20 +59,15 @@ def store_tables(
     stored = tuple(
         StoredTables(fused=fused, table=shared_constant(emitter, fused, arrays[fused.name]))
         if fused.robe is not None
-        else _store(
-            emitter,
-            fused,
-            [arrays[model.tables[n].weight] for n in fused.tables],
-            [usable(trained or {}, model.tables[n].name, _bits(fused.storage)) for n in fused.tables],
-        )
+        else _stored(emitter, model, arrays, fused, trained or {})
         for fused in plan
     )
     notes = [
         note_table(
-            model.tables[number],
+            _cold_table(model, number, entry.fused),
             entry.table.name,
             entry.fused.storage,
-            start=entry.fused.starts[place],
+            start=_cold_start(model, entry.fused, place),
             row_scales=None if entry.row_scales is None else entry.row_scales.name,
             table_scales=None if entry.table_scales is None else f"{entry.fused.name}/factors",
             place=_first_id(model, entry.fused, number),
@@ -85,6 +85,7 @@ def store_tables(
         for entry in stored
         if entry.fused.robe is not None
     ]
+    notes += [note for entry in stored if entry.hot is not None for note in _hot_notes(model, entry.fused, entry.hot)]
     emitter.metadata(TABLES_METADATA, json.dumps(notes))
     return stored
 
@@ -205,6 +206,51 @@ def _store(
     if len(per_table) == 1:
         return StoredTables(fused=fused, table=table)
     return StoredTables(fused=fused, table=table, table_scales=per_table)
+
+
+def _stored(
+    emitter: Emitter,
+    model: Recommender,
+    arrays: Mapping[str, np.ndarray],
+    fused: Fused,
+    trained: Mapping[str, TrainedScale],
+) -> StoredTables:
+    weights = [arrays[model.tables[n].weight] for n in fused.tables]
+    learned = [usable(trained, model.tables[n].name, _bits(fused.storage)) for n in fused.tables]
+    if not fused.hot_bits:
+        return _store(emitter, fused, weights, learned)
+    hot = [hot_ids(model, arrays, n) for n in fused.tables]
+    cold: list[Any] = [ColdRows(weight, ids) for weight, ids in zip(weights, hot, strict=True)]
+    kept = _store(emitter, fused, cold, [cold_of(own, ids) for own, ids in zip(learned, hot, strict=True)])
+    return replace(kept, hot=store_hot(emitter, model, arrays, fused))
+
+
+def _hot_count(model: Recommender, number: int) -> int:
+    hot = model.tables[number].hot
+    return 0 if hot is None else hot.count
+
+
+def _cold_table(model: Recommender, number: int, fused: Fused) -> Table:
+    """A table as its note describes it: without the rows that stand elsewhere."""
+    table = model.tables[number]
+    return replace(table, rows=table.rows - _hot_count(model, number), hot=None) if fused.hot_bits else table
+
+
+def _cold_start(model: Recommender, fused: Fused, place: int) -> int:
+    before = fused.tables[:place] if fused.hot_bits else ()
+    return fused.starts[place] - sum(_hot_count(model, number) for number in before)
+
+
+def _hot_notes(model: Recommender, fused: Fused, hot: StoredHot) -> Iterator[dict[str, object]]:
+    """Where the hot rows of each table stand, under the name of the table with ".hot"."""
+    storage: Storage = "float16" if fused.hot_bits == 16 else "float32"
+    start = 0
+    for number in fused.tables:
+        table = model.tables[number]
+        count = _hot_count(model, number)
+        own = Table(name=f"{table.name}.hot", rows=count, dim=table.dim, weight=table.weight)
+        yield note_table(own, hot.rows.name, storage, start=start)
+        start += count
 
 
 def _first_id(model: Recommender, fused: Fused, table: int) -> int:

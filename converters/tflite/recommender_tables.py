@@ -42,8 +42,9 @@ class Fused:
         tables: Numbers of the tables, in the order of their rows.
         starts: First row of each.
         stored_dim: `dim`, or one more: a row of packed 4-bit values must begin on a byte.
-        robe: Where the elements of rows stand in the shared array that this is. Then `starts` are the tables' first ids,
-            `rows` and `stored_dim` those of the array in the file.
+        robe: Where the elements of rows stand in the shared array that this is. Then `starts` are the tables' first
+            ids, `rows` and `stored_dim` those of the array in the file.
+        hot_bits: Of rows that stay wide, 0 where there are none; then `rows` counts the others alone.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Fused:
     dim: int
     stored_dim: int
     robe: RobeHash | None = None
+    hot_bits: int = 0
 
     def start_of(self, table: int) -> int:
         """First row of a table."""
@@ -82,7 +84,7 @@ def plan_tables(model: Recommender, spec: QuantSpec, maxima: Sequence[float]) ->
         Unsupported: A table's values do not fit its scales, or there are too many rows.
     """
     refusals = []
-    groups: dict[tuple[int, Storage], list[int]] = {}
+    groups: dict[tuple[int, Storage, int], list[int]] = {}
     fused = list(plan_arrays(model, spec, maxima))
     for number, table in enumerate(model.tables):
         if table.robe is not None:
@@ -96,28 +98,42 @@ def plan_tables(model: Recommender, spec: QuantSpec, maxima: Sequence[float]) ->
             if spec.fallback_bits != 32:
                 refusals.append(_beyond_half(table, maxima[number]))
             storage = "float32"
-        groups.setdefault((table.dim, storage), []).append(number)
-    for (dim, storage), numbers in groups.items():
+        groups.setdefault((table.dim, *with_hot_rows(table, storage)), []).append(number)
+    for (dim, storage, hot_bits), numbers in groups.items():
         starts = np.cumsum([0, *(model.tables[number].rows for number in numbers)])
         if starts[-1] > ROWS_LIMIT:
             reason = f"{starts[-1]} rows of width {dim} in one file; row numbers are 32-bit"
             refusals.append(Refusal(layer=model.tables[numbers[0]].name, op="EMBEDDING_LOOKUP", reason=reason))
         stored = dim + dim % 2 if storage.startswith("int4") else dim
         name = model.tables[numbers[0]].name if len(numbers) == 1 else f"tables.{dim}.{storage}"
+        kept = [model.tables[number].hot for number in numbers] if hot_bits else []
+        hot = sum(each.count for each in kept if each is not None)
+        name = f"{name}.cold" if hot_bits and len(numbers) > 1 else name
         fused.append(
             Fused(
                 name=name,
                 storage=storage,
                 tables=tuple(numbers),
                 starts=tuple(int(start) for start in starts[:-1]),
-                rows=int(starts[-1]),
+                rows=int(starts[-1]) - hot,
                 dim=dim,
                 stored_dim=stored,
+                hot_bits=hot_bits,
             )
         )
     if refusals:
         raise Unsupported(refusals=tuple(refusals))
     return tuple(fused)
+
+
+def with_hot_rows(table: Table, storage: Storage) -> tuple[Storage, int]:
+    """How the cold rows of a table are stored, and bits of its hot rows; 0 where all rows are alike."""
+    hot = table.hot
+    if hot is None or storage.startswith("float"):
+        return storage, 0
+    if hot.count == table.rows:
+        return ("float16" if hot.bits == 16 else "float32"), 0
+    return storage, hot.bits
 
 
 def plan_arrays(model: Recommender, spec: QuantSpec, maxima: Sequence[float]) -> tuple[Fused, ...]:

@@ -79,7 +79,12 @@ class LayerFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerOutcome:
-    """What was asked of a layer with weights, what it became, and why they differ where they do."""
+    """What was asked of a layer with weights, what it became, and why they differ where they do.
+
+    Attributes:
+        weight_bytes: Of the weights at `weight_bits` alone.
+        beside_bytes: Of what a table needs beside them: scales of its rows, rows that stayed wide and their directory.
+    """
 
     layer: str
     op: str
@@ -89,6 +94,7 @@ class LayerOutcome:
     weight_bits: float = 0.0
     weight_bytes: int = 0
     runs_on: str = "unknown"
+    beside_bytes: int = 0
 
     @property
     def is_as_asked(self) -> bool:
