@@ -22,6 +22,8 @@ class Limits:
         receive_s: From the first header of a request to its last byte.
         answer_s: From the last byte to the answer; a client's own deadline counts where it is shorter.
         handshake_s: From accepting a connection to the end of its handshakes.
+        silent_s: A connection from which nothing has come for so long is asked whether it is there, and closed when as
+            much time again brings no answer.
         idle_s: A connection without requests is closed after so long.
         drain_s: Requests under way have so long to end once the server was told to stop.
     """
@@ -34,6 +36,7 @@ class Limits:
     receive_s: float = 10.0
     answer_s: float = 60.0
     handshake_s: float = 10.0
+    silent_s: float = 20.0
     idle_s: float = 900.0
     drain_s: float = 10.0
 

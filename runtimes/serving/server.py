@@ -36,8 +36,6 @@ BESIDE_TENSORS = 64 * 1024
 LARGEST_METADATA = 16 * 1024
 STREAMS_PER_CONNECTION = 256
 MANY_ROWS_BYTES = 16 * 1024 * 1024
-KEEPALIVE_S = 30.0
-KEEPALIVE_TIMEOUT_S = 10.0
 LEAST_PING_S = 5.0
 
 
@@ -237,9 +235,10 @@ def _options(serving: Serving, message_bytes: int) -> list[tuple[str, Any]]:
         ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
         ("grpc.max_allowed_incoming_connections", limits.connections),
         ("grpc.server_handshake_timeout_ms", int(limits.handshake_s * 1000)),
+        ("grpc.http2.settings_timeout", int(limits.handshake_s * 1000)),
         ("grpc.max_connection_idle_ms", int(limits.idle_s * 1000)),
-        ("grpc.keepalive_time_ms", int(KEEPALIVE_S * 1000)),
-        ("grpc.keepalive_timeout_ms", int(KEEPALIVE_TIMEOUT_S * 1000)),
+        ("grpc.keepalive_time_ms", int(limits.silent_s * 1000)),
+        ("grpc.keepalive_timeout_ms", int(limits.silent_s * 1000)),
         ("grpc.http2.min_ping_interval_without_data_ms", int(LEAST_PING_S * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
