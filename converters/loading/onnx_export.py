@@ -16,6 +16,7 @@ import numpy as np
 
 from converters.loading.onnx_model import open_onnx
 from converters.loading.tensorflow_export import SINGLE_SIGNATURE
+from converters.loading.tflite_facts import check_plain
 from converters.tflite.flatbuffer import read_model, write_model
 from converters.tflite.readable_names import rename_layers
 from converters.tflite.signatures import ensure_signatures
@@ -70,6 +71,7 @@ def export_onnx(prepared: Path, inputs: tuple[TensorInfo, ...], outputs: tuple[s
         _name_borders(model, [info.name for info in inputs], outputs)
         write_model(model, path)
     rename_layers(path)
+    check_plain(path, where="the ONNX model")
     _prove(prepared, inputs, path)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from converters.passes.onnx_bags import rewrite_bags
+from converters.passes.onnx_gelu import rewrite_gelus
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import DType, Layout, TensorInfo
@@ -66,11 +67,11 @@ def read_onnx(path: Path) -> OnnxModel:
 
 
 def write_prepared(path: Path, inputs: tuple[TensorInfo, ...], target: Path) -> None:
-    """Write a copy of the model with fixed shapes, loops over bags as look-ups, and constants folded.
+    """Write a copy of the model with fixed shapes, loops over bags as look-ups, GELUs, and constants folded.
 
     Raises:
         BadInput: The shapes do not fit the model.
-        Unsupported: A loop that is no bag of embeddings, or a recurrent layer.
+        Unsupported: A loop that is no bag of embeddings, a recurrent layer, or an error function outside a GELU.
     """
     onnx = require("onnx", extra="from-onnx")
     model = _load(path)
@@ -93,6 +94,7 @@ def write_prepared(path: Path, inputs: tuple[TensorInfo, ...], target: Path) -> 
         onnx.save(folded, fixed)
         _fold(fixed, target, where=str(path))
         folded = onnx.load(target)
+    folded = rewrite_gelus(folded, where=str(path))
     _name_plainly(folded)
     onnx.save(folded, target)
 

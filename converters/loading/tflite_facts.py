@@ -78,8 +78,10 @@ def check_plain(path: Path, *, where: str) -> None:
             layer=graph.tensors[operator.outputs[0]].name.decode("utf-8")
             if len(operator.outputs)
             else names[operator.opcodeIndex],
-            op=names[operator.opcodeIndex],
-            reason="a recurrent or branching layer: only plain feed-forward graphs are converted",
+            op=_told(model, names, operator),
+            reason="TFLite has no such operator of its own"
+            if names[operator.opcodeIndex] == "CUSTOM"
+            else "a recurrent or branching layer: only plain feed-forward graphs are converted",
         )
         for graph in model.subgraphs
         for operator in graph.operators
@@ -87,6 +89,12 @@ def check_plain(path: Path, *, where: str) -> None:
     )
     if refusals:
         raise Unsupported(f"{where}: is not a plain feed-forward model.", refusals=refusals)
+
+
+def _told(model: Any, names: list[str], operator: Any) -> str:
+    """The operator's name; a custom one has its own, "Flex..." where TensorFlow's own would be needed."""
+    code = model.operatorCodes[operator.opcodeIndex].customCode
+    return str(code, "utf-8", "replace") if code else names[operator.opcodeIndex]
 
 
 def _read(path: Path) -> tuple[Any, list[str]]:
