@@ -15,6 +15,7 @@ from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.profile import ModelProfile, Power, Slowdown
 from partitioner.edge_memory import edge_memories
 from runtimes.codecs import load_codec
+from runtimes.contracts import Codec
 
 __all__ = ["CutTable", "build_cut_table", "check_fits", "codec_speed", "weakest"]
 
@@ -104,12 +105,15 @@ def build_cut_table(
     cloud: ModelProfile,
     codec: str = "raw",
     exits: Mapping[str, float] | None = None,
+    coded_bytes: Mapping[str, float] | None = None,
 ) -> CutTable:
     """The table of `cuts` of `graph`.
 
     Args:
         codec: Name of a codec of `runtimes.codecs`, e.g. "raw" or "requantize:int8".
         exits: By layer name: share of requests that end as soon as this layer has run.
+        coded_bytes: By cut id: mean bytes of the encoded boundary, measured; for codecs whose size the values decide.
+            Cuts left out are priced at the most that the codec may send.
 
     Raises:
         BadInput: A profile does not fit the layers, a size is dynamic, or shares of exits exceed 1.
@@ -138,7 +142,7 @@ def build_cut_table(
         cloud_s=(~on_edge @ cloud_layer_s) / gets_there + np.where(crosses, cloud.overhead_s, 0.0),
         encode_s=uncoded * codec_speed(edge, codec)[0],
         decode_s=uncoded * codec_speed(cloud, codec)[1],
-        up_bytes=np.array([coder.encoded_bytes(cut.up) for cut in cuts], dtype=np.int64),
+        up_bytes=np.array([_up_bytes(cut, coder, coded_bytes or {}) for cut in cuts], dtype=np.int64),
         down_bytes=np.array([cut.down_bytes for cut in cuts], dtype=np.int64),
         edge_bytes=edge_memories(graph, cuts, edge.memory_bytes),
         exit_share=exit_share,
@@ -150,6 +154,11 @@ def build_cut_table(
         power=edge.power,
         provenance=weakest(edge.provenance, cloud.provenance, *guesses),
     )
+
+
+def _up_bytes(cut: Cut, coder: Codec, coded_bytes: Mapping[str, float]) -> int:
+    most = coder.encoded_bytes(cut.up)
+    return most if coder.fixed_size or cut.id not in coded_bytes else min(most, round(coded_bytes[cut.id]))
 
 
 def _on_edge(cuts: Sequence[Cut], order: Mapping[str, int]) -> np.ndarray:

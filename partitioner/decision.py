@@ -60,6 +60,7 @@ def prepare(problem: Problem, cuts: Sequence[Cut]) -> Prepared:
         cloud=problem.cloud,
         codec=problem.codec,
         exits=problem.exits,
+        coded_bytes=problem.coded_bytes,
     )
     refused = ruled_out(problem.constraints, table, cuts)
     linear = linear_cost(table, problem.objective)

@@ -38,6 +38,9 @@ def plan(problem: Problem, now: Conditions, *, solver: str | None = None) -> Par
         accuracy = problem.constraints.accuracy_drop.get(found.cuts[0])
         said = "was not measured" if accuracy is None else f"was measured to drop by {accuracy:.4g}"
         notes += (f"codec {problem.codec} is lossy; accuracy at this cut {said}.",)
+    crosses = bool(found.cost.up_bytes) and not load_codec(problem.codec).fixed_size
+    if crosses and found.cuts[0] not in problem.coded_bytes:
+        notes += (f"codec {problem.codec}: its size at this cut was not measured; the most that it may send is used.",)
     guessed = [
         profile.device for profile in (problem.edge, problem.cloud) if problem.codec not in profile.codec_s_per_byte
     ]

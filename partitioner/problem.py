@@ -26,6 +26,8 @@ class Problem:
     Attributes:
         codec: Name of a codec of `runtimes.codecs`.
         exits: By layer name: share of requests that end as soon as it has run.
+        coded_bytes: By cut id: mean bytes of the boundary as this codec was measured to encode it; see
+            `partitioner.cut_table.build_cut_table`.
     """
 
     graph: LayerGraph
@@ -35,6 +37,7 @@ class Problem:
     objective: Objective = _LATENCY
     constraints: Constraints = _NO_LIMITS
     exits: Mapping[str, float] = field(default_factory=dict)
+    coded_bytes: Mapping[str, float] = field(default_factory=dict)
 
 
 class Solver(Protocol):

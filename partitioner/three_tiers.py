@@ -114,8 +114,8 @@ def three_tiers(problem: Problem, cuts: Sequence[Cut], middle: ModelProfile) -> 
         BadInput: A profile does not fit the model.
     """
     graph, codec = problem.graph, problem.codec
-    near = build_cut_table(graph, cuts, edge=problem.edge, cloud=middle, codec=codec)
-    far = build_cut_table(graph, cuts, edge=middle, cloud=problem.cloud, codec=codec)
+    near = build_cut_table(graph, cuts, edge=problem.edge, cloud=middle, codec=codec, coded_bytes=problem.coded_bytes)
+    far = build_cut_table(graph, cuts, edge=middle, cloud=problem.cloud, codec=codec, coded_bytes=problem.coded_bytes)
     names = [layer.name for layer in graph.layers]
     on_edge = np.array([[name in edge for name in names] for edge in (frozenset(cut.edge_layers) for cut in cuts)])
     times = np.array([middle.layer_s[name] for name in names])

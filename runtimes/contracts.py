@@ -80,10 +80,17 @@ class Codec(Protocol):
         decode_s_per_byte: The same of decoding.
     """
 
-    lossless: bool
-    fixed_size: bool
-    encode_s_per_byte: float
-    decode_s_per_byte: float
+    @property
+    def lossless(self) -> bool: ...
+
+    @property
+    def fixed_size(self) -> bool: ...
+
+    @property
+    def encode_s_per_byte(self) -> float: ...
+
+    @property
+    def decode_s_per_byte(self) -> float: ...
 
     def encode(self, arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> bytes:
         """What travels; `encoded_bytes(tensors)` bytes, or at most so many where the size is not fixed.

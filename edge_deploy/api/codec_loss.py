@@ -1,17 +1,19 @@
-"""What a lossy codec costs at a cut: both halves run on the same samples, with the codec between them and without."""
+"""What codecs cost and save at a cut: both halves run on the same samples, with each codec between them and without."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from edge_deploy.core.artifact import Artifact, PairedDifference
 from edge_deploy.core.dataset import check_samples
 from edge_deploy.core.errors import BadInput
-from edge_deploy.core.tensor import dequantize_output, encode_input
+from edge_deploy.core.tensor import TensorInfo, dequantize_output, encode_input
 from edge_deploy.zoo.datasets import open_dataset
 from edge_deploy.zoo.description import find_description
 from edge_deploy.zoo.metrics import paired_difference
@@ -20,7 +22,7 @@ from runtimes.contracts import Codec, Session
 from runtimes.folder import read_artifact
 from runtimes.session import open_session
 
-__all__ = ["CodecLoss", "codec_loss"]
+__all__ = ["CodecLoss", "CodecLosses", "codec_loss", "codec_losses", "cut_folders"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,9 @@ class CodecLoss:
     """One codec at one cut.
 
     Attributes:
-        bytes_raw: Of the boundary of one call, uncoded; `bytes_coded`: with the codec.
+        bytes_raw: Of the boundary of one call, uncoded; `bytes_coded`: with the codec, the mean over calls, rounded.
+        bytes_most: Of the largest call.
+        encode_s, decode_s: Medians here, of one call.
         agreement: Share of samples whose highest output stays the same; of one output: whose side of one half does.
         difference: Of the metric with the codec from the one without, paired; None without labels.
     """
@@ -40,11 +44,29 @@ class CodecLoss:
     bytes_coded: int
     agreement: float
     difference: PairedDifference | None = None
+    bytes_most: int = 0
+    encode_s: float = 0.0
+    decode_s: float = 0.0
 
     @property
     def drop(self) -> float:
         """What `Constraints.accuracy_drop` takes: the loss of the metric, or of agreement where there are no labels."""
         return -self.difference.difference if self.difference is not None else 1.0 - self.agreement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodecLosses:
+    """Everything that was measured in one go; what `plan` and `simulate` take as a file."""
+
+    losses: tuple[CodecLoss, ...]
+
+    def bytes_of(self, codec: str) -> dict[str, float]:
+        """By cut: mean bytes of the coded boundary."""
+        return {loss.cut: float(loss.bytes_coded) for loss in self.losses if loss.codec == codec}
+
+    def drops_of(self, codec: str) -> dict[str, float]:
+        """By cut: what the codec costs."""
+        return {loss.cut: loss.drop for loss in self.losses if loss.codec == codec}
 
 
 def codec_loss(cut: Path | str, codec: str, evaluate: Path | str, *, limit: int | None = None) -> CodecLoss:
@@ -58,37 +80,85 @@ def codec_loss(cut: Path | str, codec: str, evaluate: Path | str, *, limit: int 
     Raises:
         BadInput: Not the folder of a cut with two halves, data that does not fit, or no such codec.
     """
-    folder, coder = Path(cut), load_codec(codec)
+    return codec_losses(cut, [codec], evaluate, limit=limit)[0]
+
+
+def cut_folders(halves: Path | str) -> tuple[Path, ...]:
+    """Folders of cuts with both halves: the folder itself, or those in it.
+
+    Raises:
+        BadInput: There are none.
+    """
+    folder = Path(halves)
+    if (folder / "head").is_dir():
+        return (folder,)
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = tuple(each for each in inside if (each / "head").is_dir() and (each / "tail").is_dir())
+    if not found:
+        raise BadInput(
+            f"{folder}: holds no cut with a head and a tail; give the folder that `edge-deploy split` wrote."
+        )
+    return found
+
+
+def codec_losses(
+    cut: Path | str, codecs: Sequence[str], evaluate: Path | str, *, limit: int | None = None
+) -> tuple[CodecLoss, ...]:
+    """The same for several codecs on the same samples; raises as `codec_loss` does."""
+    folder = Path(cut)
+    coders = [load_codec(codec) for codec in codecs]
     missing = [side for side in ("head", "tail") if not (folder / side).is_dir()]
     if missing:
         raise BadInput(f"{folder}: has no {' and no '.join(missing)}; give the folder of one cut that `split` wrote.")
     head = read_artifact(folder / "head")
     samples, labels = _samples(head, Path(evaluate), limit)
-    with_codec, without, sizes = [], [], (0, 0)
+    plain: list[np.ndarray] = []
+    coded: list[list[_Coded]] = [[] for _ in coders]
+    bytes_raw = 0
     first, second = open_session(folder / "head"), open_session(folder / "tail")
     try:
         for feed in samples:
             known = feed | first.run({info.name: feed[info.name] for info in first.signature.inputs})
-            plain, coded, sizes = _both(second, known, coder)
-            without.append(plain)
-            with_codec.append(coded)
+            tensors = _boundary(second, known)
+            bytes_raw = load_codec("raw").encoded_bytes(tensors)
+            plain.append(_scores(second, {info.name: known[info.name] for info in tensors}))
+            for coder, found in zip(coders, coded, strict=True):
+                found.append(_with(coder, second, known, tensors))
     finally:
         first.close()
         second.close()
-    raw, coded_scores = np.concatenate(without)[: len(labels)], np.concatenate(with_codec)[: len(labels)]
-    known_labels = all(label is not None for label in labels)
+    return tuple(
+        _loss(folder.name, codec, np.concatenate(plain), found, labels, bytes_raw)
+        for codec, found in zip(codecs, coded, strict=True)
+    )
+
+
+class _Coded(NamedTuple):
+    scores: np.ndarray
+    size: int
+    encode_s: float
+    decode_s: float
+
+
+def _loss(
+    cut: str, codec: str, plain: np.ndarray, coded: Sequence[_Coded], labels: Sequence[float | None], bytes_raw: int
+) -> CodecLoss:
+    raw, with_codec = plain[: len(labels)], np.concatenate([each.scores for each in coded])[: len(labels)]
     difference = None
-    if known_labels:
+    if all(label is not None for label in labels):
         answers = np.array(labels, dtype=float)
         metric = "accuracy" if raw.shape[-1] > 1 else "auc"
-        difference = paired_difference(metric, answers, raw, coded_scores)  # type: ignore[arg-type]  # both are metrics
+        difference = paired_difference(metric, answers, raw, with_codec)  # type: ignore[arg-type]  # both are metrics
     return CodecLoss(
-        cut=folder.name,
+        cut=cut,
         codec=codec,
         samples=len(labels),
-        bytes_raw=sizes[0],
-        bytes_coded=sizes[1],
-        agreement=float(np.mean(_choice(raw) == _choice(coded_scores))),
+        bytes_raw=bytes_raw,
+        bytes_coded=round(float(np.mean([each.size for each in coded]))),
+        bytes_most=max(each.size for each in coded),
+        encode_s=float(np.median([each.encode_s for each in coded])),
+        decode_s=float(np.median([each.decode_s for each in coded])),
+        agreement=float(np.mean(_choice(raw) == _choice(with_codec))),
         difference=difference,
     )
 
@@ -117,20 +187,27 @@ def _samples(head: Artifact, path: Path, limit: int | None) -> tuple[list[dict[s
     return feeds, [sample.label for sample in found]
 
 
-def _both(
-    tail: Session, known: Mapping[str, np.ndarray], coder: Codec
-) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """The tail's first output without and with the codec, and the bytes of the boundary."""
-    arrays = [known[info.name] for info in tail.signature.inputs]
-    # A batch that the model leaves open is as large as this one.
-    tensors = [replace(info, shape=array.shape) for info, array in zip(tail.signature.inputs, arrays, strict=True)]
+def _boundary(tail: Session, known: Mapping[str, np.ndarray]) -> list[TensorInfo]:
+    """What the tail takes; a batch that the model leaves open is as large as this one."""
+    return [replace(info, shape=known[info.name].shape) for info in tail.signature.inputs]
+
+
+def _with(coder: Codec, tail: Session, known: Mapping[str, np.ndarray], tensors: Sequence[TensorInfo]) -> _Coded:
+    """The tail's scores with the codec in between, and what coding took."""
+    arrays = [known[info.name] for info in tensors]
+    begun = time.perf_counter()
     payload = coder.encode(arrays, tensors)
-    decoded = dict(zip([info.name for info in tensors], coder.decode(payload, tensors), strict=True))
+    between = time.perf_counter()
+    decoded = coder.decode(payload, tensors)
+    done = time.perf_counter()
+    feed = dict(zip([info.name for info in tensors], decoded, strict=True))
+    return _Coded(_scores(tail, feed), len(payload), between - begun, done - between)
+
+
+def _scores(tail: Session, feed: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The tail's first output."""
     info = tail.signature.outputs[0]
-    plain = dequantize_output(tail.run({info.name: known[info.name] for info in tensors})[info.name], info)
-    coded = dequantize_output(tail.run(decoded)[info.name], info)
-    size = load_codec("raw").encoded_bytes(tensors)
-    return _rows(plain), _rows(coded), (size, len(payload))
+    return _rows(dequantize_output(tail.run(feed)[info.name], info))
 
 
 def _rows(scores: np.ndarray) -> np.ndarray:

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from edge_deploy.api.codec_loss import codec_loss
+from edge_deploy.api.codec_loss import CodecLosses, codec_loss, codec_losses, cut_folders
 from edge_deploy.api.cuts import list_cuts
 from edge_deploy.api.split import split
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.serde import read_json, write_json
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +46,24 @@ def test_a_folder_without_halves_is_refused(halves):
     _, folder = halves
     with pytest.raises(BadInput, match="has no head and no tail"):
         codec_loss(folder, "raw", folder / "plain.npz")
+
+
+def test_sizes_that_values_decide_are_means_and_reach_the_plan(halves, tmp_path):
+    cut, folder = halves
+    found = CodecLosses(
+        losses=codec_losses(cut, ["raw", "zstd", "requantize:int8+zstd"], folder / "plain.npz", limit=6)
+    )
+    raw, squeezed, both = found.losses
+    assert raw.bytes_most == raw.bytes_coded > squeezed.bytes_most >= squeezed.bytes_coded > both.bytes_coded
+    assert squeezed.agreement == 1.0 and squeezed.encode_s > 0
+    write_json(found, tmp_path / "codecs.json")
+    again = read_json(CodecLosses, tmp_path / "codecs.json")
+    assert again.bytes_of("requantize:int8+zstd") == {cut.name: both.bytes_coded}
+    assert again.drops_of("zstd") == {cut.name: 0.0}
+
+
+def test_the_folder_of_all_cuts_is_taken_too(halves, tmp_path):
+    cut, _ = halves
+    assert cut_folders(cut.parent) == (cut,) == cut_folders(cut)
+    with pytest.raises(BadInput, match="holds no cut"):
+        cut_folders(tmp_path)

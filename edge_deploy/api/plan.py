@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_deploy.api.codec_loss import CodecLosses
 from edge_deploy.api.cuts import ModelToCut, model_to_cut
 from edge_deploy.core.conditions import Conditions
 from edge_deploy.core.errors import BadInput
@@ -37,6 +38,8 @@ class PlanRequest:
         codec: Name of a codec of `runtimes.codecs`.
         solver: A module of `partitioner.solvers`; None for all that can treat the problem.
         exits: By layer name: share of requests that end as soon as it has run.
+        codec_measured: What `edge-deploy codecs` wrote: sizes and losses of the codec by cut; losses that the
+            constraints tell win.
     """
 
     artifact: Path | str
@@ -47,6 +50,7 @@ class PlanRequest:
     constraints: Constraints = _NO_LIMITS
     solver: str | None = None
     exits: Mapping[str, float] = field(default_factory=dict)
+    codec_measured: Path | str | None = None
 
 
 def plan_partition(request: PlanRequest, conditions: Conditions) -> PartitionPlan:
@@ -108,14 +112,20 @@ def read_problem(request: PlanRequest) -> Problem:
     problems += _of_another_batch(edge, model)
     if problems:
         raise BadInput(*problems)
+    measured = None if request.codec_measured is None else read_json(CodecLosses, Path(request.codec_measured))
+    constraints = request.constraints
+    if measured is not None:
+        drops = {**measured.drops_of(request.codec), **constraints.accuracy_drop}
+        constraints = dataclasses.replace(constraints, accuracy_drop=drops)
     return Problem(
         graph=model.graph,
         edge=edge,
         cloud=cloud,
         codec=request.codec,
         objective=parse_objective(request.objective),
-        constraints=request.constraints,
+        constraints=constraints,
         exits=request.exits,
+        coded_bytes={} if measured is None else measured.bytes_of(request.codec),
     )
 
 

@@ -61,7 +61,7 @@ class SimulateRequest:
     """What is to be simulated.
 
     Attributes:
-        artifact: As for a plan, like `edge`, `cloud`, `codec` and `exits`.
+        artifact: As for a plan, like `edge`, `cloud`, `codec`, `exits` and `codec_measured`.
         traces: Files, "archive::member", or generators: "gen:markov-link+outages".
         policies: See `partitioner.controller.train`; static is always among them.
         train: Traces to learn from; without any, the first half of each trace trains and only the second is scored.
@@ -84,6 +84,7 @@ class SimulateRequest:
     arrivals: str = "poisson"
     codec: str = "raw"
     exits: Mapping[str, float] = field(default_factory=dict)
+    codec_measured: Path | str | None = None
     constraints: Constraints = field(default_factory=Constraints)
     setting: Setting = field(default_factory=Setting)
     fallback_after_s: float | None = None
@@ -123,7 +124,13 @@ def allowed_cuts(problem: Problem) -> Allowed:
     check_layers(problem.constraints, problem.graph)
     cuts = candidate_cuts(problem)
     table = build_cut_table(
-        problem.graph, cuts, edge=problem.edge, cloud=problem.cloud, codec=problem.codec, exits=problem.exits
+        problem.graph,
+        cuts,
+        edge=problem.edge,
+        cloud=problem.cloud,
+        codec=problem.codec,
+        exits=problem.exits,
+        coded_bytes=problem.coded_bytes,
     )
     reasons = ruled_out(problem.constraints, table, cuts)
     if all(reasons):

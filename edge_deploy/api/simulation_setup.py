@@ -65,6 +65,7 @@ def allowed_of(request: SimulateRequest) -> tuple[Problem, Allowed]:
             codec=request.codec,
             constraints=request.constraints,
             exits=request.exits,
+            codec_measured=request.codec_measured,
         )
     )
     return problem, allowed_cuts(problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AccuracyDrops",
+    "CodecMeasured",
     "KeepOffEdge",
     "KeepOnEdge",
     "MaxAccuracyDrop",
@@ -36,6 +38,9 @@ MaxAccuracyDrop = Annotated[
 ]
 AccuracyDrops = Annotated[
     list[str], typer.Option(metavar="CUT=DROP", help="What the codec was measured to cost at a cut. Repeatable.")
+]
+CodecMeasured = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="What `edge-deploy codecs --out` wrote: bytes and losses by cut.")
 ]
 
 

@@ -17,7 +17,9 @@ from edge_deploy.cli import (
     bench_suite,
     benchmark,
     calibrate,
+    codecs,
     compare,
+    compress,
     convert,
     cuts,
     debug,
@@ -28,9 +30,11 @@ from edge_deploy.cli import (
     inspect,
     list_,
     loadgen,
+    monitor,
     package,
     plan,
     profile,
+    replay,
     report,
     run,
     search,
@@ -67,20 +71,24 @@ app.command("verify")(verify.command)
 app.command("sign")(sign.sign)
 app.command("verify-signature")(sign.verify_signature)
 app.command("debug")(debug.command)
+app.command("monitor")(monitor.command)
 app.command("search")(search.command)
 app.command("benchmark")(benchmark.command)
 app.command("compare")(compare.command)
+app.command("compress")(compress.command)
 app.command("bench-suite")(bench_suite.command)
 app.command("loadgen")(loadgen.command)
 app.command("fit")(fit.command)
 app.command("export-tflm")(export_tflm.command)
 app.command("package")(package.command)
 app.command("cuts")(cuts.command)
+app.command("codecs")(codecs.command)
 app.command("profile")(profile.command)
 app.command("plan")(plan.command)
 app.command("split")(split.command)
 app.command("simulate")(simulate.command)
 app.command("run")(run.command)
+app.command("replay")(replay.command)
 app.command("serve")(serve.command)
 app.command("certs")(serve.certs)
 app.command("report")(report.command)

@@ -9,6 +9,7 @@ import typer
 
 from edge_deploy.cli.limits import (
     AccuracyDrops,
+    CodecMeasured,
     KeepOffEdge,
     KeepOnEdge,
     MaxAccuracyDrop,
@@ -56,7 +57,7 @@ def command(
         ),
     ] = "latency",
     codec: Annotated[
-        str, typer.Option(metavar="NAME", help="How tensors travel: raw, requantize:int8 or requantize:int4 (lossy).")
+        str, typer.Option(metavar="NAME", help="How tensors travel, e.g. requantize:int8 (`list`).")
     ] = "raw",
     max_latency: MaxLatency = None,
     max_edge_memory: MaxEdgeMemory = None,
@@ -65,6 +66,7 @@ def command(
     keep_off_edge: KeepOffEdge = [],  # noqa: B006
     max_accuracy_drop: MaxAccuracyDrop = None,
     accuracy_drop: AccuracyDrops = [],  # noqa: B006
+    codec_measured: CodecMeasured = None,
     exits: Annotated[
         list[str],
         typer.Option("--exit", metavar="LAYER=SHARE", help="Share of requests that end after this layer. Repeatable."),
@@ -131,6 +133,7 @@ def command(
         constraints=limits,
         solver=solver,
         exits=numbers(exits, "--exit"),
+        codec_measured=codec_measured,
     )
     if middle is not None:
         found = _three_tiers(request, now, middle, far_uplink, far_rtt)

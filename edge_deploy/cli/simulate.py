@@ -9,6 +9,7 @@ import typer
 
 from edge_deploy.cli.limits import (
     AccuracyDrops,
+    CodecMeasured,
     KeepOffEdge,
     KeepOnEdge,
     MaxAccuracyDrop,
@@ -85,7 +86,7 @@ def command(
     jobs: Annotated[int, typer.Option(metavar="N", help="Processes of the local engine.", min=1)] = 1,
     seed: Annotated[int, typer.Option(metavar="N", help="Of requests, generated traces, noise and resampling.")] = 0,
     codec: Annotated[
-        str, typer.Option(metavar="NAME", help="How tensors travel: raw, requantize:int8 or requantize:int4 (lossy).")
+        str, typer.Option(metavar="NAME", help="How tensors travel, e.g. requantize:int8 (`list`).")
     ] = "raw",
     exits: Annotated[
         list[str],
@@ -98,6 +99,7 @@ def command(
     keep_off_edge: KeepOffEdge = [],  # noqa: B006
     max_accuracy_drop: MaxAccuracyDrop = None,
     accuracy_drop: AccuracyDrops = [],  # noqa: B006
+    codec_measured: CodecMeasured = None,
     tick: Annotated[str, typer.Option(metavar="TIME", help="Time between decisions.")] = "1s",
     probe_delay: Annotated[str, typer.Option(metavar="TIME", help="Age of what probes tell, beyond one tick.")] = "0s",
     probe_noise: Annotated[float, typer.Option(metavar="SHARE", help="Noise of measured rates, 0.1 is 10 %.")] = 0.0,
@@ -176,6 +178,7 @@ def command(
         arrivals=arrivals,
         codec=codec,
         exits=numbers(exits, "--exit"),
+        codec_measured=codec_measured,
         constraints=constraints(
             max_latency=max_latency,
             max_edge_memory=max_edge_memory,
