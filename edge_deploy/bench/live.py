@@ -21,6 +21,8 @@ __all__ = ["main"]
 PARTS = {
     "overhead": ("edge_deploy.bench.live_overhead", "measure_overhead"),
     "switching": ("edge_deploy.bench.live_switching", "measure_switching"),
+    "hostile": ("edge_deploy.bench.live_hostile", "measure_hostile"),
+    "clients": ("edge_deploy.bench.live_clients", "measure_clients"),
     "faults": ("edge_deploy.bench.live_faults", "measure_faults"),
 }
 
