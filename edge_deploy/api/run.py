@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from converters.splitting.choose import cut_by_id
 from edge_deploy.api.plan import PlanRequest, read_problem
+from edge_deploy.api.split import split
 from edge_deploy.core.clock import SystemClock
 from edge_deploy.core.cut import ALL_EDGE, Cut, make_cut, tensor_bytes
 from edge_deploy.core.dataset import batches, check_samples
@@ -24,6 +26,7 @@ from partitioner.live.halves import EdgeHalf, Whole, read_halves, read_whole
 from partitioner.live.measure import measure_table, served
 from partitioner.live.options import LiveOptions
 from partitioner.live.record import Recorder, RunStart
+from partitioner.live.replay import believed
 from partitioner.live.session import LiveSession
 from partitioner.policy import Training
 from partitioner.traces.read import read_trace
@@ -46,6 +49,7 @@ class RunRequest:
         artifact: The whole model: a folder that convert wrote, or a `.tflite` file.
         cloud: Where its tails are served (`edge-deploy serve`).
         halves: Folder that split wrote; tails may be left out of it. None: all-edge and all-cloud only.
+        all_cuts: Cut at every legal prefix first, in a folder for the time of the session; `halves` is None then.
         cut: Stay at this one; empty to let the policy move it.
         policy: See `partitioner.controller.train`.
         edge, cloud_profile: Profiles of this artifact on both sides; without them halves are timed at the start.
@@ -57,6 +61,7 @@ class RunRequest:
     artifact: Path | str
     cloud: Endpoint
     halves: Path | str | None = None
+    all_cuts: bool = False
     cut: str = ""
     policy: str = "hysteresis"
     edge: Path | str | None = None
@@ -77,7 +82,16 @@ def live(request: RunRequest, *, progress: Callable[[str], None] = lambda stage:
     """
     options = request.options
     whole = read_whole(request.artifact, signature=request.signature)
-    halves = read_halves(whole, None if request.halves is None else Path(request.halves))
+    scratch: tempfile.TemporaryDirectory[str] | None = None
+    folder = None if request.halves is None else Path(request.halves)
+    if request.all_cuts:
+        if folder is not None:
+            raise BadInput("run: --all-cuts cuts the model itself; leave --halves out, or --all-cuts.")
+        scratch = tempfile.TemporaryDirectory(prefix="edge-deploy-halves-")
+        folder = Path(scratch.name, "halves")
+        progress(f"cut {whole.name}")
+        split(request.artifact, all_cuts=True, out=folder)
+    halves = read_halves(whole, folder)
 
     def connect() -> RemoteSegment:
         from runtimes.serving.client import RemoteClient
@@ -112,9 +126,11 @@ def live(request: RunRequest, *, progress: Callable[[str], None] = lambda stage:
         switch=options.switch,
         fallback_after_s=options.setting.fallback_after_s,
         began=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        tick_s=options.setting.tick_s,
+        table=believed(decide),
     )
     progress("open the session")
-    return LiveSession(
+    session = LiveSession(
         whole,
         halves,
         connect,
@@ -124,6 +140,9 @@ def live(request: RunRequest, *, progress: Callable[[str], None] = lambda stage:
         options=options,
         recorder=None if request.record is None else Recorder(request.record, start),
     )
+    if scratch is not None:
+        session.when_closed(scratch.cleanup)
+    return session
 
 
 def inputs_of(artifact: Path | str, path: Path, *, signature: str | None = None) -> Iterator[dict[str, np.ndarray]]:

@@ -44,6 +44,7 @@ from edge_deploy.cli import (
     split,
     study,
     train,
+    validate_simulation,
     verify,
 )
 from edge_deploy.core.errors import EdgeDeployError, error_to_json
@@ -87,6 +88,7 @@ app.command("profile")(profile.command)
 app.command("plan")(plan.command)
 app.command("split")(split.command)
 app.command("simulate")(simulate.command)
+app.command("validate-simulation")(validate_simulation.command)
 app.command("run")(run.command)
 app.command("replay")(replay.command)
 app.command("serve")(serve.command)

@@ -28,6 +28,9 @@ def command(
         Path | None,
         typer.Option(metavar="DIR", help="What `edge-deploy split` wrote. Without: all-edge and all-cloud only."),
     ] = None,
+    all_cuts: Annotated[
+        bool, typer.Option("--all-cuts", help="Cut the model at every legal prefix first, instead of --halves.")
+    ] = False,
     cut: Annotated[str, typer.Option(metavar="ID", help="Stay at this cut. Without: the policy moves it.")] = "",
     policy: Annotated[str, typer.Option(metavar="NAME", help="As for simulate.")] = "hysteresis",
     edge: Annotated[
@@ -57,6 +60,17 @@ def command(
     deadline: Annotated[str | None, typer.Option(metavar="TIME", help="An answer later than that is an error.")] = None,
     tick: Annotated[str, typer.Option(metavar="TIME", help="Time between decisions.")] = "1s",
     threads: Annotated[int, typer.Option(metavar="N", help="Of the interpreter.", min=1)] = 1,
+    tls_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TLS: the server's certificate must be signed by this one.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="This client's certificate (PEM).")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key (PEM).")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Show the server the first token of this file.")
+    ] = None,
+    dashboard: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Show a live page there, e.g. 127.0.0.1:8080.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Answer requests with a model that is split between here and a cloud.
@@ -68,6 +82,8 @@ def command(
       edge-deploy run build/resnet8/tflite-int8 --halves build/halves
         --cloud 10.0.0.2:8001 --inputs images.npz --record run.jsonl
     """
+    import contextlib
+
     import numpy as np
 
     from converters.samples import save_arrays
@@ -75,9 +91,13 @@ def command(
     from edge_deploy.core.units import parse_bytes, parse_seconds
     from partitioner.live.options import LiveOptions
     from partitioner.setting import Setting
-    from runtimes.serving.contracts import Endpoint, parse_address
+    from runtimes.serving.contracts import Endpoint, TlsFiles, parse_address
+    from runtimes.serving.security import read_tokens
 
     host, port = parse_address(cloud, where="--cloud")
+    tls = None
+    if tls_ca is not None or tls_cert is not None or tls_key is not None:
+        tls = TlsFiles(authority=tls_ca, certificate=tls_cert, key=tls_key)
     never = fallback == "never"
     setting = Setting(
         tick_s=parse_seconds(tick, where="--tick"),
@@ -94,8 +114,9 @@ def command(
     )
     request = RunRequest(
         artifact=artifact,
-        cloud=Endpoint(host=host, port=port),
+        cloud=Endpoint(host=host, port=port, tls=tls, token="" if token_file is None else read_tokens(token_file)[0]),
         halves=halves,
+        all_cuts=all_cuts,
         cut=cut,
         policy=policy,
         edge=edge,
@@ -107,7 +128,16 @@ def command(
     feeds = list(inputs_of(artifact, inputs))
     pause_s = _pause_s(rate)
     found: list[dict[str, np.ndarray]] = []
-    with progress_bar(2) as progress, live(request, progress=progress) as session:
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(progress_bar(3))
+        session = stack.enter_context(live(request, progress=progress))
+        if dashboard is not None:
+            from edge_deploy.api.dashboard import Dashboard
+
+            at, page_port = parse_address(dashboard, where="--dashboard")
+            title = f"{artifact.name} with {cloud}"
+            page = stack.enter_context(Dashboard(title, lambda: session.status, host=at, port=page_port))
+            progress(f"live page: {page.url}")
         progress(f"answer {len(feeds) * repeat} requests")
         due = time.perf_counter()
         for number in range(len(feeds) * repeat):

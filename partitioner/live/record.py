@@ -14,16 +14,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from edge_deploy.core.benchmark import Provenance
 from edge_deploy.core.conditions import Conditions
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.profile import Slowdown
 from edge_deploy.core.serde import from_json, to_json
 from partitioner.live.happened import HOW, Happened
 from partitioner.live.switches import Switched
 
-__all__ = ["CloudChanged", "Recorder", "Run", "RunStart", "Tick", "read_run"]
+__all__ = ["Believed", "CloudChanged", "Recorder", "Run", "RunStart", "Tick", "read_run"]
 
 VERSION = 1
 _NUMBER_OF = {text: number for number, text in HOW.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Believed:
+    """The cut table of a run as plain values; see `partitioner.cut_table.CutTable`."""
+
+    cuts: tuple[str, ...]
+    edge_s: tuple[float, ...]
+    cloud_s: tuple[float, ...]
+    encode_s: tuple[float, ...]
+    decode_s: tuple[float, ...]
+    up_bytes: tuple[int, ...]
+    down_bytes: tuple[int, ...]
+    edge_bytes: tuple[int, ...]
+    crosses: tuple[bool, ...]
+    provenance: Provenance
+    edge_cpu: Slowdown = field(default_factory=Slowdown)
+    edge_memory: Slowdown = field(default_factory=Slowdown)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +54,7 @@ class RunStart:
         cuts: Ids; requests and ticks name them by number.
         up_bytes: Of each cut's boundary, uncoded.
         began: Date and time, for people.
+        table: What the policy believed of the cuts; None where none decided.
     """
 
     artifact: str
@@ -47,6 +68,8 @@ class RunStart:
     switch: str
     fallback_after_s: float
     began: str = ""
+    tick_s: float = 1.0
+    table: Believed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

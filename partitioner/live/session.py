@@ -95,6 +95,7 @@ class LiveSession:
             clock=clock,
         )
         self._is_closed = False
+        self._ends: list[Callable[[], object]] = []
         try:
             self._loop.begin(must_answer=not stays and self._stage.running.crosses)
         except EdgeDeployError:
@@ -161,6 +162,10 @@ class LiveSession:
         """
         return self._loop.switch_to(self._stage.index(cut))
 
+    def when_closed(self, act: Callable[[], object]) -> None:
+        """Call `act` once the session is closed."""
+        self._ends.append(act)
+
     def close(self) -> None:
         """End the loop and the connection, and write what is to be recorded; safe to call twice."""
         if self._is_closed:
@@ -171,6 +176,8 @@ class LiveSession:
         finally:
             self._remote.close()
             self._stage.close()
+            for act in self._ends:
+                act()
 
     def __enter__(self) -> LiveSession:
         return self
