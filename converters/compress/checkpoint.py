@@ -56,6 +56,9 @@ def write_progress(
         BadInput: The file cannot be written.
     """
     torch = require("torch", extra="run-executorch")
+    shared = None if exchange is None else exchange.state()
+    if exchange is not None and not exchange.writes:
+        return
     partial = path.with_name(f".{path.name}.partial")
     state = {
         "plan": dataclasses.asdict(plan),
@@ -64,7 +67,7 @@ def write_progress(
         },
         "model": model.state_dict(),
         "optimisers": optimisers.state(),
-        "exchange": None if exchange is None else exchange.state(),
+        "exchange": shared,
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

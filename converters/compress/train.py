@@ -83,6 +83,13 @@ class Exchange(Protocol):
     def restore(self, state: Any) -> None:
         """Go on from a former `state`."""
 
+    def wait(self) -> None:
+        """Until every process is here."""
+
+    @property
+    def writes(self) -> bool:
+        """Whether files are this process's task."""
+
 
 def train(
     model: torch.nn.Module,
@@ -96,7 +103,8 @@ def train(
 ) -> Trained:
     """Train in place, leave the best weights and evaluation mode.
 
-    `model(dense, ids)` gives logits [B, 1] or [B]; an attribute `probability` that is true is false meanwhile. Its
+    `model(dense, ids)` gives logits [B], [B, 1], or one for each of several tasks [B, tasks], of which the first is the
+    one that is judged; an attribute `probability` that is true is false meanwhile. Its
     embeddings may be any modules with ids int64 [B] or [B, L] -> [B, D]. The same arguments give the same weights on
     the same machine and number of threads, also where a run was stopped and started again.
 
@@ -145,7 +153,9 @@ def train(
         model.probability = ends_in_probability
     model.load_state_dict(progress.best)
     model.eval()
-    if checkpoint is not None:
+    if exchange is not None:
+        exchange.wait()  # until nobody reads the checkpoint any more
+    if checkpoint is not None and (exchange is None or exchange.writes):
         checkpoint.unlink(missing_ok=True)
     return Trained(
         curve=tuple(progress.curve),
@@ -168,7 +178,7 @@ def _scored(model: Any, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
     labels, scores = [], []
     with torch.no_grad():
         for dense, ids, clicked in batches.epoch(0):
-            scores.append(model(dense, ids).reshape(-1).numpy())
+            scores.append(model(dense, ids).reshape(len(clicked), -1)[:, 0].numpy())
             labels.append(clicked.numpy())
     return np.concatenate(labels), np.concatenate(scores)
 
@@ -176,7 +186,8 @@ def _scored(model: Any, batches: Batches) -> tuple[np.ndarray, np.ndarray]:
 def _step(
     model: Any, optimisers: Optimisers, exchange: Exchange | None, loss_of: Any, dense: Any, ids: Any, labels: Any
 ) -> float:
-    loss = loss_of(model(dense, ids).reshape(-1), labels)
+    scores = model(dense, ids).reshape(len(labels), -1)
+    loss = loss_of(scores, labels.reshape(len(labels), -1).expand_as(scores))
     loss.backward()
     if exchange is not None:
         exchange.combine(model)

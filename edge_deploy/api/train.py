@@ -1,6 +1,7 @@
 """Train a DLRM on a click log: fit the features, encode, train in float or for INT4, lay down what a conversion takes.
 
-A training that was killed goes on from its last checkpoint when the same request is made again. The folder it writes:
+A training that was killed goes on from its last checkpoint when the same request is made again. Started by torchrun it
+divides the rows of each step among the processes. The folder it writes:
 
 | file | what |
 |---|---|
@@ -26,6 +27,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from converters.compress.batches import ArrayBatches
+from converters.compress.data_parallel import GradientExchange, joined
+from converters.compress.data_parallel import Kind as Exchanged
 from converters.compress.dqrm import DqrmPlan, finish, prepare
 from converters.compress.train import Trained, TrainPlan, predict, train
 from edge_deploy.core.errors import BadInput
@@ -61,6 +64,7 @@ class TrainRequest:
         out: Folder to write; its state while it is not done lies beside it.
         quantized: Fake-quantize as this says; None trains in float.
         batch: Rows of a mini-batch, of each process.
+        exchange: What of the gradients travels between processes, where torchrun started several.
     """
 
     log: Path
@@ -76,6 +80,7 @@ class TrainRequest:
     interaction: str = "dot"
     batch: int = 2048
     seed: int = 0
+    exchange: Exchanged = "sparse"
 
     def __post_init__(self) -> None:
         if (self.validation is None) != (self.test is None):
@@ -102,6 +107,7 @@ class TrainingReport:
         rows: Of training, validation and test.
         test: None where the log has no test row of one of the two labels.
         step_seconds: Median; of the run that ended the training.
+        payload_bytes_a_step: What one process hands over in a step; 0 where there is one process only.
     """
 
     source: str
@@ -114,6 +120,8 @@ class TrainingReport:
     validation_auc: tuple[tuple[int, float], ...]
     test: Quality | None
     step_seconds: float
+    processes: int = 1
+    payload_bytes_a_step: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,13 +148,29 @@ def train_recommender(
     Raises:
         BadInput: The log is damaged, has no row of a part, or a former state belongs to another request.
     """
-    torch = require("torch", extra="run-executorch")
     if request.out.exists() and not force:
         raise BadInput(f"{request.out}: exists already; choose another --out or pass --force to replace it.")
     if request.out.exists() and not (request.out / REPORT).is_file():
         raise BadInput(f"{request.out}: holds other things than a training; --force replaces only folders we wrote.")
+    with joined(request.exchange) as exchange:
+        return _trained(request, exchange, force=force, progress=progress, hook=hook)
+
+
+def _trained(
+    request: TrainRequest,
+    exchange: GradientExchange | None,
+    *,
+    force: bool,
+    progress: Callable[[str], None],
+    hook: Callable[[int, float], None] | None,
+) -> TrainingReport:
+    writes = exchange is None or exchange.writes
     state = request.out.with_name(f".{request.out.name}.training")
+    if exchange is not None and not writes:
+        exchange.wait()  # until the log is encoded
     spec, log, sizes = _encoded(request, state, progress)
+    if exchange is not None and writes:
+        exchange.wait()
     config = dlrm.DlrmConfig(
         dense_features=len(spec.dense),
         table_rows=spec.table_rows,
@@ -163,16 +187,36 @@ def train_recommender(
     progress("train")
     done = train(
         model,
-        _batches(log, "train", request.batch, seed=request.seed),
+        _batches(log, "train", request.batch, seed=request.seed, exchange=exchange),
         _batches(log, "validation"),
         request.plan,
         checkpoint=state / "checkpoint.pt",
         hook=hook,
+        exchange=exchange,
     )
     scales = {} if request.quantized is None else finish(model)
     progress("evaluate")
     name = "dlrm_" + (re.sub(r"\W+", "_", request.log.name.partition(".")[0]) or "log")
-    report = _report(request, name, model, log, spec, sizes, done)
+    report = _report(request, name, model, log, spec, sizes, done, exchange)
+    if writes:
+        _write(request, name, config, spec, log, model, scales, report, force=force)
+        shutil.rmtree(state, ignore_errors=True)
+    return report
+
+
+def _write(
+    request: TrainRequest,
+    name: str,
+    config: dlrm.DlrmConfig,
+    spec: FeatureSpec,
+    log: EncodedLog,
+    model: Any,
+    scales: dict[str, Any],
+    report: TrainingReport,
+    *,
+    force: bool,
+) -> None:
+    torch = require("torch", extra="run-executorch")
     with published_folder(request.out, force=force) as folder:
         torch.save({**model.state_dict(), **scales}, folder / "weights.pt")
         write_json(config, folder / "config.json")
@@ -181,8 +225,6 @@ def train_recommender(
         write_features(dataclasses.replace(spec, golden=golden), folder)
         _write_samples(folder, log, request.seed)
         write_json(report, folder / REPORT)
-    shutil.rmtree(state, ignore_errors=True)
-    return report
 
 
 def _encoded(
@@ -229,7 +271,14 @@ def _key(request: TrainRequest) -> str:
     return digest.hexdigest()
 
 
-def _batches(log: EncodedLog, part: str, batch: int | None = None, *, seed: int = 0) -> ArrayBatches:
+def _batches(
+    log: EncodedLog,
+    part: str,
+    batch: int | None = None,
+    *,
+    seed: int = 0,
+    exchange: GradientExchange | None = None,
+) -> ArrayBatches:
     return ArrayBatches(
         dense=log.dense[part],
         ids=log.ids[part],
@@ -237,6 +286,8 @@ def _batches(log: EncodedLog, part: str, batch: int | None = None, *, seed: int 
         batch=batch or SCORE_BATCH,
         shuffle=batch is not None,
         seed=seed,
+        rank=0 if exchange is None else exchange.rank,
+        world=1 if exchange is None else exchange.world,
     )
 
 
@@ -248,6 +299,7 @@ def _report(
     spec: FeatureSpec,
     sizes: tuple[int, int, int],
     done: Trained,
+    exchange: GradientExchange | None,
 ) -> TrainingReport:
     labels, scores = predict(model, _batches(log, "test"))
     test = None
@@ -270,6 +322,8 @@ def _report(
         validation_auc=done.curve,
         test=test,
         step_seconds=done.seconds_per_step,
+        processes=1 if exchange is None else exchange.world,
+        payload_bytes_a_step=0.0 if exchange is None else exchange.payload_bytes / max(1, done.steps),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -60,6 +61,12 @@ def command(
         int, typer.Option(metavar="STEPS", help="A killed run goes on from its last checkpoint when run again.")
     ] = 500,
     batch: Annotated[int, typer.Option(metavar="ROWS", help="Rows of a mini-batch.")] = 2048,
+    exchange: Annotated[
+        str,
+        typer.Option(
+            metavar="dense|sparse|sparse-int8", help="What of the gradients travels between processes of torchrun."
+        ),
+    ] = "sparse",
     seed: Annotated[int, typer.Option(metavar="N", help="Of weights and shuffles.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace --out, if edge-deploy wrote it.")] = False,
     as_json: AsJson = False,
@@ -67,6 +74,7 @@ def command(
     """Train a DLRM on a click log, in float or for INT4.
 
     Writes weights, features.json and samples for `edge-deploy convert`, which keeps the scales that training learned.
+    Several processes: torchrun --nproc-per-node 2 -m edge_deploy.cli.main train LOG ...
 
     \b
     Example:
@@ -78,7 +86,7 @@ def command(
     from converters.compress.dqrm import DqrmPlan
     from converters.compress.train import TrainPlan
     from edge_deploy.api.train import TrainRequest, train_recommender
-    from edge_deploy.cli.output import progress_bar
+    from edge_deploy.cli.output import human_bytes, progress_bar
     from edge_deploy.core.errors import BadInput
     from edge_deploy.zoo.click_schema import criteo_schema, read_schema
 
@@ -103,6 +111,7 @@ def command(
         interaction=interaction,
         batch=batch,
         seed=seed,
+        exchange=exchange,  # type: ignore[arg-type]  # it is checked where processes are several
         plan=TrainPlan(
             optimiser=optimiser,  # type: ignore[arg-type]  # make_optimisers checks it
             rate=rate,
@@ -114,6 +123,8 @@ def command(
     )
     with progress_bar(4) as progress:
         report = train_recommender(request, force=force, progress=progress)
+    if int(os.environ.get("RANK", "0")):
+        return  # of several processes the first one tells
     if as_json:
         print_json({"folder": out, "training": report})
         return
@@ -129,6 +140,8 @@ def command(
             f"{test_quality.log_loss:.4f}, normalized entropy {test_quality.normalized_entropy:.4f}, "
             f"calibration {test_quality.calibration:.4f}"
         )
+    if report.processes > 1:
+        print(f"{report.processes} processes, each hands over {human_bytes(report.payload_bytes_a_step)} a step")
     columns = f"--input dense:1,{report.dense_features} --input sparse:1,{len(report.table_rows)}:int64"
     precision = {4: "int4", 8: "int8", 32: "int8"}[bits]
     print(

@@ -34,7 +34,9 @@ class DlrmConfig:
         bottom: Widths of the hidden layers of the bottom MLP; with "dot" a last layer of width `dim` follows.
         top: Widths of the hidden layers of the top MLP; a last layer of width 1 follows.
         interaction: "dot" products of all pairs of vectors beside the bottom MLP's output, or "concat" of everything.
-        bags: Tables are EmbeddingBags (sum over one id) instead of Embeddings.
+        bags: Tables are EmbeddingBags instead of Embeddings.
+        lookups: Ids that each bag pools; the id input then has so many neighbouring columns for each table.
+        pooling: What bags do with them.
         probability: The output is a probability (sigmoid) instead of a logit.
         seed: Of the initial weights.
     """
@@ -48,11 +50,15 @@ class DlrmConfig:
     bags: bool = False
     probability: bool = True
     seed: int = 0
+    lookups: int = 1
+    pooling: Literal["sum", "mean"] = "sum"
 
     def __post_init__(self) -> None:
         sizes = (self.dense_features, self.dim, *self.table_rows, *self.bottom, *self.top)
         if not self.table_rows or min(sizes) < 1:
             raise BadInput("DLRM: needs at least one table and one dense feature, and all sizes must be at least 1.")
+        if self.lookups < 1 or (self.lookups > 1 and not self.bags):
+            raise BadInput(f"DLRM: lookups = {self.lookups}: must be at least 1, and 1 without bags.")
 
 
 def read_config(path: Path) -> DlrmConfig:
@@ -77,7 +83,7 @@ def configured() -> torch.nn.Module:
 
 
 def build(config: DlrmConfig) -> torch.nn.Module:
-    """A module with forward(dense [B, features] float32, sparse [B, tables] int64) -> [B, 1] float32.
+    """A module with forward(dense [B, features] float32, sparse [B, tables * lookups] int64) -> [B, 1] float32.
 
     Tables start uniform in +-sqrt(1 / rows) as in the authors' code, but not wider than 0.05, so that small tables
     do not drown the others.
@@ -89,7 +95,7 @@ def build(config: DlrmConfig) -> torch.nn.Module:
     nn = torch.nn
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        kind = {"mode": "sum"} if config.bags else {}
+        kind = {"mode": config.pooling} if config.bags else {}
         tables = nn.ModuleList(
             (nn.EmbeddingBag if config.bags else nn.Embedding)(rows, config.dim, **kind) for rows in config.table_rows
         )
@@ -131,16 +137,16 @@ def _module_class(torch: Any) -> Any:
             super().__init__()
             self.tables, self.bottom, self.top = tables, bottom, top
             self.dot, self.bags = config.interaction == "dot", config.bags
-            self.probability = config.probability
+            self.probability, self.lookups = config.probability, config.lookups
             vectors = len(tables) + 1
             rows, columns = torch.tril_indices(vectors, vectors, offset=-1)
             self.register_buffer("pairs", rows * vectors + columns, persistent=False)
 
         def forward(self, dense: Any, sparse: Any) -> Any:
-            """Scores [B, 1] of dense [B, features] and ids [B, tables]."""
-            base = self.bottom(dense)
+            """Scores [B, 1] of dense [B, features] and ids [B, tables * lookups]."""
+            base, each = self.bottom(dense), self.lookups
             found = [
-                table(sparse[:, index : index + 1] if self.bags else sparse[:, index])
+                table(sparse[:, index * each : (index + 1) * each] if self.bags else sparse[:, index])
                 for index, table in enumerate(self.tables)
             ]
             if self.dot:
