@@ -81,16 +81,20 @@ class Codec(Protocol):
     """
 
     @property
-    def lossless(self) -> bool: ...
+    def lossless(self) -> bool:
+        """See above."""
 
     @property
-    def fixed_size(self) -> bool: ...
+    def fixed_size(self) -> bool:
+        """See above."""
 
     @property
-    def encode_s_per_byte(self) -> float: ...
+    def encode_s_per_byte(self) -> float:
+        """See above."""
 
     @property
-    def decode_s_per_byte(self) -> float: ...
+    def decode_s_per_byte(self) -> float:
+        """See above."""
 
     def encode(self, arrays: Sequence[np.ndarray], tensors: Sequence[TensorInfo]) -> bytes:
         """What travels; `encoded_bytes(tensors)` bytes, or at most so many where the size is not fixed.
