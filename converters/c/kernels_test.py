@@ -417,7 +417,36 @@ def legacy(net):
     net.op(OPS.PAD, [net.x(1, 3, 4, 2, **byte), pads], ends, schema.PadOptionsT())
 
 
-FAMILIES = {each.__name__: each for each in (spread, channelwise, dense, values, pools, moves, chain, legacy)}
+def resizes(net):
+    for name, (h, w, c), (kh, kw), out, stride, padding, size in (
+        ("twice as large", (4, 5, 3), (3, 3), 4, (2, 2), SAME, (8, 10)),
+        ("valid", (3, 4, 6), (3, 2), 5, (2, 1), VALID, (7, 5)),
+        ("of stride 1", (5, 4, 2), (2, 2), 3, (1, 1), SAME, (5, 4)),
+    ):
+        weights, scale = net.weights((out, kh, kw, c))
+        options = schema.TransposeConvOptionsT()
+        options.strideH, options.strideW, options.padding = *stride, padding
+        given = [net.ints([1, *size, out]), weights, net.x(1, h, w, c), net.bias(out, scale)]
+        net.op(OPS.TRANSPOSE_CONV, given, [net.y(f"convolution that enlarges, {name}", 1, *size, out)], options, 3)
+        net.op(OPS.TRANSPOSE_CONV, given[:3], [net.y(f"{name}, without a bias", 1, *size, out)], options, 2)
+    for aligned, half, size in ((0, 0, (7, 9)), (1, 0, (8, 3)), (0, 1, (9, 2)), (0, 1, (3, 4)), (0, 0, (2, 2))):
+        options = schema.ResizeBilinearOptionsT()
+        options.alignCorners, options.halfPixelCenters = bool(aligned), bool(half)
+        ends = [net.y(f"bilinear to {size}, {aligned}, {half}", 1, *size, 3, scale=0.05, zero=3)]
+        net.op(OPS.RESIZE_BILINEAR, [net.x(1, 4, 5, 3), net.ints(size)], ends, options, 3)
+    for name, code, options in (
+        ("largest", OPS.ARG_MAX, schema.ArgMaxOptionsT()),
+        ("smallest", OPS.ARG_MIN, schema.ArgMinOptionsT()),
+    ):
+        options.outputType = TYPES.INT32
+        for axis, shape in ((1, (2, 6)), (-1, (2, 40))):
+            given = net.x(2, 40, 6)
+            if axis == -1:
+                given = net.x(2, 40, 300)
+            net.op(code, [given, net.ints(axis)], [net.y(f"{name} along {axis}", *shape, kind=TYPES.INT32)], options, 2)
+
+
+FAMILIES = {each.__name__: each for each in (spread, channelwise, dense, values, pools, moves, chain, legacy, resizes)}
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

@@ -8,13 +8,19 @@ from converters.c.arena import Arena, Block, Pair, plan
 from converters.c.folding import fold_sizes
 from converters.c.graph import Graph, Node, Tensor
 from converters.c.legacy_bytes import as_int8
-from converters.c.operators import elementwise, matrix, moving, pooling
+from converters.c.operators import elementwise, matrix, moving, pooling, resizing
 from converters.c.step import Step
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 
 __all__ = ["BUILDERS", "Program", "build"]
 
-BUILDERS = {**matrix.BUILDERS, **pooling.BUILDERS, **elementwise.BUILDERS, **moving.BUILDERS}
+BUILDERS = {
+    **matrix.BUILDERS,
+    **pooling.BUILDERS,
+    **elementwise.BUILDERS,
+    **moving.BUILDERS,
+    **resizing.BUILDERS,
+}
 """What makes a step of each operator."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from converters.c.operators.refusal import refuse
 from converters.c.operators.windows import Window, activation_range, read_before_written, window_of
 from converters.c.step import Constant, Overlap, Step, buffer, weights_of
 
-__all__ = ["BUILDERS", "pack_rows"]
+__all__ = ["BUILDERS", "channel_scales", "matrix_of", "pack_pairs", "pack_rows"]
 
 PLAIN_SUM = 1 << 30
 ROUND_TWICE, ROUND_PLAIN, ROUND_ONCE = 0, 1, 2  # of kernels.h
@@ -60,6 +61,16 @@ def _check(node: Node) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     return x, weights, bias, out
 
 
+def matrix_of(node: Node, scales: list[Scale], *, channels: int) -> tuple[str, tuple[Constant, ...]]:
+    """The same as `_matrix` for a kernel that takes the input's zero point from its values itself."""
+    x, weights, *rest = node.inputs
+    assert x is not None and weights is not None
+    _check(node)
+    assert weights.values is not None
+    centred = replace(node, inputs=(replace(x, zero_point=np.zeros_like(x.zero_point)), weights, *rest))
+    return _matrix(centred, weights.values.reshape(channels, -1), scales)
+
+
 def _matrix(
     node: Node, rows: np.ndarray, scales: list[Scale], *, pairs: bool = False, once: bool = False
 ) -> tuple[str, tuple[Constant, ...]]:
@@ -97,7 +108,7 @@ def _matrix(
     return text, constants
 
 
-def _channel_scales(node: Node, x: Tensor, weights: Tensor, out: Tensor, channels: int) -> list[Scale]:
+def channel_scales(node: Node, x: Tensor, weights: Tensor, out: Tensor, channels: int) -> list[Scale]:
     """As TensorFlow Lite computes the factors of convolutions: in double precision."""
     if node.is_legacy:
         product = np.float64(np.float32(x.scale[0] * weights.scale[0]))
@@ -121,7 +132,7 @@ def convolution(node: Node) -> Step:
     window = window_of(node, x, out, (kernel_h, kernel_w))
     assert weights.values is not None
     rows = weights.values.reshape(channels, -1)
-    text, constants = _matrix(node, rows, _channel_scales(node, x, weights, out, channels))
+    text, constants = _matrix(node, rows, channel_scales(node, x, weights, out, channels))
     staged = kernel_h * kernel_w > 1 or window.pad_top + window.pad_left > 0
     if node.is_legacy:
         return Step(
@@ -151,7 +162,7 @@ def depthwise(node: Node) -> Step:
     window = window_of(node, x, out, (kernel_h, kernel_w))
     assert weights.values is not None
     rows = weights.values.reshape(-1, channels).T
-    text, constants = _matrix(node, rows, _channel_scales(node, x, weights, out, channels), pairs=True)
+    text, constants = _matrix(node, rows, channel_scales(node, x, weights, out, channels), pairs=True)
     multiplier = channels // x.shape[3]
     if node.is_legacy:
         return Step(

@@ -100,6 +100,10 @@ typedef struct {
 } ed_mean;
 
 typedef struct {
+  int32_t batches, in_h, in_w, channels, out_h, out_w, scale_y, scale_x, half_pixels;
+} ed_resize;
+
+typedef struct {
   int32_t rows, depth, diff_min;
   ed_scale in;
 } ed_softmax;
@@ -121,6 +125,11 @@ void ed_max_pool(const ed_pool *layer, const int8_t *in, int8_t *out);
 void ed_average_pool(const ed_pool *layer, const int8_t *in, int8_t *out);
 void ed_mean_of(const ed_mean *layer, const int8_t *in, int8_t *out);
 void ed_softmax_of(const ed_softmax *layer, const int8_t *in, int8_t *out);
+
+/* The zero point of the input is not folded into the biases. */
+void ed_transpose_conv2d(const ed_conv *layer, const int8_t *in, int8_t *out);
+void ed_resize_bilinear(const ed_resize *layer, const int8_t *in, int8_t *out);
+void ed_place_of_extreme(int32_t sign, int32_t outer, int32_t count, int32_t inner, const int8_t *in, int32_t *out);
 
 void ed_add(const ed_sum *layer, const ed_pairing *pairing, const int8_t *a, const int8_t *b, int8_t *out);
 void ed_multiply(const ed_product *layer, const ed_pairing *pairing, const int8_t *a, const int8_t *b, int8_t *out);
