@@ -165,7 +165,7 @@ class Connection:
 
     async def _shell(self, stream: Stream, line: str, *, framed: bool) -> None:
         process = await asyncio.create_subprocess_exec(
-            *shell_command(self.device.root, line),
+            *shell_command(self.device.root, line, emulator=self.device.emulator),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if framed else subprocess.STDOUT,
@@ -284,10 +284,19 @@ class Adbd:
         root: Folder that stands for its file system.
         room_bytes: Of its storage for pushed files; None for no limit.
         vanishes_after_bytes: So much may be pushed before the connection is cut; None for never.
+        emulator: Of its processor; see `device_tests.loopback.android_root.add_emulator`.
     """
 
-    def __init__(self, root: Path, *, room_bytes: int | None = None, vanishes_after_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        room_bytes: int | None = None,
+        vanishes_after_bytes: int | None = None,
+        emulator: Path | None = None,
+    ) -> None:
         self.root = root
+        self.emulator = emulator
         self.port = 0
         self._room = room_bytes
         self._patience = vanishes_after_bytes

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from device_tests.loopback.adbd import Adbd
-from device_tests.loopback.android_root import make_root, shell_command
+from device_tests.loopback.android_root import add_emulator, make_root, shell_command
 from edge_deploy.core.errors import DeviceError, MissingExtra
 
 __all__ = ["Phone", "loopback_phone"]
@@ -37,11 +37,16 @@ class Phone:
 
 
 @contextlib.contextmanager
-def loopback_phone(*, room_bytes: int | None = None, vanishes_after_bytes: int | None = None) -> Iterator[Phone]:
+def loopback_phone(
+    *, room_bytes: int | None = None, vanishes_after_bytes: int | None = None, core: str | None = None
+) -> Iterator[Phone]:
     """A phone that `adb` sees while the block runs; see `device_tests.loopback.adbd.Adbd` for its weaknesses.
 
+    Args:
+        core: Its processor, an emulated one as "cortex-a76"; None for this machine's.
+
     Raises:
-        MissingExtra: adb or a static busybox is not installed, or user namespaces are forbidden here.
+        MissingExtra: adb, a static busybox or the emulator is not installed, or namespaces are forbidden here.
         DeviceError: adb does not find it.
     """
     adb = shutil.which("adb")
@@ -50,14 +55,20 @@ def loopback_phone(*, room_bytes: int | None = None, vanishes_after_bytes: int |
     before = os.environ.get(SOCKET)
     with tempfile.TemporaryDirectory(prefix="edadb-") as folder:
         root = make_root(Path(folder, "root"))
-        tried = subprocess.run(shell_command(root, "true"), capture_output=True, text=True, check=False, timeout=60)
+        emulator = None
+        if core is not None:
+            emulator = Path(folder, "emulator")
+            add_emulator(root, emulator, core)
+        command = shell_command(root, "true", emulator=emulator)
+        tried = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         if tried.returncode:
             raise MissingExtra(f"unshare: a folder cannot stand for a device here: {tried.stderr.strip()[-200:]}")
         os.environ[SOCKET] = f"localfilesystem:{folder}/adb.sock"
         # The server keeps its keys in the home folder.
         server = {**os.environ, "HOME": folder}
         try:
-            with Adbd(root, room_bytes=room_bytes, vanishes_after_bytes=vanishes_after_bytes).running() as device:
+            weak = Adbd(root, room_bytes=room_bytes, vanishes_after_bytes=vanishes_after_bytes, emulator=emulator)
+            with weak.running() as device:
                 phone = Phone(device)
                 for words in (["start-server"], ["connect", phone.serial]):
                     done = subprocess.run(

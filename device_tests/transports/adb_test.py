@@ -8,9 +8,11 @@ import pytest
 
 from device_tests.benchmark import benchmark
 from device_tests.device_list import connect, find_device
+from device_tests.device_session import open_on_device
 from device_tests.input_sets import random_input_sets
 from device_tests.loopback.phone import loopback_phone
-from edge_deploy.core.errors import BadInput, DeviceError, MissingExtra
+from edge_deploy.core.errors import BadInput, DeviceError, MissingExtra, ToolchainError
+from runtimes.runners.bundle import runner_bundle
 from runtimes.session import open_session
 
 
@@ -72,6 +74,29 @@ def test_outputs_are_those_of_this_machine(phone_with, data, tmp_path):
     with np.load(tmp_path / "out.npz") as archive:
         for given, answer in zip(sets, archive["output_0"], strict=True):
             np.testing.assert_array_equal(answer, here.run(given)["output_0"])
+    assert phone.left_behind() == []
+
+
+def test_an_arm_phone_runs_the_arm_runner_and_its_outputs_are_those_of_this_machine(phone_with, data):
+    # Its shell is this machine's busybox; the pushed loader, C library, runner and kernels are ARM's, under qemu.
+    try:
+        runner_bundle("litert", "aarch64")
+    except (MissingExtra, ToolchainError) as missing:
+        pytest.skip(str(missing))
+    phone = phone_with(core="cortex-a76")
+    model = data / "models/yardstick_cnn_int8/cnn_int8.tflite"
+    here = open_session(model, trusted=True)
+    sets = random_input_sets(here.signature, seed=1)[:8]
+    with open_on_device(model, device=f"adb:{phone.serial}") as there:
+        answers = there.run_many(sets)
+        assert "Android, started through a loader and C library of its own" in there.kernels
+    for given, answer in zip(sets, answers, strict=True):
+        np.testing.assert_array_equal(answer["output_0"], here.run(given)["output_0"])
+    (report,) = benchmark([model], device=f"adb:{phone.serial}", runs=6, rounds=6, min_seconds=0)
+    assert (report.device.isa, report.machine.isa) == ("aarch64", "aarch64")
+    assert "asimddp" in report.machine.features
+    names = [file.name for file in phone.root.rglob("*") if "/proc/" not in f"{file}/"]
+    assert not [name for name in names if name.startswith(("libc.", "ld-", "python"))]
     assert phone.left_behind() == []
 
 

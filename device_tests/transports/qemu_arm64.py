@@ -18,7 +18,7 @@ from edge_deploy.core.device import Device
 from edge_deploy.core.errors import BadInput, MissingExtra
 from runtimes.probes.machine import read_machine
 
-__all__ = ["ADDRESS", "CORES", "EMULATED", "PREFIX", "EmulatedTransport", "connect", "describe"]
+__all__ = ["ADDRESS", "CORES", "EMULATED", "PREFIX", "EmulatedTransport", "connect", "describe", "write_root"]
 
 PREFIX = "qemu:arm64-"
 ADDRESS = "cortex-a53|a72|a76"
@@ -103,7 +103,7 @@ class EmulatedTransport(LocalTransport):
         self._emulator = emulator
         self._core = core
         self._root = Path(self.folder, "root")
-        _write_root(self._root, CORES[core], cores=read_machine().cores)
+        write_root(self._root, CORES[core], cores=read_machine().cores)
 
     def _wrapped(self, command: Sequence[str]) -> list[str]:
         return [self._emulator, "-L", str(self._root), "-cpu", self._core, *command]
@@ -122,8 +122,8 @@ class EmulatedTransport(LocalTransport):
         )
 
 
-def _write_root(root: Path, core: EmulatedCore, *, cores: int) -> None:
-    """What a runtime reads of a machine, as the core would have it.
+def write_root(root: Path, core: EmulatedCore, *, cores: int) -> None:
+    """Write what a runtime reads of a machine, as the core would have it, into a folder.
 
     The emulator opens absolute paths below this folder first. Without it libraries read the x86 machine's own files, do
     not find their way, and crash.
