@@ -43,7 +43,7 @@ def fit(artifact: Path | str, *, device: str, npu: str | None = None) -> FitRepo
     accelerator = npu or where.npu
     if accelerator and tflite.suffix == ".tflite" and tflite.is_file():
         try:
-            estimate = estimate_npu(tflite, accelerator)
+            estimate = _at_clock(estimate_npu(tflite, accelerator), where)
         except (MissingExtra, ToolchainError, Unsupported) as error:
             notes += tuple(f"{accelerator}: {problem}" for problem in error.problems or (str(error),))
     if estimate is not None:
@@ -83,6 +83,13 @@ def _notes(device: Device) -> tuple[str, ...]:
             f"{device.ram_block_bytes} bytes.",
         )
     return ()
+
+
+def _at_clock(estimate: NpuEstimate, device: Device) -> NpuEstimate:
+    """The cycles at the device's clock, where it has this NPU and says its clock; memory stays the compiler's."""
+    if estimate.accelerator != device.npu or device.npu_clock_hz is None:
+        return estimate
+    return replace(estimate, clock_hz=device.npu_clock_hz, seconds=estimate.cycles / device.npu_clock_hz)
 
 
 def _on_npu(estimate: NpuEstimate, device: Device) -> Alternative:

@@ -91,6 +91,7 @@ def test_an_npu_is_estimated_by_its_compiler(yardstick):
     found = fit(yardstick, device="corstone-300-u55-128").npu
     assert (found.accelerator, found.provenance, found.cpu_operators) == ("ethos-u55-128", "estimated", 0)
     assert found.cycles > 10_000
+    assert (found.clock_hz, found.seconds) == (32e6, found.cycles / 32e6)  # the board's, not the compiler's 500 MHz
     assert sum(layer.macs for layer in found.layers) > 900_000
     with pytest.raises(BadInput, match="did you mean ethos-u55-128"):
         fit(yardstick, device="corstone-300-u55-128", npu="ethos-u55-127")

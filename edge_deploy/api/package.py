@@ -116,8 +116,8 @@ def _check_loads(artifact: Artifact, platform: Platform) -> None:
         problems.append(f"{artifact.format}: no runtime of it on phones; convert to tflite or executorch.")
     if artifact.format == "executorch" and any(entry.role == "data" for entry in artifact.files):
         problems.append(
-            "its weights lie in a .ptd beside the program, which the runtime's package for phones does not load; "
-            "convert it so that all stands in the .pte."
+            "its weights lie in a .ptd beside the program, which the runtime's packages for phones cannot be given "
+            "(Module.load takes one path); convert with --plain-pte or --precision int8, a recommender --to tflite."
         )
     if artifact.split is not None and artifact.split.half == "tail":
         problems.append("it is the half that runs in the cloud; package the head.")
