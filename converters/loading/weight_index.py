@@ -13,7 +13,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def _safetensors(path: Path) -> dict[str, StoredArray]:
             found = {
                 name: StoredArray(
                     path=path.absolute(),
-                    offset=8 + length + int(entry["data_offsets"][0]),
+                    offset=8 + length + _start(entry),
                     dtype=_SAFE_TYPES.get(entry["dtype"], entry["dtype"]),
                     shape=tuple(int(each) for each in entry["shape"]),
                 )
@@ -136,6 +136,13 @@ def _safetensors(path: Path) -> dict[str, StoredArray]:
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise BadInput(f"--weights {path}: its safetensors header is damaged ({error}).") from error
     return {name: _whole(stored, path) for name, stored in found.items()}
+
+
+def _start(entry: Mapping[str, Any]) -> int:
+    start = int(entry["data_offsets"][0])
+    if start < 0:
+        raise ValueError(f"data begins at {start}")
+    return start
 
 
 def _whole(stored: StoredArray, path: Path) -> StoredArray:
@@ -241,7 +248,8 @@ class _Reader(pickle.Unpickler):
     def _tensor(self, storage: _Storage, offset: int, size: Any, stride: Any, *_: Any) -> StoredArray | _Scattered:
         shape, strides = tuple(int(each) for each in size), tuple(int(each) for each in stride)
         expected = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
-        if any(have != want for have, want, n in zip(strides, expected, shape, strict=True) if n > 1):
+        apart = any(have != want for have, want, n in zip(strides, expected, shape, strict=True) if n > 1)
+        if apart and 0 not in shape:
             return _Scattered()
         width = 2 if storage.dtype == "bfloat16" else np.dtype(storage.dtype).itemsize
         start = self._place(storage.key) + int(offset) * width

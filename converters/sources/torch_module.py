@@ -17,7 +17,7 @@ from converters.loading.torch_program import export_program, with_layout
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["WARM", "accepts", "capture", "run_float"]
+__all__ = ["WARM", "accepts", "capture", "is_large", "run_float"]
 
 WARM = ("torch",)
 """What a process that captures may import before it is asked to."""
@@ -28,6 +28,15 @@ def accepts(request: CaptureRequest) -> bool:
     return is_factory(request.source) and not Path(request.source).exists()
 
 
+def is_large(request: CaptureRequest) -> bool:
+    """Whether the checkpoint holds tables that had better stay where they are."""
+    if request.weights is None:
+        return False
+    from converters.loading.torch_in_place import has_large_tables
+
+    return has_large_tables(request.weights)
+
+
 def capture(request: CaptureRequest, folder: Path) -> Captured:
     """Import, call the factory, load the weights, export.
 
@@ -36,6 +45,12 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
         Unsupported: The module cannot be exported as a graph, by the reason torch gives.
         ToolchainError: torch.export failed otherwise.
     """
+    if is_large(request):
+        from converters.loading.torch_streamed import capture_streamed
+
+        streamed = capture_streamed(request, folder)
+        if streamed is not None:
+            return streamed
     source = request.source
     module = make_module(source, request.search_path).eval()
     notes = ["float weights of the factory itself; no --weights given"]
@@ -78,10 +93,16 @@ def run_float(captured: Captured, feeds: Path, answers: Path) -> None:
     Raises:
         BadInput: The feeds do not fit.
     """
-    run_program(captured, feeds, answers)
+    if captured.is_streamed:
+        from converters.loading.recommender_run import run_stored
+
+        run_stored(captured, feeds, answers)
+    else:
+        run_program(captured, feeds, answers)
 
 
 def _keep_scales(source: str, captured: Captured, scales: dict[str, np.ndarray]) -> None:
+    from converters.recommender.hot_checkpoint import mark_hot_rows
     from converters.recommender.model import load
     from converters.recommender.trained import check_on_grid, load_trained, save_trained
 
@@ -91,7 +112,8 @@ def _keep_scales(source: str, captured: Captured, scales: dict[str, np.ndarray])
             "recommenders only, and this model is not recognised as one; leave them out of the checkpoint."
         )
     model, arrays = load(captured.recommender)
-    save_trained(scales, model, captured.recommender)
+    save_trained(mark_hot_rows(scales, captured.recommender), model, captured.recommender)
+    model, arrays = load(captured.recommender)
     check_on_grid(model, arrays, load_trained(captured.recommender))
 
 

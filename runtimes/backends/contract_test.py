@@ -40,6 +40,12 @@ def micro(folder: Path) -> Path:
     return tflite(folder)
 
 
+def native(folder: Path) -> Path:
+    if shutil.which("g++") is None:
+        pytest.skip("needs a C++ compiler")
+    return pte(folder)
+
+
 def onnx(folder: Path) -> Path:
     library = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -106,6 +112,7 @@ def c_project(folder: Path) -> Path:
 MODELS: dict[str, Callable[[Path], Path]] = {
     "c-host": c_project,
     "executorch": pte,
+    "executorch-native": native,
     "litert": tflite,
     "null": lambda folder: folder / "none",
     "onnxruntime": onnx,
@@ -141,8 +148,8 @@ def test_it_is_opened_as_the_contract_says(name: str) -> None:
 
 
 def test_every_backend_but_null_opens_a_type_of_file() -> None:
-    # tflite-micro opens what litert opens, where it is asked for by name.
-    assert {*BACKENDS.values(), "null", "tflite-micro"} == set(registry.names(PACKAGE)) == set(MODELS)
+    # These open what others open, where they are asked for by name.
+    assert {*BACKENDS.values(), "null", "tflite-micro", "executorch-native"} == set(registry.names(PACKAGE)) == set(MODELS)
 
 
 def test_arrays_go_in_and_come_out_by_name(name: str, opened: Any) -> None:
