@@ -34,6 +34,14 @@ def command(
     threads: Annotated[int, typer.Option(metavar="N", help="Of one inference.")] = 1,
     batch: Annotated[int, typer.Option(metavar="ROWS", help="At most so many in one inference.")] = 8,
     batch_wait: Annotated[str, typer.Option(metavar="TIME", help="A batch waits at most so long for more.")] = "0 ms",
+    tune_p95: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Choose batch size (up to --batch) and wait of each model for the largest load whose p95 in the queue "
+            "is within TIME.",
+        ),
+    ] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="BYTES", help="Budget of loaded models, e.g. 2GB; the oldest is unloaded.")
     ] = None,
@@ -105,6 +113,7 @@ def command(
             rows=batch,
             wait_s=parse_seconds(batch_wait, where="--batch-wait"),
             waiting=waiting,
+            p95_s=None if tune_p95 is None else parse_seconds(tune_p95, where="--tune-p95"),
         ),
         warm=warm,
     )

@@ -17,7 +17,7 @@ from runtimes.serving.offers import ANY, Offer
 from runtimes.serving.tensors import holder
 from runtimes.session import open_session
 
-__all__ = ["Lane", "rows_are_independent", "sizes_of"]
+__all__ = ["Lane", "random_rows", "rows_are_independent", "sizes_of"]
 
 Arrays = Mapping[str, np.ndarray]
 QUICK_S = 150e-6  # handing an inference to a thread and back costs 60 to 120 us
@@ -98,7 +98,7 @@ def rows_are_independent(offer: Offer, sizes: Sequence[int], lane: Callable[[Arr
 
     Some models have a first dimension that is no batch, or quantize activations over a whole batch.
     """
-    rows = _random_rows(offer.signatures[0].inputs, sizes[-1])
+    rows = random_rows(offer.signatures[0].inputs, sizes[-1])
     try:
         together = lane(rows)
         for place in range(sizes[-1]):
@@ -117,7 +117,8 @@ def _signature_for(offer: Offer, size: int) -> Signature:
     return offer.signatures[0]
 
 
-def _random_rows(inputs: Sequence[TensorInfo], rows: int) -> dict[str, np.ndarray]:
+def random_rows(inputs: Sequence[TensorInfo], rows: int) -> dict[str, np.ndarray]:
+    """Seeded inputs that the model takes: ids within the bounds that are known, else 0 and 1."""
     rng = np.random.default_rng(0)
     made = {}
     for info in inputs:

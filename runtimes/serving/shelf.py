@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -11,11 +13,14 @@ from edge_deploy.core.errors import BadInput
 from runtimes.probes.memory import memory_now
 from runtimes.serving.batching import Arrays, Batching, Queue, Turns
 from runtimes.serving.errors import CloudOverloaded
-from runtimes.serving.lane import Lane, rows_are_independent, sizes_of
+from runtimes.serving.lane import Lane, random_rows, rows_are_independent, sizes_of
 from runtimes.serving.offers import Offer
+from runtimes.serving.queue_model import QueueModel, Setting, measure_service
+from runtimes.serving.tuning import rate_grid, tune
 
 __all__ = ["Loaded", "Loading", "Shelf"]
 
+WAIT_SHARES = (0.0, 0.05, 0.1, 0.2, 0.4)  # of the limit
 _runtimes_in_memory: set[str] = set()
 
 
@@ -30,6 +35,9 @@ class Loading:
         rows: At most so many samples in one inference, where the model takes batches.
         wait_s: A batch waits at most so long for more, while a session is free.
         waiting: Requests that may wait for one model.
+        p95_s: Choose batch size and waiting time of each model when it is loaded, for the largest load whose 95th
+            percentile in the queue is within this; `rows` remains the bound, `wait_s` is not used. None to take both
+            as they are.
     """
 
     memory_bytes: int | None = None
@@ -38,10 +46,13 @@ class Loading:
     rows: int = 8
     wait_s: float = 0.0
     waiting: int = 1024
+    p95_s: float | None = None
 
     def __post_init__(self) -> None:
         if min(self.sessions, self.threads, self.rows, self.waiting) < 1 or self.wait_s < 0:
             raise BadInput(f"serve: {self}: sessions, threads, rows and waiting must be at least 1, wait_s at least 0.")
+        if self.p95_s is not None and not self.p95_s > 0:
+            raise BadInput(f"serve: p95_s = {self.p95_s}: must be above 0.")
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -51,7 +62,7 @@ class Loaded:
     Attributes:
         cost_bytes: What it counts against the budget: its files for each session, or what the process grew by.
         batches: Batch sizes in use; empty where one request is one inference.
-        note: Why requests are not put together, where they are not.
+        note: Why requests are not put together, where they are not; else what was tuned.
         users: Requests under way.
     """
 
@@ -160,9 +171,9 @@ class Shelf:
             if found is not None:
                 return found
             await self._make_room(offer.file_bytes * self._loading.sessions)
-            lanes, cost, sizes, note = await loop.run_in_executor(self._threads, _open, offer, self._loading)
+            lanes, cost, sizes, setting, note = await loop.run_in_executor(self._threads, _open, offer, self._loading)
             batching = Batching(
-                rows=sizes[-1] if sizes else None, wait_s=self._loading.wait_s, waiting=self._loading.waiting
+                rows=setting.rows if sizes else None, wait_s=setting.wait_s, waiting=self._loading.waiting
             )
             observe = {} if self._observer is None else {"observe": self._observer(offer.info.name)}
             queue = Queue(lanes, batching=batching, threads=self._threads, turns=self._turns, **observe)
@@ -194,7 +205,7 @@ class Shelf:
             await loop.run_in_executor(self._threads, lane.close)
 
 
-def _open(offer: Offer, loading: Loading) -> tuple[tuple[Lane, ...], int, tuple[int, ...], str]:
+def _open(offer: Offer, loading: Loading) -> tuple[tuple[Lane, ...], int, tuple[int, ...], Setting, str]:
     """In a thread: open the sessions, and find the largest batch whose rows do not depend on each other."""
     sizes, note = sizes_of(offer, loading.rows), ""
     if not sizes:
@@ -214,12 +225,35 @@ def _open(offer: Offer, loading: Loading) -> tuple[tuple[Lane, ...], int, tuple[
         first.open()
         first.close()
         _runtimes_in_memory.add(offer.platform)
+    setting = Setting(rows=sizes[-1] if sizes else 1, wait_s=loading.wait_s)
+    if loading.p95_s is not None and len(sizes) > 1:
+        setting, note = _tuned(offer, sizes, loading, loading.p95_s)
     before = _anonymous_bytes()
     lanes = tuple(Lane(offer, sizes, threads=loading.threads) for _ in range(loading.sessions))
     for lane in lanes:
         lane.open()
     cost = max(offer.file_bytes * loading.sessions, _anonymous_bytes() - before)
-    return lanes, cost, sizes, note
+    return lanes, cost, sizes, setting, note
+
+
+def _tuned(offer: Offer, sizes: Sequence[int], loading: Loading, limit_s: float) -> tuple[Setting, str]:
+    """The setting for the largest load, by service times measured now and arrivals in virtual time."""
+    lane = Lane(offer, sizes, threads=loading.threads)
+    try:
+        feeds = {size: random_rows(offer.signatures[0].inputs, size) for size in sizes}
+        times = measure_service(lambda size: lane(feeds[size]), sizes, clock=time.perf_counter)
+    finally:
+        lane.close()
+    model = QueueModel(times, sessions=loading.sessions)
+    capacity = loading.sessions * max(size / statistics.median(values) for size, values in times.items())
+    waits_s = [limit_s * share for share in WAIT_SHARES]
+    found = tune(model.p95_s, rows=sizes, waits_s=waits_s, limit_s=limit_s, rates=rate_grid(capacity))
+    if not found.rate_rps:
+        return Setting(rows=sizes[0]), f"one inference takes longer than the limit of {limit_s * 1e3:g} ms"
+    return found.setting, (
+        f"batches of {found.setting.rows}, waiting {found.setting.wait_s * 1e3:.2g} ms: carry {found.rate_rps:.0f} rows/s "
+        f"with a p95 of {found.p95_s * 1e3:.2g} ms in the queue, by {found.probes} probes"
+    )
 
 
 def _anonymous_bytes() -> int:

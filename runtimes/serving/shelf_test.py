@@ -114,3 +114,18 @@ def test_batches_are_used_only_where_rows_do_not_influence_each_other(halves):
     found = lane(nets.inputs(rows=3))
     np.testing.assert_array_equal(found["out"], nets.expected(nets.inputs(rows=3)))
     lane.close()
+
+
+def test_batches_are_chosen_for_the_load_when_a_limit_of_latency_is_given(halves):
+    (offer,) = (each for each in find_offers([halves[0]]) if each.batches == (1, 4, 8))
+
+    async def body(shelf):
+        model = await shelf.load(offer)
+        found = await shelf.infer(offer, nets.inputs(8), rows=8, deadline_s=FAR_S)
+        np.testing.assert_array_equal(found["out"], nets.expected(nets.inputs(8)))
+        return model.note
+
+    assert "by" in on_a_shelf([offer], Loading(p95_s=0.05), body)
+    assert "takes longer than the limit" in on_a_shelf([offer], Loading(p95_s=1e-9), body)
+    with pytest.raises(BadInput, match="p95_s = 0"):
+        Loading(p95_s=0)
