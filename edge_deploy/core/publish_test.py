@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,27 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path):
         with Path("/dev/full").open("w") as full:
             full.write("x" * 100_000)
     assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edge_deploy.core.publish import published_folder
+with published_folder(Path(sys.argv[1])) as partial:
+    (partial / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_goes_with_the_next_try_and_what_another_writes_stays(tmp_path):
+    pytest.importorskip("fcntl")
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "out")], check=False)
+    assert [entry.suffix for entry in tmp_path.iterdir()] == [".partial"]
+    with published_folder(tmp_path / "out") as other:
+        write(other, "other")
+        assert len(list(tmp_path.iterdir())) == 1
+        with published_folder(tmp_path / "out", force=True) as mine:
+            write(mine, "mine")
+            assert (other / "model.tflite").read_text() == "other"
+        (tmp_path / "out").rename(tmp_path / "mine")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["mine", "out"]
