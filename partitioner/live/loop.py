@@ -5,12 +5,16 @@ Requests only append to a queue; everything that costs time or needs a lock is d
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 
 from edge_deploy.core.clock import Clock
 from edge_deploy.core.conditions import Conditions
-from edge_deploy.core.errors import EdgeDeployError
+from edge_deploy.core.cut import tensor_bytes
+from edge_deploy.core.errors import BadInput, EdgeDeployError
+from edge_deploy.core.tensor import TensorInfo
+from partitioner.cost import as_arrays
 from partitioner.live.breaker import Breaker
 from partitioner.live.decide import Decide
 from partitioner.live.happened import BY_CLOUD, Happened
@@ -22,6 +26,8 @@ from partitioner.live.remote import Remote
 from partitioner.live.stage import Stage
 from partitioner.live.status import Counters, Status
 from partitioner.live.switches import Switched, switching
+from partitioner.live.warm import most_useful
+from partitioner.setting import expected_s
 from runtimes.probes.pressure import EdgeProbe
 from runtimes.serving.errors import CloudError, CloudGone, CloudTimedOut
 
@@ -33,6 +39,7 @@ LOOK_S = 1.0
 FIRST_LOOK_S = 3.0
 FIRST_PINGS = 3
 SHOWN = 200
+NEVER_S = 1e9
 
 
 class Loop:
@@ -86,9 +93,9 @@ class Loop:
                     raise
                 self._breaker.failed(now, f"{type(error).__name__}: {error}", surely=True)
                 self._link.gone()
-        self._load_warm()
         self._start_s = self._clock.now_s()
         self._tick(self._start_s)
+        self._tend_warm(len(self._stage.halves))
         self._thread.start()
 
     def end(self) -> None:
@@ -158,6 +165,7 @@ class Loop:
         self._note_cloud(now)
         if now >= self._next_tick_s:
             self._tick(now)
+            self._tend_warm(1)
 
     def _drain(self) -> None:
         """Take what requests have left."""
@@ -260,22 +268,40 @@ class Loop:
                 changed = CloudChanged(at_s=now - self._start_s, reachable=not is_open, reason=self._breaker.reason)
                 self._recorder.cloud(changed)
 
-    def _load_warm(self) -> None:
-        """Load the halves that are to be warm, as far as memory goes; the ones named first go first."""
-        warm = self._options.setting.warm
-        wanted = range(len(self._stage.halves)) if warm is None else [self._stage.index(cut) for cut in warm]
+    def _tend_warm(self, most: int) -> None:
+        """Keep the halves loaded that are worth it now: unload others, load `most` of those that are missing."""
         if self._options.switch != "warm-standby":
             return
-        for index in wanted:
-            if self._stage.loaded_bytes + self._stage.halves[index].bytes <= self._stage.budget_bytes:
-                self._stage.load(index)
+        stage, warm = self._stage, self._options.setting.warm
+        always = [stage.running.index, *(stage.index(cut) for cut in stage.kept)]
+        expected = self._expected_s()
+        if warm is not None:  # what the user names goes first, and nothing else is loaded ahead
+            named = [stage.index(cut) for cut in warm]
+            expected = [float(named.index(index)) if index in named else math.inf for index in range(len(expected))]
+        wanted = most_useful(expected, [half.bytes for half in stage.halves], stage.budget_bytes, always=always)
+        with self._switching:
+            missing = [index for index in wanted if stage.loaded(index) is None and math.isfinite(expected[index])]
+            for index in missing[:most]:
+                for other in stage.loaded_indices():
+                    if other not in wanted:
+                        stage.unload(other)
+                if stage.loaded_bytes + stage.halves[index].bytes <= stage.budget_bytes:
+                    stage.load(index)
+
+    def _expected_s(self) -> list[float]:
+        """Expected latency of every cut under the newest conditions, in the order of the halves."""
+        halves = self._stage.halves
+        if self._decide is None or self._conditions is None:
+            return [float(index) for index in range(len(halves))]
+        table = self._decide.table
+        row = expected_s(table, as_arrays(self._conditions), self._options.setting)[0]
+        by_cut = dict(zip(table.cuts, row.tolist(), strict=True))
+        # Cuts that can answer later only are the last ones, not none: the cloud may be away at the moment.
+        return [min(by_cut.get(half.cut, math.inf), NEVER_S) if half.cut in by_cut else math.inf for half in halves]
 
 
-def _bytes(info: object) -> int:
-    from edge_deploy.core.cut import tensor_bytes
-    from edge_deploy.core.errors import BadInput
-
+def _bytes(info: TensorInfo) -> int:
     try:
-        return tensor_bytes(info)  # type: ignore[arg-type]  # a TensorInfo
+        return tensor_bytes(info)
     except BadInput:
         return 1  # a dynamic size: at least something

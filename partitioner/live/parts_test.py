@@ -16,6 +16,7 @@ from partitioner.live.measure import measure_table, served
 from partitioner.live.record import CloudChanged, Recorder, RunStart, Tick, read_run
 from partitioner.live.stage import Stage
 from partitioner.live.switches import Switched, switching
+from partitioner.live.warm import most_useful
 from partitioner.policy import Training
 from runtimes.serving.errors import CloudRefused
 
@@ -141,6 +142,23 @@ def test_no_way_of_switching_ever_exceeds_the_memory_budget(budget, way, moves):
         assert stage.running.session is None or stage.running.session.is_open
         if way == "pause-and-reload":
             assert stage.loaded_bytes <= 100 + model.halves[index].bytes
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 10), st.integers(0, 100)), min_size=1, max_size=8),
+    st.integers(0, 400),
+)
+def test_the_halves_that_stay_warm_fit_and_no_better_one_that_fits_is_left_out(cuts, budget):
+    expected, sizes = [cut[0] for cut in cuts], [cut[1] for cut in cuts]
+    kept = most_useful(expected, sizes, budget)
+    used = sum(sizes[index] for index in kept)
+    assert used <= budget
+    left = set(range(len(cuts))) - set(kept)
+    assert all(used + sizes[index] > budget for index in left)
+    for index in left:  # what is better than it and kept leaves it no room
+        better = sum(sizes[other] for other in kept if (expected[other], other) < (expected[index], index))
+        assert better + sizes[index] > budget
+    assert most_useful(expected, sizes, 0, always=(0,))[0] == 0
 
 
 def test_a_half_that_cannot_be_loaded_leaves_the_old_one_in_force(model):

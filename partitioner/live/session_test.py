@@ -203,6 +203,24 @@ def test_a_request_that_is_cancelled_ends_with_that(model):
         assert live.settled_status().answered["lost"] == 2
 
 
+def test_the_memory_budget_decides_which_halves_stay_warm(model):
+    from partitioner.controller import train
+    from partitioner.live.decide import Decide
+    from partitioner.live.parts_test import table
+    from partitioner.policy import Training
+
+    cuts = [half.cut for half in model.halves]
+    policy = train("fixed:all-cloud", table(tuple(cuts)), Training(traces=()))
+    for budget, warm in ((1000, cuts), (135, [cuts[0], cuts[1], cuts[3]]), (100, [cuts[0], cuts[3]])):
+        options = LiveOptions(setting=PATIENT.setting, memory_bytes=budget, probe_idle_s=float("inf"))
+        with open_live(model, first=ALL_CLOUD, options=options, decide=Decide(policy, cuts)) as live:
+            assert list(live.status.warm) == warm
+            for cut in cuts:
+                if budget == 1000 or cut in warm:
+                    live.switch_to(cut)
+                    assert is_right(model, live, 3)
+
+
 def test_a_closed_session_says_so(model):
     live = open_live(model)
     live.close()
@@ -259,3 +277,20 @@ def test_cancelling_a_task_gives_up_its_request(model):
             model.cloud.fails = None
 
     asyncio.run(go())
+
+
+def test_the_policy_goes_to_the_edge_when_the_cloud_goes_and_back_when_it_comes_back(model):
+    from partitioner.controller import train
+    from partitioner.live.decide import Decide
+    from partitioner.live.parts_test import table
+    from partitioner.policy import Training
+
+    policy = train("always-best", table(tuple(half.cut for half in model.halves)), Training(traces=()))
+    with open_live(model, first=ALL_EDGE, decide=Decide(policy, [half.cut for half in model.halves])) as live:
+        waits_for(lambda: live.infer(model.feed(1)) and live.status.cut != ALL_EDGE)
+        model.cloud.fails = lambda number: CloudGone("no")
+        waits_for(lambda: is_right(model, live, 2) and live.status.cut == ALL_EDGE)
+        assert live.status.conditions.uplink_bps == 0
+        model.cloud.fails = None
+        waits_for(lambda: is_right(model, live, 3) and live.status.cut != ALL_EDGE)
+        assert live.settled_status().answered["lost"] == 0

@@ -102,6 +102,10 @@ class Stage:
         """The half if it is loaded."""
         return self._loaded.get(index)
 
+    def loaded_indices(self) -> tuple[int, ...]:
+        """Of all halves that are loaded."""
+        return tuple(self._loaded)
+
     def load(self, index: int) -> Loaded:
         """The half, loaded now if it is not; whether it fits is for the caller to see to."""
         found = self._loaded.get(index)
