@@ -16,7 +16,18 @@ import numpy as np
 
 from converters.recommender.model import Table
 
-__all__ = ["GROUP", "BLOCK", "ColdRows", "Directory", "PLACES", "build_directory", "cold_of", "hot_bytes", "hot_values"]
+__all__ = [
+    "GROUP",
+    "BLOCK",
+    "ColdRows",
+    "Directory",
+    "PLACES",
+    "build_directory",
+    "cold_of",
+    "directory_bytes",
+    "hot_bytes",
+    "hot_values",
+]
 
 GROUP = 8
 BLOCK = 256
@@ -116,8 +127,12 @@ def hot_bytes(table: Table) -> int:
     """Bytes of a table's hot rows and of its part of the directory; 0 where it has none."""
     if table.hot is None:
         return 0
-    directory = 2 * -(-table.rows // GROUP) + 4 * -(-table.rows // BLOCK)
-    return table.hot.count * table.dim * table.hot.bits // 8 + directory
+    return table.hot.count * table.dim * table.hot.bits // 8 + directory_bytes(table.rows)
+
+
+def directory_bytes(rows: int) -> int:
+    """Bytes of a directory of so many rows."""
+    return 2 * -(-rows // GROUP) + 4 * -(-rows // BLOCK)
 
 
 def hot_values(tables: Sequence[np.ndarray], hot: Sequence[np.ndarray], dtype: Any) -> np.ndarray:
