@@ -10,6 +10,8 @@ The journeys, loaded when they are first used:
     export_tflm       sources for TensorFlow Lite Micro, after every operator was tried on its kernels
     bench_suite       quality, latency, memory and flash of models on the tasks of a suite
     loadgen           let MLCommons' LoadGen measure an artifact
+    live              answer requests with a model split between here and a cloud while the cut moves; a RunRequest
+                      says how; AsyncLiveSession is the same for asyncio; replay looks at a recorded run
     list_cuts         where an artifact can be cut between edge and cloud, and what crosses there
     plan_partition    the best cut for two profiles and the state of the link
     profile           seconds per layer of an artifact on a device; profile_under_load, estimate_profile, fit_predictor
@@ -49,7 +51,9 @@ if TYPE_CHECKING:
     from edge_deploy.api.inspect import inspect
     from edge_deploy.api.loadgen import loadgen
     from edge_deploy.api.plan import PlanRequest, plan_partition, tabulate_plans
+    from edge_deploy.api.replay import replay
     from edge_deploy.api.request import ConvertRequest, convert_request
+    from edge_deploy.api.run import RunRequest, live
     from edge_deploy.api.search import search
     from edge_deploy.api.search_request import SearchRequest
     from edge_deploy.api.sign import sign, verify_signatures
@@ -67,6 +71,8 @@ if TYPE_CHECKING:
     from edge_deploy.core.tensor import TensorInfo
     from edge_deploy.doctor import diagnose
     from edge_deploy.report import write_report
+    from partitioner.live.asynchronous import AsyncLiveSession
+    from partitioner.live.options import LiveOptions
     from partitioner.traces.generate import generate as generate_trace
     from partitioner.traces.read import read_trace
     from runtimes.folder import read_artifact
@@ -75,14 +81,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Artifact",
+    "AsyncLiveSession",
     "CaptureRequest",
     "Conditions",
     "Conversion",
     "ConvertRequest",
     "DebugRequest",
     "EdgeDeployError",
+    "LiveOptions",
     "PlanRequest",
     "QuantSpec",
+    "RunRequest",
     "SearchRequest",
     "SimulateRequest",
     "TensorInfo",
@@ -100,6 +109,7 @@ __all__ = [
     "generate_trace",
     "inspect",
     "list_cuts",
+    "live",
     "loadgen",
     "open_session",
     "convert_request",
@@ -109,6 +119,7 @@ __all__ = [
     "read_artifact",
     "read_report",
     "read_trace",
+    "replay",
     "sign",
     "search",
     "simulate",
@@ -124,6 +135,11 @@ __all__ = [
 
 _HOMES = {
     "Artifact": "edge_deploy.core.artifact:Artifact",
+    "AsyncLiveSession": "partitioner.live.asynchronous:AsyncLiveSession",
+    "LiveOptions": "partitioner.live.options:LiveOptions",
+    "RunRequest": "edge_deploy.api.run:RunRequest",
+    "live": "edge_deploy.api.run:live",
+    "replay": "edge_deploy.api.replay:replay",
     "CaptureRequest": "converters.contracts:CaptureRequest",
     "Conditions": "edge_deploy.core.conditions:Conditions",
     "Conversion": "edge_deploy.api.convert:Conversion",
