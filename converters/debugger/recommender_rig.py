@@ -7,7 +7,7 @@ a scale for each sample, as both formats' kernels do.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class RecommenderRig:
         self._target = target
         self.batch = samples
         self._weights = {
-            dense.name: _rounded_weight(np.asarray(arrays[dense.weight]), bits.get(dense.name, 32))
+            dense.name: _rounded_weight(np.asarray(arrays[dense.weight]), bits.get(dense.name, 32), target)
             for dense in (*model.bottom, *model.top)
         }
         self.sites = (
@@ -140,23 +140,35 @@ class RecommenderRig:
     ) -> np.ndarray:
         table = model.tables[lookup.table]
         bits = self._bits.get(table.name, 32)
-        rounded = _Rows(arrays[table.weight], bits, whole=self._table_scale == "table", target=self._target)
+        rounded = _Rows(
+            arrays[table.weight],
+            bits,
+            whole=self._table_scale == "table" or table.robe is not None,
+            target=self._target,
+            hot=np.zeros(0, np.int64) if table.hot is None else np.asarray(arrays[table.hot.ids]),
+        )
         return looked_up(model, lookup, {table.weight: rounded}, feeds, batch=batch)  # type: ignore[dict-item]  # indexed only
 
 
 class _Rows:
     """A table whose rows are rounded when they are read."""
 
-    def __init__(self, table: np.ndarray, bits: int, *, whole: bool, target: str) -> None:
-        self._table, self._bits, self._target = table, bits, target
+    def __init__(self, table: np.ndarray, bits: int, *, whole: bool, target: str, hot: np.ndarray) -> None:
+        self._table, self._bits, self._target, self._hot = table, bits, target, hot
         self._scale = 0.0  # of the whole table; 0 where each row has its own
         if whole and bits < 16 and target == "tflite":
             self._scale = table_scale(float(table.min()), float(table.max()), bits)
         elif whole and bits < 16:
             self._scale = float(np.abs(table).max()) / (2 ** (bits - 1) - 0.5) or 1.0
 
-    def __getitem__(self, ids: np.ndarray) -> np.ndarray:
+    def __getitem__(self, ids: Any) -> np.ndarray:
+        """Rows [*ids, dim], or values where `ids` also names a column."""
         rows = np.asarray(self._table[ids], np.float32)
+        if not len(self._hot):
+            return self._rounded(rows)
+        return np.where(np.isin(ids, self._hot)[..., None], rows, self._rounded(rows))
+
+    def _rounded(self, rows: np.ndarray) -> np.ndarray:
         if self._bits >= 16:
             return rows.astype(np.float16).astype(np.float32) if self._bits == 16 else rows
         flat = rows.reshape(-1, rows.shape[-1])
@@ -170,13 +182,18 @@ class _Rows:
         return found
 
 
-def _rounded_weight(weight: np.ndarray, bits: int) -> np.ndarray:
+def _rounded_weight(weight: np.ndarray, bits: int, target: str) -> np.ndarray:
     if bits == 32:
         return weight
     if bits == 16:
         return weight.astype(np.float16).astype(np.float32)
-    scales = symmetric_scales(weight, axis=0, bits=bits)
-    stored = quantize_symmetric(weight, scales, axis=0, bits=bits)
+    if bits == 4 and target == "executorch":  # PT2E: fifteen steps over twice the largest magnitude, the top clipped
+        largest = np.abs(weight).max(axis=1)
+        scales = np.where(largest > 0, largest / 7.5, 1.0).astype(np.float32)
+        stored = quantize_symmetric(weight, scales, axis=0, bits=bits)
+    else:
+        scales = symmetric_scales(weight, axis=0, bits=bits, narrow=True)
+        stored = quantize_symmetric(weight, scales, axis=0, bits=bits, narrow=True)
     found: np.ndarray = dequantize(stored, scales.reshape(-1, 1)).astype(np.float32)
     return found
 

@@ -35,6 +35,7 @@ from edge_deploy.core.errors import BadInput
 from edge_deploy.core.features import FeatureSpec, GoldenRow, RowEncoder, read_features, write_features
 from edge_deploy.core.publish import published_folder
 from edge_deploy.core.require import require
+from edge_deploy.core.robe import RobeHash, make_hash
 from edge_deploy.core.serde import read_json, to_json, write_json
 from edge_deploy.zoo import dlrm
 from edge_deploy.zoo.click_models import FACTORY
@@ -65,6 +66,8 @@ class TrainRequest:
         quantized: Fake-quantize as this says; None trains in float.
         batch: Rows of a mini-batch, of each process.
         exchange: What of the gradients travels between processes, where torchrun started several.
+        robe: How many times smaller than the tables the array is that they share; 0 for tables of their own.
+        robe_block: Neighbouring values of it that are read together.
     """
 
     log: Path
@@ -81,8 +84,16 @@ class TrainRequest:
     batch: int = 2048
     seed: int = 0
     exchange: Exchanged = "sparse"
+    robe: int = 0
+    robe_block: int = 8
 
     def __post_init__(self) -> None:
+        if self.robe < 0 or self.robe == 1:
+            raise BadInput(f"--robe {self.robe}: must be how many times smaller than the tables, at least 2.")
+        if self.robe and self.quantized is not None and self.quantized.table_bits != 32:
+            raise BadInput(
+                "--robe: the shared array is trained in float and gets few bits when it is converted; leave out --bits."
+            )
         if (self.validation is None) != (self.test is None):
             raise BadInput("training: give files for both validation and test, or for neither.")
 
@@ -180,6 +191,7 @@ def _trained(
         interaction=request.interaction,  # type: ignore[arg-type]  # checked when it is made
         bags=True,
         seed=request.seed,
+        robe=_shared(request, spec),
     )
     model = dlrm.build(config)
     if request.quantized is not None:
@@ -225,6 +237,15 @@ def _write(
         write_features(dataclasses.replace(spec, golden=golden), folder)
         _write_samples(folder, log, request.seed)
         write_json(report, folder / REPORT)
+
+
+def _shared(request: TrainRequest, spec: FeatureSpec) -> RobeHash | None:
+    """The hash of an array that all tables share, so many times smaller than they are."""
+    if not request.robe:
+        return None
+    block = min(request.robe_block, request.dim)
+    size = max(block, sum(spec.table_rows) * request.dim // request.robe)
+    return make_hash(size=size, dim=request.dim, block=block)
 
 
 def _encoded(

@@ -67,6 +67,16 @@ def command(
             metavar="dense|sparse|sparse-int8", help="What of the gradients travels between processes of torchrun."
         ),
     ] = "sparse",
+    robe: Annotated[
+        int,
+        typer.Option(
+            metavar="TIMES", help="All tables share one array, so many times smaller than they are (ROBE), e.g. 100."
+        ),
+    ] = 0,
+    robe_block: Annotated[
+        int,
+        typer.Option(metavar="VALUES", help="With --robe: neighbouring values of the array that are read together."),
+    ] = 8,
     seed: Annotated[int, typer.Option(metavar="N", help="Of weights and shuffles.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace --out, if edge-deploy wrote it.")] = False,
     as_json: AsJson = False,
@@ -110,6 +120,8 @@ def command(
         top=_widths("--top", top),
         interaction=interaction,
         batch=batch,
+        robe=robe,
+        robe_block=robe_block,
         seed=seed,
         exchange=exchange,  # type: ignore[arg-type]  # it is checked where processes are several
         plan=TrainPlan(

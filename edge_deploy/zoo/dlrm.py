@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.require import require
+from edge_deploy.core.robe import RobeHash
 from edge_deploy.core.serde import read_json
+from edge_deploy.zoo.robe import shared_tables
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +39,7 @@ class DlrmConfig:
         bags: Tables are EmbeddingBags instead of Embeddings.
         lookups: Ids that each bag pools; the id input then has so many neighbouring columns for each table.
         pooling: What bags do with them.
+        robe: All tables share one array and are read at the places of this hash.
         probability: The output is a probability (sigmoid) instead of a logit.
         seed: Of the initial weights.
     """
@@ -52,6 +55,7 @@ class DlrmConfig:
     seed: int = 0
     lookups: int = 1
     pooling: Literal["sum", "mean"] = "sum"
+    robe: RobeHash | None = None
 
     def __post_init__(self) -> None:
         sizes = (self.dense_features, self.dim, *self.table_rows, *self.bottom, *self.top)
@@ -59,6 +63,8 @@ class DlrmConfig:
             raise BadInput("DLRM: needs at least one table and one dense feature, and all sizes must be at least 1.")
         if self.lookups < 1 or (self.lookups > 1 and not self.bags):
             raise BadInput(f"DLRM: lookups = {self.lookups}: must be at least 1, and 1 without bags.")
+        if self.robe is not None and self.robe.dim != self.dim:
+            raise BadInput(f"DLRM: the hash is for rows of {self.robe.dim}, the tables' have {self.dim}.")
 
 
 def read_config(path: Path) -> DlrmConfig:
@@ -95,13 +101,11 @@ def build(config: DlrmConfig) -> torch.nn.Module:
     nn = torch.nn
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        kind = {"mode": config.pooling} if config.bags else {}
-        tables = nn.ModuleList(
-            (nn.EmbeddingBag if config.bags else nn.Embedding)(rows, config.dim, **kind) for rows in config.table_rows
-        )
-        for table in tables:
-            limit = min(0.05, table.num_embeddings**-0.5)
-            nn.init.uniform_(table.weight, -limit, limit)
+        if config.robe is not None:
+            mode = config.pooling if config.bags else None
+            tables = shared_tables(config.table_rows, config.robe, mode=mode, seed=config.seed)
+        else:
+            tables = _tables(nn, config)
         bottom_widths = [config.dense_features, *config.bottom]
         if config.interaction == "dot":
             bottom_widths.append(config.dim)
@@ -117,6 +121,17 @@ def build(config: DlrmConfig) -> torch.nn.Module:
             config,
         )
     return module
+
+
+def _tables(nn: Any, config: DlrmConfig) -> Any:
+    kind = {"mode": config.pooling} if config.bags else {}
+    tables = nn.ModuleList(
+        (nn.EmbeddingBag if config.bags else nn.Embedding)(rows, config.dim, **kind) for rows in config.table_rows
+    )
+    for table in tables:
+        limit = min(0.05, table.num_embeddings**-0.5)
+        nn.init.uniform_(table.weight, -limit, limit)
+    return tables
 
 
 def _mlp(nn: Any, widths: list[int], *, last_relu: bool) -> Any:
