@@ -66,16 +66,22 @@ def affine_from_range(low: float, high: float, *, bits: int = 8, smallest: float
 
 
 def symmetric_scales(
-    weights: np.ndarray, *, axis: int | None, bits: int, floor: np.ndarray | float = 0.0
+    weights: np.ndarray,
+    *,
+    axis: int | None,
+    bits: int,
+    floor: np.ndarray | float = 0.0,
+    narrow: bool | None = None,
 ) -> np.ndarray:
     """Scale for each slice along `axis` (one for the whole array when it is None), zero point 0.
 
     INT8 keeps to [-127, 127], which the TFLite specification demands of weights. INT4 uses [-8, 7]: of sixteen
-    values none is wasted, the extreme of larger magnitude decides on which side the wider half lies, and every
-    kernel widens the nibble to INT8 before it multiplies, so -8 costs nothing.
+    values none is wasted, the extreme of larger magnitude decides on which side the wider half lies, and nearly
+    every kernel widens the nibble to INT8 before it multiplies, so -8 costs nothing.
 
     Args:
         floor: Smallest scale allowed, per slice; slices of zeros get at least the smallest scale of the others.
+        narrow: Leave out the most negative value; None for INT8 only.
 
     Returns:
         float32 array of one scale per slice.
@@ -84,7 +90,7 @@ def symmetric_scales(
     axes = None if axis is None else tuple(i for i in range(values.ndim) if i != axis % values.ndim)
     low = np.minimum(np.atleast_1d(values.min(axis=axes)), 0.0)
     high = np.maximum(np.atleast_1d(values.max(axis=axes)), 0.0)
-    bottom, top = integer_limits(bits, narrow=bits == 8)
+    bottom, top = integer_limits(bits, narrow=bits == 8 if narrow is None else narrow)
     scales = np.maximum(high / top, low / bottom)
     used = scales[scales > 0]
     scales = np.where(scales > 0, scales, used.min() if used.size else 1.0 / top)
@@ -100,9 +106,11 @@ def quantize(
     return clipped
 
 
-def quantize_symmetric(weights: np.ndarray, scales: np.ndarray, *, axis: int | None, bits: int) -> np.ndarray:
-    """Stored weights as int8, whatever their width; `scales` as `symmetric_scales` gives them."""
-    low, high = integer_limits(bits, narrow=bits == 8)
+def quantize_symmetric(
+    weights: np.ndarray, scales: np.ndarray, *, axis: int | None, bits: int, narrow: bool | None = None
+) -> np.ndarray:
+    """Stored weights as int8, whatever their width; `scales` and `narrow` as for `symmetric_scales`."""
+    low, high = integer_limits(bits, narrow=bits == 8 if narrow is None else narrow)
     return quantize(weights, along_axis(scales, axis, weights.ndim), 0, low=low, high=high).astype(np.int8)
 
 

@@ -33,7 +33,7 @@ from edge_deploy.core.errors import Refusal
 from edge_deploy.core.precision import form_word
 from edge_deploy.core.quant_spec import LayerSettings, QuantSpec
 
-__all__ = ["choose_narrow", "narrow_weights", "weight_slot"]
+__all__ = ["choose_narrow", "narrow_weights", "symmetric_only", "weight_slot"]
 
 # Versions whose kernels take INT8 weights under float activations.
 HYBRID_VERSIONS = {"FULLY_CONNECTED": 12, "CONV_2D": 5, "DEPTHWISE_CONV_2D": 6, "TRANSPOSE_CONV": 5, "BATCH_MATMUL": 4}
@@ -51,6 +51,15 @@ def weight_slot(view: View, node: Node) -> int | None:
     if slot is None or slot >= len(node.inputs):
         return None
     return slot if view.is_float(node.inputs[slot]) and view.is_constant(node.inputs[slot]) else None
+
+
+def symmetric_only(kind: str, bits: int, activations: str) -> bool:
+    """Whether the stored weights must leave out the most negative value.
+
+    LiteRT's own kernel of a dynamic INT4 FULLY_CONNECTED, which runs where XNNPACK does not, computes garbage of a -8
+    as soon as there are 32 inputs and four outputs (ai-edge-litert 2.3, x86).
+    """
+    return bits == 8 or (bits == 4 and kind == "FULLY_CONNECTED" and activations == "dynamic")
 
 
 def choose_narrow(view: View, node: Node, settings: LayerSettings, spec: QuantSpec) -> Choice | Refusal:
@@ -148,7 +157,7 @@ class _Store:
 
     model: Any
     tables: TableStore
-    buffers: dict[tuple[int, int, bool, int], int] = field(default_factory=dict)
+    buffers: dict[tuple[int, int, bool, int, bool], int] = field(default_factory=dict)
     widened: dict[tuple[int, int, int, bool], int] = field(default_factory=dict)
 
     def rewritten(self, view: View, node: Node, choice: Choice) -> list[Any]:
@@ -219,13 +228,15 @@ class _Store:
         tensor.name, tensor.shape, tensor.hasRank = source.name, source.shape, source.hasRank
         one_scale = _has_one_scale(node, choice)
         axis = 0 if one_scale else OPERATORS[node.kind].axis
-        key = (int(source.buffer), choice.bits, one_scale, axis)
+        narrow = symmetric_only(node.kind, choice.bits, choice.activations)
+        key = (int(source.buffer), choice.bits, one_scale, axis, narrow)
         kind = "float16" if choice.bits == 16 else f"int{choice.bits}"
         if choice.bits == 16:
             stored = values.astype(np.float16)
         else:
-            scales = weight_scales(values, axis=None if one_scale else axis, bits=choice.bits)
-            stored = quantize_symmetric(values, scales, axis=None if one_scale else axis, bits=choice.bits)
+            along = None if one_scale else axis
+            scales = weight_scales(values, axis=along, bits=choice.bits, narrow=narrow)
+            stored = quantize_symmetric(values, scales, axis=along, bits=choice.bits, narrow=narrow)
             set_affine(tensor, scales, np.zeros(scales.size), axis=axis)
         if key in self.buffers:
             tensor.type, tensor.buffer = tensor_type(kind), self.buffers[key]

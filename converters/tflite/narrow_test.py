@@ -168,6 +168,17 @@ def _operators(path):
     return read_model(path).subgraphs[0].operators
 
 
+@pytest.mark.parametrize("resolver", RESOLVERS)
+def test_a_dynamic_int4_layer_computes_alike_under_every_kernel(tmp_path, resolver):
+    shape = (1, 32)
+    captured = captured_net(tmp_path, lambda x: tf.matmul(x, weights(32, 8)), shape)
+    convert(captured, tmp_path, "int8-dynamic", rules=(LayerRule(pattern="*", weight_bits=4),))
+    path = tmp_path / "model.tflite"
+    (stored,) = (t for t in read_model(path).subgraphs[0].tensors if dtype_name(t) == "int4")
+    assert constant(read_model(path), stored).min() == -7, "the builtin kernel computes garbage of a -8"
+    assert decibels(answers(captured.float_tflite, shape=shape), answers(path, resolver, shape)) > 15
+
+
 def test_weights_that_are_not_finite_are_refused(tmp_path):
     captured = captured_net(tmp_path, lambda x: tf.matmul(x, np.nan * weights(6, 3)), (1, 6))
     with pytest.raises(BadInput, match="NaN"):

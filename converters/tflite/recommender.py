@@ -17,6 +17,7 @@ from converters.recommender.trained import TrainedScale, load_trained, usable, w
 from converters.recommender.traits import recommender_traits
 from converters.tflite.emit import Emitter
 from converters.tflite.hybrid import NO_INT16
+from converters.tflite.narrow import symmetric_only
 from converters.tflite.recommender_check import check_tables
 from converters.tflite.recommender_columns import TopColumns, order_columns, permuted
 from converters.tflite.recommender_hybrid import Fully, add_hybrid_graph, signature_key
@@ -127,7 +128,8 @@ def emit_hybrid(
         is_dynamic = bits < 16 and spec.settings_for(dense.name, default=spec.mlp_bits).activations != "float"
         scales = usable(known, dense.name, bits)
         layers[dense.name] = replace(
-            _fully(emitter, dense, weight, arrays, bits, scales), widens=bits < 32 and not is_dynamic
+            _fully(emitter, dense, weight, arrays, bits, scales, is_dynamic=is_dynamic),
+            widens=bits < 32 and not is_dynamic,
         )
     for batch in batches:
         key = signature_key(batch, batches)
@@ -200,14 +202,17 @@ def _fully(
     arrays: Mapping[str, np.ndarray],
     bits: int,
     learned: np.ndarray | None,
+    *,
+    is_dynamic: bool,
 ) -> Fully:
     bias = np.zeros(dense.out_features, np.float32) if dense.bias is None else np.asarray(arrays[dense.bias])
     name = f"{dense.name}.weight"
     if bits >= 16:
         stored = emitter.constant(name, weight.astype(np.float32 if bits == 32 else np.float16))
     else:
-        scales = symmetric_scales(weight, axis=0, bits=bits) if learned is None else learned
-        values = quantize_symmetric(weight, scales, axis=0, bits=bits)
+        narrow = symmetric_only("FULLY_CONNECTED", bits, "dynamic" if is_dynamic else "float")
+        scales = symmetric_scales(weight, axis=0, bits=bits, narrow=narrow) if learned is None else learned
+        values = quantize_symmetric(weight, scales, axis=0, bits=bits, narrow=narrow)
         if bits == 4:
             stored = emitter.packed(name, weight.shape, pack_int4(values), scales)
         else:
