@@ -25,6 +25,8 @@ from edge_deploy.cli import (
     debug,
     demo,
     doctor,
+    exits,
+    export_repository,
     export_tflm,
     fit,
     inspect,
@@ -93,11 +95,13 @@ app.command("run")(run.command)
 app.command("replay")(replay.command)
 app.command("serve")(serve.command)
 app.command("certs")(serve.certs)
+app.command("export-repository")(export_repository.command)
 app.command("report")(report.command)
 app.command("doctor")(doctor.command)
 app.command("list")(list_.command)
 app.command("demo")(demo.command)
 app.add_typer(study.app, name="study")
+app.add_typer(exits.app, name="exits")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

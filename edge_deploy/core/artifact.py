@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from edge_deploy.core.early_exit import EarlyExit
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.passes import PassRecord
@@ -188,6 +189,7 @@ class Artifact:
         minimum_runtime: Oldest runtime known to compute it rightly, e.g. "ai-edge-litert 1.4".
         split: Where it comes from when it is a half of another artifact.
         passes: What became of each pass that could have been applied.
+        exits: Outputs that may answer for the last one, in the order in which they are made; none until fitted.
     """
 
     name: str
@@ -209,6 +211,7 @@ class Artifact:
     verification: Verification = field(default_factory=Verification)
     split: SplitOrigin | None = None
     passes: tuple[PassRecord, ...] = ()
+    exits: tuple[EarlyExit, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.signatures:
@@ -223,5 +226,10 @@ class Artifact:
 
     @property
     def device_bytes(self) -> int:
-        """Bytes that a device needs: the model and its data files, without the program kept for cutting."""
+        """Bytes that a device needs: the model and its data files, without the program kept for cutting.
+
+        Of a C project its weights, because its text is no flash; constants beside them and code are linked only later.
+        """
+        if self.format == "c":
+            return sum(outcome.weight_bytes for outcome in self.outcomes)
         return sum(entry.bytes for entry in self.files if entry.role in ("model", "data"))

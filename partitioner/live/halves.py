@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_deploy.core.artifact import Artifact, Signature
 from edge_deploy.core.cut import ALL_CLOUD, ALL_EDGE
 from edge_deploy.core.digest import file_sha256
+from edge_deploy.core.early_exit import EarlyExit
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.calling import pick_signature
@@ -25,6 +26,7 @@ class Whole:
         sha256: Of the model file: what edge and cloud must agree on.
         signature: The one that is called.
         bytes: Of its files.
+        exits: Outputs that may answer on the edge, see `edge_deploy.core.early_exit`.
     """
 
     path: Path
@@ -32,6 +34,7 @@ class Whole:
     sha256: str
     signature: Signature
     bytes: int
+    exits: tuple[EarlyExit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +81,7 @@ def read_whole(path: Path | str, *, signature: str | None = None) -> Whole:
             sha256=artifact.model_file.sha256,
             signature=pick_signature(path, artifact.signatures, signature),
             bytes=artifact.device_bytes,
+            exits=artifact.exits,
         )
     if not path.is_file() or path.suffix != ".tflite":
         raise BadInput(f"{path}: must be the folder that convert wrote, or a .tflite file.")

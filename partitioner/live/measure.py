@@ -15,6 +15,7 @@ from edge_deploy.core.clock import Clock
 from edge_deploy.core.cut import tensor_bytes
 from edge_deploy.core.tensor import TensorInfo
 from partitioner.cut_table import CutTable
+from partitioner.live.exits import exit_share
 from partitioner.live.halves import EdgeHalf, Whole
 from partitioner.live.link_probe import zeros_for_boundary
 from partitioner.live.stage import Open
@@ -72,7 +73,7 @@ def measure_table(
         up_bytes=np.array([coder.encoded_bytes(_sized(half.up)) for half, *_ in rows], dtype=np.int64),
         down_bytes=np.array([_bytes(half.down) for half, *_ in rows], dtype=np.int64),
         edge_bytes=np.array([half.bytes for half, *_ in rows], dtype=np.int64),
-        exit_share=np.zeros(len(rows)),
+        exit_share=np.array([exit_share(whole, half) for half, *_ in rows]),
         crosses=np.array([half.crosses for half, *_ in rows]),
         provenance="measured",
     )

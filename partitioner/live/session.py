@@ -16,13 +16,15 @@ import numpy as np
 from edge_deploy.core.clock import Clock, SystemClock
 from edge_deploy.core.cut import ALL_EDGE
 from edge_deploy.core.errors import EdgeDeployError
+from partitioner.live.agreement import Agreement, agreements
 from partitioner.live.answers import wrong_with
 from partitioner.live.breaker import Breaker
 from partitioner.live.errors import Cancelled, DeadlineMissed
+from partitioner.live.exits import ends_of
 from partitioner.live.halves import EdgeHalf, Whole
 from partitioner.live.happened import BY_CLOUD, FELL_BACK, LOST, ON_EDGE, Happened
 from partitioner.live.loop import Decide, Loop
-from partitioner.live.options import LiveOptions
+from partitioner.live.options import PATIENCE_S, LiveOptions
 from partitioner.live.record import Recorder
 from partitioner.live.remote import Remote
 from partitioner.live.stage import Loaded, Open, Stage
@@ -30,11 +32,12 @@ from partitioner.live.status import Status
 from partitioner.live.switches import Switched
 from runtimes.calling import check_inputs, zeros_for
 from runtimes.serving.contracts import Cancellation, RemoteSegment
-from runtimes.serving.errors import CloudError, CloudGarbled, CloudRefused
+from runtimes.serving.errors import CloudError, CloudGarbled, CloudRefused, CloudTimedOut
 
 __all__ = ["LiveSession"]
 
 RESERVE = 1.5
+AGREE_S = 5.0
 
 
 class LiveSession:
@@ -72,6 +75,7 @@ class LiveSession:
         self._now = clock.now_s
         self._signature = whole.signature
         self._deadline_s = options.deadline_s
+        self._exits = [ends_of(whole, half) for half in halves]
         stays = options.fallback and whole.bytes <= options.memory_bytes
         self._stage = Stage(halves, open_half, budget_bytes=options.memory_bytes, kept=(ALL_EDGE,) if stays else ())
         self._edge = self._stage.edge
@@ -135,6 +139,10 @@ class LiveSession:
             values = running.run(inputs)
         headed = now()
         if running.crosses:
+            ends = self._exits[running.index]
+            ended = None if ends is None else ends.answer(values)
+            if ended is not None:
+                return self._leave(running, values, ended, (arrived, begun, headed), deadline_s, cancel)
             return self._cross(running, inputs, values, (arrived, begun, headed), deadline_s, cancel)
         if shut or deadline_s is not None or cancel is not None or self._deadline_s != math.inf:
             self._finish(in_force, (arrived, begun, headed), deadline_s, cancel, shut=shut)
@@ -162,6 +170,19 @@ class LiveSession:
         """
         return self._loop.switch_to(self._stage.index(cut))
 
+    def agreement(self, inputs: Mapping[str, np.ndarray]) -> tuple[Agreement, ...]:
+        """Whether the cloud computes what the edge does: one request through every loaded cut, against the whole here.
+
+        Empty where the whole model is not loaded here, or the cloud is away.
+
+        Raises:
+            BadInput: The inputs are not the model's.
+        """
+        if self._whole is None or self._breaker.is_open:
+            return ()
+        check_inputs(self._signature, inputs)
+        return agreements(self._stage, self._whole, self._remote, inputs, wait_s=AGREE_S)
+
     def when_closed(self, act: Callable[[], object]) -> None:
         """Call `act` once the session is closed."""
         self._ends.append(act)
@@ -187,6 +208,25 @@ class LiveSession:
     ) -> None:
         self.close()
 
+    def _leave(
+        self,
+        running: Loaded,
+        values: Mapping[str, np.ndarray],
+        ended: tuple[str, dict[str, np.ndarray]],
+        moments: tuple[float, float, float],
+        deadline_s: float | None,
+        cancel: Cancellation | None,
+    ) -> dict[str, np.ndarray]:
+        """The answer of a request that ended at an early exit; outputs of later exits are not there."""
+        name, answer = ended
+        arrived, begun, _ = moments
+        if deadline_s is not None or cancel is not None or self._deadline_s != math.inf:
+            self._finish(running, moments, deadline_s, cancel, shut=False, reason=f"exit {name}")
+        else:
+            self._note(Happened(running.index, ON_EDGE, arrived, begun, moments[2], self._now(), reason=f"exit {name}"))
+        outputs = {**values, **answer}
+        return {info.name: outputs[info.name] for info in self._signature.outputs if info.name in outputs}
+
     def _cross(
         self,
         running: Loaded,
@@ -203,14 +243,19 @@ class LiveSession:
         arrays = {info.name: values[info.name] if info.name in values else inputs[info.name] for info in half.up}
         attempts = 0
         try:
-            called = self._remote.call(half, arrays, wait_s=self._patience_s(until, headed), cancel=cancel)
-            reply, attempts, began = called
+            patience_s = self._patience_s(until, headed)
+            if patience_s <= 0:
+                raise CloudTimedOut("no time was left to ask the cloud.")
+            reply, attempts, began = self._remote.call(half, arrays, wait_s=patience_s, cancel=cancel)
             answered = self._now()
             wrong = wrong_with(reply, half.down)
             if wrong:
                 raise CloudGarbled(f"the cloud's answer behind cut {half.cut}: {wrong}.")
         except CloudError as error:
-            return self._instead(running, inputs, moments, until, cancel, error)
+            # A request that was in a hurry says nothing about the cloud.
+            enough_s = min(self._options.setting.fallback_after_s, PATIENCE_S)
+            hurried = isinstance(error, CloudTimedOut) and patience_s < enough_s
+            return self._instead(running, inputs, moments, until, cancel, error, counts=not hurried)
         self._breaker.succeeded()
         outputs = {
             info.name: reply[info.name] if info.name in reply else values[info.name] for info in self._signature.outputs
@@ -245,6 +290,8 @@ class LiveSession:
         until: float,
         cancel: Cancellation | None,
         error: CloudError,
+        *,
+        counts: bool,
     ) -> dict[str, np.ndarray]:
         """The answer of a request that the cloud did not answer."""
         arrived, begun, headed = moments
@@ -258,14 +305,16 @@ class LiveSession:
             note(LOST, gave_up)
             raise Cancelled("the request was cancelled while it waited for the cloud.") from error
         if self._whole is None or gave_up >= until:
-            self._breaker.failed(gave_up, reason, surely=isinstance(error, CloudRefused))
+            if counts:
+                self._breaker.failed(gave_up, reason, surely=isinstance(error, CloudRefused))
             note(LOST, gave_up)
             if gave_up >= until:
                 raise DeadlineMissed(_late(gave_up - until)) from error
             raise error
         with self._edge:
             outputs = self._whole.run(inputs)  # values that no model takes are the caller's mistake, not the cloud's
-        self._breaker.failed(gave_up, reason, surely=isinstance(error, CloudRefused))
+        if counts:
+            self._breaker.failed(gave_up, reason, surely=isinstance(error, CloudRefused))
         done = self._now()
         note(FELL_BACK if done <= until else LOST, done)
         if done > until:
@@ -286,6 +335,7 @@ class LiveSession:
         cancel: Cancellation | None,
         *,
         shut: bool,
+        reason: str = "",
     ) -> None:
         """The end of a request that the edge answered alone, where more than that has to be said of it."""
         arrived, begun, headed = moments
@@ -296,7 +346,7 @@ class LiveSession:
         elif late_s > 0:
             error = DeadlineMissed(_late(late_s))
         how = LOST if error is not None else FELL_BACK if shut else ON_EDGE
-        reason = self._breaker.reason if error is None else f"{type(error).__name__}: {error}"
+        reason = (reason or self._breaker.reason) if error is None else f"{type(error).__name__}: {error}"
         self._note(Happened(running.index, how, arrived, begun, headed, headed, reason=reason))
         if error is not None:
             raise error

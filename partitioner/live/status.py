@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_deploy.core.conditions import Conditions
-from partitioner.live.happened import HOW, Happened
+from partitioner.live.happened import HOW, ON_EDGE, Happened
 
 __all__ = ["Counters", "Status"]
 
@@ -69,7 +69,8 @@ class Counters:
         self.up_bytes += one.up_bytes
         self.down_bytes += one.down_bytes
         self.attempts += one.attempts
-        self.last_reason = one.reason or self.last_reason
+        if one.how != ON_EDGE:  # there it names an early exit
+            self.last_reason = one.reason or self.last_reason
         self._newest.append((one.done_s, one.latency_s))
 
     def percentiles(self) -> tuple[float, float, float]:
