@@ -1,6 +1,7 @@
-"""The whole quantized program of a recommender again: `quantized.pt2` with the tables that stand in `model.pte`.
+"""The whole quantized program of a recommender again: `quantized.pt2` with the tables of `model.pte` or `model.ptd`.
 
-A `.pte` cannot be cut; the program can. It is kept with two rows for each table, and this puts the real rows back.
+A `.pte` cannot be cut; the program can. It is kept with two rows for each table, and this puts the real rows back;
+those of a `.ptd` stay mapped.
 """
 
 from __future__ import annotations
@@ -8,10 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from converters.executorch.program import attribute
 from converters.executorch.recommender_readback import file_tables
+from converters.executorch.recommender_stream import DATA
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.require import require
+from runtimes.formats.nibble_ptd import is_packed
+from runtimes.formats.ptd_file import NamedWeight, map_named_weights
 
 __all__ = ["restore"]
 
@@ -30,11 +36,19 @@ def restore(folder: Path) -> Any:
     except Exception as error:  # whatever torch raises on a missing or damaged archive
         raise BadInput(f"{folder / 'quantized.pt2'}: cannot be read ({error}).") from error
     waiting = list(file_tables(folder / "model.pte"))
+    is_beside = (folder / DATA).is_file() and not is_packed(folder / DATA)
+    beside = map_named_weights(folder / DATA) if is_beside else {}
     paths = sorted({str(node.target) for node in graph.graph.nodes if node.op == "get_attr"})
     for path in (path for path in paths if path.startswith("lookups.") and path.endswith(".rows")):
         lookup = attribute(graph, path.removesuffix(".rows"))
         if hasattr(lookup, "shifts"):
             continue  # a shared array is in the program as a whole
+        if path in beside:
+            for name in ("rows", "scales"):
+                key = f"{path.removesuffix('rows')}{name}"
+                if key in beside:
+                    setattr(lookup, name, _mapped(folder / DATA, beside[key], getattr(lookup, name)))
+            continue
         last = lookup.last + lookup.start if hasattr(lookup, "start") else lookup.last
         rows = int(last.max()) + 1
         if hasattr(lookup, "hot_rows"):
@@ -48,6 +62,14 @@ def restore(folder: Path) -> Any:
         if hasattr(lookup, "scales"):
             lookup.scales = torch.from_numpy(fitting[0].scales(_numpy_name(lookup.scales)).copy())
     return graph
+
+
+def _mapped(path: Path, place: NamedWeight, stub: Any) -> Any:
+    """A tensor over the bytes of a streamed table, with the columns and type of its stub."""
+    torch = require("torch", extra="export-executorch")
+    dtype = np.dtype(_numpy_name(stub))
+    values = np.memmap(path, dtype, "c", place.start, (place.size // dtype.itemsize,))
+    return torch.from_numpy(values.reshape(-1, *stub.shape[1:]))
 
 
 def _numpy_name(tensor: Any) -> str:

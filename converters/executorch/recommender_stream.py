@@ -30,7 +30,15 @@ from edge_deploy.core.require import require
 from runtimes.formats.flat_table import root_table
 from runtimes.formats.ptd_file import map_named_weights
 
-__all__ = ["StreamedTables", "is_table_constant", "put_stubs", "read_back_streamed", "stream_tables", "write_tables"]
+__all__ = [
+    "DATA",
+    "StreamedTables",
+    "is_table_constant",
+    "put_stubs",
+    "read_back_streamed",
+    "stream_tables",
+    "write_tables",
+]
 
 MODEL, DATA = "model.pte", "model.ptd"
 ALIGNMENT = 16

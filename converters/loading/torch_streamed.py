@@ -58,6 +58,8 @@ def _captured(request: CaptureRequest, folder: Path, found: InPlace) -> Captured
     if recognised is None:
         return None
     model, arrays = recognised
+    if any(table.robe is not None or table.hot is not None for table in model.tables):
+        return None  # made small by training; the usual way has room for them
     places = places_of(arrays, found)
     tables = {table.weight for table in model.tables}
     in_place = {name: place for name, place in places.items() if name in tables}
