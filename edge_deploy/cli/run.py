@@ -11,6 +11,9 @@ import typer
 from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from partitioner.live.agreement import Agreement
     from partitioner.live.status import Status
 
 __all__ = ["command"]
@@ -138,6 +141,7 @@ def command(
             title = f"{artifact.name} with {cloud}"
             page = stack.enter_context(Dashboard(title, lambda: session.status, host=at, port=page_port))
             progress(f"live page: {page.url}")
+        agreed = session.agreement(feeds[0]) if feeds else ()
         progress(f"answer {len(feeds) * repeat} requests")
         due = time.perf_counter()
         for number in range(len(feeds) * repeat):
@@ -153,9 +157,10 @@ def command(
         stacked = {name: np.concatenate([answer[name] for answer in found]) for name in names}
         save_arrays(stacked, out)
     if as_json:
-        print_json(status)
+        print_json({"status": status, "agreement": agreed})
         return
     _print(status, artifact, cloud)
+    _print_agreement(agreed)
     for path in (out, record):
         if path is not None:
             print(f"written: {path}")
@@ -171,6 +176,19 @@ def _print(status: Status, artifact: Path, cloud: str) -> None:
     print(f"cloud: {status.cloud}")
     if status.last_reason:
         print(f"last fallback: {status.last_reason}")
+
+
+def _print_agreement(found: Sequence[Agreement]) -> None:
+    answered = [one for one in found if not one.failed]
+    same = sum(one.identical for one in answered)
+    if answered and same == len(answered):
+        print(f"edge and cloud give the same bits behind all {same} cuts")
+    elif answered:
+        most = max(one.largest for one in answered)
+        print(f"edge and cloud give the same bits behind {same} of {len(answered)} cuts; else up to {most:.3g} apart")
+    for one in found:
+        if one.failed:
+            print(f"cut {one.cut}: not compared: {one.failed}")
 
 
 def _pause_s(text: str) -> float:

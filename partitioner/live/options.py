@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from edge_deploy.core.errors import BadInput
 from partitioner.setting import Setting
 
-__all__ = ["LiveOptions"]
+__all__ = ["PATIENCE_S", "LiveOptions"]
+
+PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +19,8 @@ class LiveOptions:
 
     Attributes:
         setting: What the policy believes of ticks, switches and fallbacks; `setting.warm` are the cuts whose halves
-            are loaded at the start, None for as many as the memory budget holds.
+            are loaded at the start, None for as many as the memory budget holds. Without an answer the edge's own
+            comes after a second unless it says otherwise.
         codec: How the boundary is encoded.
         switch: A module of `partitioner.live.switching`.
         memory_bytes: What loaded halves may take together, the whole model for fallbacks included.
@@ -28,7 +31,7 @@ class LiveOptions:
         threads: Of the edge's interpreter.
     """
 
-    setting: Setting = field(default_factory=Setting)
+    setting: Setting = field(default_factory=lambda: Setting(fallback_after_s=PATIENCE_S))
     codec: str = "raw"
     switch: str = "warm-standby"
     memory_bytes: float = math.inf

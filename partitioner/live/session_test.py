@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import re
 import threading
 import time
@@ -185,6 +186,19 @@ def test_an_answer_after_the_deadline_is_an_error_and_counts_as_lost(model):
         assert (live.infer(model.feed(1), deadline_s=60)["y"] == model.answer(1)).all()
 
 
+def test_requests_in_a_hurry_do_not_open_the_breaker(model):
+    with open_live(model) as live:
+        for _ in range(5):
+            with pytest.raises(DeadlineMissed):
+                live.infer(model.feed(1), deadline_s=1e-9)
+        model.cloud.fails = lambda number: CloudTimedOut("too short")
+        for number in range(5):
+            with contextlib.suppress(DeadlineMissed):  # on a machine that stood still meanwhile
+                assert (live.infer(model.feed(number), deadline_s=0.9)["y"] == model.answer(number)).all()
+        model.cloud.fails = None
+        assert live.settled_status().cloud == "reachable"
+
+
 def test_a_request_that_is_cancelled_ends_with_that(model):
     with open_live(model) as live:
         cancel = Cancellation()
@@ -219,6 +233,17 @@ def test_the_memory_budget_decides_which_halves_stay_warm(model):
                 if budget == 1000 or cut in warm:
                     live.switch_to(cut)
                     assert is_right(model, live, 3)
+
+
+def test_it_is_told_where_the_cloud_computes_otherwise(model):
+    with open_live(model) as live:
+        assert {(one.cut, one.identical, one.largest) for one in live.agreement(model.feed(3))} == {
+            (cut, True, 0.0) for cut in (ALL_CLOUD, CUT, "002-bbbbbb")
+        }
+        model.cloud.spoils = lambda found: {"y": found["y"] + np.float32(0.5)}
+        assert {(one.identical, one.largest) for one in live.agreement(model.feed(3))} == {(False, 0.5)}
+        model.cloud.fails = lambda number: CloudRefused("no such tail")
+        assert {one.failed for one in live.agreement(model.feed(3))} == {"no such tail"}
 
 
 def test_a_closed_session_says_so(model):
