@@ -13,7 +13,7 @@ from edge_deploy.core.errors import VerificationFailed
 from edge_deploy.core.tensor import Meaning
 from edge_deploy.zoo.metrics import paired_difference
 
-__all__ = ["judge"]
+__all__ = ["judge", "paired_differences"]
 
 LEAST_SNR_DB = 0.0  # below, the error is larger than the signal: garbage, whatever the precision
 THREADS_TOLERANCE_DB = 6.0
@@ -45,7 +45,7 @@ def judge(
     labelled = np.isfinite(labels)
     differences: tuple[PairedDifference, ...] = ()
     if labelled.any():
-        differences = _differences(
+        differences = paired_differences(
             labels[labelled], source_scores[labelled], artifact_scores[labelled], meaning=meaning
         )
     if max_drop is None:
@@ -76,9 +76,18 @@ def _refuse_garbage(comparisons: Sequence[Comparison]) -> None:
         raise VerificationFailed(*problems)
 
 
-def _differences(
+def paired_differences(
     labels: np.ndarray, source: np.ndarray, artifact: np.ndarray, *, meaning: Meaning | None
 ) -> tuple[PairedDifference, ...]:
+    """Accuracy of several outputs; AUC and log loss of a single one with labels 0 and 1; nothing for others.
+
+    Args:
+        labels: [samples].
+        source: First output of the float model [samples, ...]; `artifact`: the same of the artifact.
+
+    Raises:
+        VerificationFailed: Labels that are no class of the model.
+    """
     rows = len(labels)
     source, artifact = source.reshape(rows, -1), artifact.reshape(rows, -1)
     if source.shape[1] > 1:
