@@ -84,7 +84,8 @@ def buffer(tensor: Tensor) -> str:
 def weights_of(node: Node, tensor: Tensor) -> Weights:
     """What is said of a node's weights."""
     many = {"GATHER": "per-row"}.get(node.op, "per-channel")
-    one_row = tensor.axis < len(tensor.shape) and tensor.shape[tensor.axis] == 1 and node.op != "GATHER"
+    channels = {"DEPTHWISE_CONV_2D": tensor.shape[-1:], "GATHER": ()}.get(node.op, tensor.shape[:1])
+    one_row = channels == (1,)
     granularity = many if len(tensor.scale) > 1 or (one_row and len(tensor.scale)) else "per-tensor"
     return Weights(
         layer=node.layer,
