@@ -1,6 +1,7 @@
 """`make bench-qat`: INT4 training of recommenders against float, and what a step of it costs.
 
-Rows: `generated` (2 M generated rows), `movielens_100k` and `bank_marketing` (need EDGE_DEPLOY_DATA), and `step`.
+Rows: `generated` (2 M generated rows), `movielens_100k` and `bank_marketing` (need EDGE_DEPLOY_DATA), `step`, `robe`
+(tables that share an array, beside full and hashed ones) and `hot` (INT4 tables with hot rows).
 BENCH="generated step" makes some of them; BENCH=--fresh makes all anew. Trainings are kept in build/bench-qat/runs.
 """
 
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from converters.compress.dqrm import DqrmPlan
+from edge_deploy.bench.qat_hot_cold import hot_table
+from edge_deploy.bench.qat_robe import robe_table, speed_table
 from edge_deploy.bench.qat_runs import Run, Setting, Task, generated_task, public_task, tuned
 from edge_deploy.bench.qat_step import step_table
 from edge_deploy.bench.rows import markdown, revision
@@ -33,15 +36,11 @@ COLUMNS = ("log", "model", "rate", "test AUC", "difference (95 %)", "log loss", 
 
 def task_table(task: Task, *, seeds: int, fresh: bool) -> tuple[str, bool]:
     """Float, trained INT4 and INT4 after training on one log, and whether trained INT4 is good enough."""
-
-    def tell(text: str) -> None:
-        print(f"- {text}", file=sys.stderr, flush=True)
-
-    floats = tuned(task, FLOAT, seeds, fresh=fresh, tell=tell)
+    floats = tuned(task, FLOAT, seeds, fresh=fresh, tell=_tell)
     lines = [_line(task, FLOAT.name, floats, floats, [run.scores for run in floats], "")]
     is_met = True
     for setting in SETTINGS:
-        runs = tuned(task, setting, seeds, fresh=fresh, tell=tell)
+        runs = tuned(task, setting, seeds, fresh=fresh, tell=_tell)
         scores = [run.scores for run in runs]
         found = _differences(floats, scores)
         if task.name == "generated":
@@ -56,6 +55,10 @@ def task_table(task: Task, *, seeds: int, fresh: bool) -> tuple[str, bool]:
         scores = [run.after[kind] for run in floats]
         lines.append(_line(task, f"INT4, scale a {kind}, after training", floats, floats, scores, ""))
     return markdown(COLUMNS, lines), is_met
+
+
+def _tell(text: str) -> None:
+    print(f"- {text}", file=sys.stderr, flush=True)
 
 
 def _differences(floats: list[Run], scores: list[np.ndarray]) -> list[tuple[float, float, float]]:
@@ -90,9 +93,10 @@ def main(arguments: list[str]) -> int:
     if data:
         folder = Path(data)
         tasks |= {name: functools.partial(public_task, name, folder) for name in ("movielens_100k", "bank_marketing")}
-    unknown = [word for word in only if word not in (*tasks, "step")]
+    others = ("step", "robe", "hot")
+    unknown = [word for word in only if word not in (*tasks, *others)]
     if unknown:
-        print(f"unknown rows: {', '.join(unknown)}; known: {', '.join((*tasks, 'step'))}", file=sys.stderr)
+        print(f"unknown rows: {', '.join(unknown)}; known: {', '.join((*tasks, *others))}", file=sys.stderr)
         return 2
     print(f"revision {revision()}; medians over the seeds, intervals by DeLong\n")
     all_met = True
@@ -104,8 +108,14 @@ def main(arguments: list[str]) -> int:
         all_met &= is_met
     if not only or "step" in only:
         text, is_met = step_table()
-        print(text, flush=True)
+        print(f"{text}\n", flush=True)
         all_met &= is_met
+    if not only or "robe" in only:
+        text, is_met = robe_table(fresh=fresh, tell=_tell)
+        print(f"{text}\n\n{speed_table(fresh=fresh)}\n", flush=True)
+        all_met &= is_met
+    if not only or "hot" in only:
+        print(hot_table(fresh=fresh, tell=_tell), flush=True)
     return int(not all_met)
 
 
