@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -116,7 +117,7 @@ class Run:
 
 
 class Recorder:
-    """Writes the lines; used by one thread.
+    """Writes the lines.
 
     Args:
         path: Is replaced if it exists.
@@ -127,6 +128,7 @@ class Recorder:
 
     def __init__(self, path: Path | str, start: RunStart) -> None:
         self._path = Path(path)
+        self._lock = threading.Lock()  # switches are written by whoever asks for them
         try:
             self._file: IO[str] | None = self._path.open("w", encoding="utf-8")
         except OSError as error:
@@ -159,20 +161,24 @@ class Recorder:
 
     def flush(self) -> None:
         """Hand what was written to the system."""
-        if self._file is not None:
-            self._file.flush()
+        with self._lock:
+            if self._file is not None:
+                self._file.flush()
 
     def close(self) -> None:
         """Write the rest; safe to call twice."""
-        if self._file is not None:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            self._file = None
+        with self._lock:
+            if self._file is not None:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+                self._file.close()
+                self._file = None
 
     def _line(self, kind: str, values: Mapping[str, Any]) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps({"kind": kind, **values}, separators=(",", ":")) + "\n")
+        line = json.dumps({"kind": kind, **values}, separators=(",", ":")) + "\n"
+        with self._lock:
+            if self._file is not None:
+                self._file.write(line)
 
 
 _MOMENTS = ("arrived_s", "begun_s", "headed_s", "done_s", "encoded_s", "answered_s")

@@ -44,6 +44,7 @@ class Remote:
         self._now = clock.now_s
         self._lock = threading.Lock()
         self._segment = connect()
+        self._is_closed = False
         self._numbers = itertools.count(1)
         self._prefix = f"{digest[:8]}-{id(self):x}-"
 
@@ -120,12 +121,15 @@ class Remote:
             raise CloudGone(f"the cloud serves {found.name}, but is not ready.")
 
     def close(self) -> None:
-        """End the connection."""
+        """End the connection; requests under way end as `CloudGone`, and none is made again."""
         with self._lock:
+            self._is_closed = True
             self._segment.close()
 
     def _replace(self, broken: RemoteSegment) -> None:
         with self._lock:
+            if self._is_closed:
+                raise CloudGone("the live session was closed meanwhile.")
             if self._segment is not broken:
                 return  # another request was first
             self._segment = self._connect()
