@@ -251,7 +251,7 @@ def _tuned(offer: Offer, sizes: Sequence[int], loading: Loading, limit_s: float)
     if not found.rate_rps:
         return Setting(rows=sizes[0]), f"one inference takes longer than the limit of {limit_s * 1e3:g} ms"
     return found.setting, (
-        f"batches of {found.setting.rows}, waiting {found.setting.wait_s * 1e3:.2g} ms: carry {found.rate_rps:.0f} rows/s "
+        f"batches of {found.setting.rows}, waiting {found.setting.wait_s * 1e3:.2g} ms: {found.rate_rps:.0f} rows/s "
         f"with a p95 of {found.p95_s * 1e3:.2g} ms in the queue, by {found.probes} probes"
     )
 
