@@ -19,6 +19,8 @@ from edge_deploy.core.threads import half_the_cores
 
 __all__ = ["lower", "lower_all", "target_child"]
 
+LONGEST_S = 3600.0
+LONGEST_STREAM_S = 7 * 24 * 3600.0  # as long as a disk may take
 STREAMED = "not compared: it would take a float file as large as the tables, which stay where they are"
 
 
@@ -55,7 +57,15 @@ def lower_all(target: str, requests: Sequence[LowerRequest], *, child: Child | N
     stage = f"lowering of {requests[0].captured.name} to {target} {recipes}"
     arguments = {"target": target, "requests": list(requests)}
     function = "converters.lower:lower_here"
-    answers = run_in_child(function, arguments, stage=stage, environment=half_the_cores(), child=child)
+    is_streamed = any(request.captured.is_streamed for request in requests)
+    answers = run_in_child(
+        function,
+        arguments,
+        stage=stage,
+        environment=half_the_cores(),
+        child=child,
+        timeout_s=LONGEST_STREAM_S if is_streamed else LONGEST_S,
+    )
     return tuple(from_json(Lowered, answer, where=stage) for answer in answers)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -72,6 +73,7 @@ def write_parts(parts: Sequence[Part], path: Path, *, staging: Staging | None = 
     growing, journal = staging.folder / f"{path.name}.part", staging.folder / f"{path.name}.journal"
     with _alone(growing) as file:
         digest, done = _proven(file, journal, staging.key)
+        _check_room(staging.folder, total - done, path.name)
         file.truncate(done)
         file.seek(done)
         rest = _behind(parts, done)
@@ -105,6 +107,12 @@ def write_parts(parts: Sequence[Part], path: Path, *, staging: Staging | None = 
     journal.unlink()
     (staging.folder / PROGRESS).unlink(missing_ok=True)
     return found
+
+
+def _check_room(folder: Path, size: int, name: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        raise BadInput(f"{name}: {size / 1e6:.0f} MB are to be written, {folder} has room for {free / 1e6:.0f} MB.")
 
 
 def read_progress(folder: Path) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from edge_deploy.api.convert_cortex_m import convert_cortex_m
 from edge_deploy.api.convert_integer import convert_integer, is_integer_file
 from edge_deploy.api.convert_vulkan import convert_vulkan
 from edge_deploy.api.features import WITHOUT_FEATURES, describe_features, write_feature_files
+from edge_deploy.api.host_code import write_host_code
 from edge_deploy.api.judge import judge
 from edge_deploy.api.labels import check_labels
 from edge_deploy.api.manifest import manifest_of
@@ -37,6 +39,7 @@ from edge_deploy.core.child import Child
 from edge_deploy.core.dataset import Dataset, check_samples, dataset_digest, refuse_overlap, remembered
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.features import FeatureSpec
+from edge_deploy.core.progress import Growth
 from edge_deploy.core.publish import published_folder
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.serde import write_json
@@ -146,7 +149,7 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
             judged_on = evidence.feeds if evaluation_set is not None else None
             refuse_unusable_ranges(calibration.feeds, judged_on, captured.inputs)
         # The workers end before the folder vanishes, so that none of them writes into it any more.
-        with published_folder(request.out, force=request.force) as partial, workers:
+        with _tidied(request.out), published_folder(request.out, force=request.force) as partial, workers:
             pairs: tuple[_Pair, ...] = ()
             if not workers.is_frugal:
                 pairs = _begin(request, captured, calibration, partial, workers)
@@ -183,7 +186,6 @@ def convert(request: ConvertRequest, *, progress: Progress = lambda stage: None)
                 )
             progress("report")
             _write_report(partial)
-        shutil.rmtree(_staging(request.out), ignore_errors=True)
     return Conversion(folder=request.out, artifacts=artifacts, report=request.out / "report.html")
 
 
@@ -308,6 +310,17 @@ def _staging(out: Path) -> Path:
     return out.absolute().with_name(f".{out.name}.resume")
 
 
+@contextmanager
+def _tidied(out: Path) -> Iterator[None]:
+    """Take the staging folder away behind the block, unless a file in it waits to be finished by another try."""
+    try:
+        yield
+    finally:
+        staging = _staging(out)
+        if not any(staging.rglob("*.part")):
+            shutil.rmtree(staging, ignore_errors=True)
+
+
 def _one_after_another(job: _Job, partial: Path, workers: Workers, progress: Progress) -> tuple[Artifact, ...]:
     """Lower, end the toolchain, prove; only then the next target: no two of them are in memory at a time."""
     artifacts: list[Artifact] = []
@@ -333,7 +346,7 @@ def _await(pair: _Pair, staging: Path, progress: Progress) -> None:
         found = read_progress(staging)
         if found and found != said:
             said = found
-            progress(f"{pair.folder.name}: {found}")
+            progress(Growth(f"{pair.folder.name}: {found}"))
 
 
 def _finish(
@@ -364,6 +377,8 @@ def _described(job: _Job, pair: _Pair, lowered: Lowered) -> Artifact:
         notes = () if job.request.features is not None else (WITHOUT_FEATURES,)
         files = (*artifact.files, *write_feature_files(features, folder))
         artifact = replace(artifact, files=files, warnings=(*artifact.warnings, *notes))
+    raw = features if job.request.features is not None else None  # without a description there are no raw rows
+    artifact = replace(artifact, files=(*artifact.files, *write_host_code(artifact, folder, raw)))
     write_json(artifact, folder / MANIFEST)
     return artifact
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_deploy.core.progress import Growth
+
 __all__ = ["AsJson", "human_bytes", "print_json", "print_table", "progress_bar"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -69,7 +71,8 @@ def progress_bar(total: int) -> Iterator[Callable[[str], None]]:
 
         def advance(stage: str) -> None:
             nonlocal begun
-            bar.update(task, description=stage, advance=1 if begun else 0)
+            is_new = begun and not isinstance(stage, Growth)
+            bar.update(task, description=stage, advance=1 if is_new else 0)
             begun = True
 
         yield advance
