@@ -24,9 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from edge_deploy.api.run import RunRequest, live
 from edge_deploy.bench.live_server import cut_model, feed, running_server, small_model
 from edge_deploy.core.cut import ALL_CLOUD
 from edge_deploy.core.errors import DeviceError
+from runtimes.contracts import Session
 from runtimes.serving.client import RemoteClient
 from runtimes.serving.contracts import Endpoint, SegmentInfo, cut_of, wire_name
 from runtimes.serving.errors import CloudError, CloudRefused
@@ -41,6 +43,7 @@ HOME = CHECKOUT / "build" / "bench-peers"
 # MLServer 1.7 does not start its workers with uvloop 0.22.
 PEERS = {"tritonclient": ("tritonclient[grpc]",), "mlserver": ("mlserver", "uvloop<0.22")}
 ROWS = (1, 2, 5)
+LIVE_REQUESTS = 50
 START_S, DEADLINE_S = 120.0, 60.0
 
 ASK = """
@@ -122,8 +125,12 @@ def ask_with_tritonclient(python: Path, halves: Path, cut: str) -> dict[str, Any
         return {**said, "client": _version_in(python, "tritonclient"), "right_version": said["versions"] == [version]}
 
 
-def ask_mlserver(python: Path, halves: Path, cut: str) -> dict[str, Any]:
-    """What our client saw of MLServer with our runtime class, for the whole model and the tail behind one cut."""
+def ask_mlserver(python: Path, halves: Path, cut: str, *, model: Path | None = None) -> dict[str, Any]:
+    """What our client saw of MLServer with our runtime class, for the whole model and the tail behind one cut.
+
+    Args:
+        model: What was cut; its edge half then answers requests with MLServer as its cloud.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         repository = Path(scratch) / "repository"
         wanted = [halves / each for each in (ALL_CLOUD, cut)]
@@ -134,6 +141,8 @@ def ask_mlserver(python: Path, halves: Path, cut: str) -> dict[str, Any]:
                 _until_ready(client, Path(scratch) / "log", cut)
                 said = _ask(client, halves, cut)
                 said["cuts"] = sorted(client.metadata(deadline_s=DEADLINE_S).cuts)
+            if model is not None:
+                said["edge_half"] = _edge_half(endpoint, model, halves, cut)
             with RemoteClient(endpoint, artifact=artifact, digest="00" * 32) as stranger:
                 with contextlib.suppress(CloudRefused):
                     stranger.infer({}, deadline_s=DEADLINE_S, cut=cut)
@@ -152,11 +161,33 @@ def _ask(client: RemoteClient, halves: Path, cut: str) -> dict[str, Any]:
             begun = time.perf_counter()
             found = client.infer(arrays, deadline_s=DEADLINE_S, cut=each, request_id=f"{each}-{rows}")
             seconds.append(time.perf_counter() - begun)
-            right = session.run(arrays)
+            right = _alone(session, arrays)
             answers += 1
             differing += [name for name, array in right.items() if not np.array_equal(found[name], array)]
         session.close()
     return {"answers": answers, "differing": differing, "median_ms": round(float(np.median(seconds)) * 1e3, 1)}
+
+
+def _edge_half(endpoint: Endpoint, model: Path, halves: Path, cut: str) -> dict[str, Any]:
+    """Requests through `edge-deploy run`'s session at one cut, compared with the whole model here."""
+    whole = open_session(model, trusted=True)
+    info = SegmentInfo(name="", version="", inputs=whole.signature.inputs, outputs=whole.signature.outputs)
+    with live(RunRequest(artifact=model, cloud=endpoint, halves=halves, cut=cut)) as session:
+        differing = 0
+        for seed in range(LIVE_REQUESTS):
+            arrays = feed(info, seed=seed)
+            found, right = session.infer(arrays), whole.run(arrays)
+            differing += any(not np.array_equal(found[name], array) for name, array in right.items())
+    return {"requests": LIVE_REQUESTS, "differing": differing, "answered": session.status.answered}
+
+
+def _alone(session: Session, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a session in this process gives, row by row where it takes one at a time."""
+    rows = len(next(iter(arrays.values())))
+    if session.signature.inputs[0].shape[0] != 1:
+        return session.run(arrays)
+    each = [session.run({name: array[n : n + 1] for name, array in arrays.items()}) for n in range(rows)]
+    return {name: np.concatenate([one[name] for one in each]) for name in each[0]}
 
 
 def _write_cases(tail: Path, folder: Path) -> None:
@@ -228,10 +259,11 @@ def _version_in(python: Path, package: str) -> str:
 
 def main() -> None:
     """Print what each peer saw."""
-    folder, halves, cut = cut_model(Path(sys.argv[1]) if len(sys.argv) > 1 else small_model())
+    model = Path(sys.argv[1]) if len(sys.argv) > 1 else small_model()
+    folder, halves, cut = cut_model(model)
     with folder:
         print(json.dumps(ask_with_tritonclient(make_environment("tritonclient"), halves, cut), indent=1))
-        print(json.dumps(ask_mlserver(make_environment("mlserver"), halves, cut), indent=1))
+        print(json.dumps(ask_mlserver(make_environment("mlserver"), halves, cut, model=model), indent=1))
 
 
 if __name__ == "__main__":
