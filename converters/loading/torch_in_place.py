@@ -54,12 +54,18 @@ class InPlace:
 
 
 def has_large_tables(weights: Path) -> bool:
-    """Whether a checkpoint that can be read in place holds tables worth it; reads its head alone."""
+    """Whether a checkpoint that can be read in place holds tables worth it, or can be read in no other way.
+
+    Only heads of files are read.
+    """
     try:
         stored = index_weights(weights)
     except BadInput:
         return False
-    return sum(array.bytes for array in stored.values() if _is_tall(array)) >= LARGE_TABLES
+    return (
+        weights.suffix in (".npy", ".json", "")
+        or sum(array.bytes for array in stored.values() if _is_tall(array)) >= LARGE_TABLES
+    )
 
 
 def _is_tall(array: StoredArray) -> bool:

@@ -18,7 +18,11 @@ STAGES_BESIDE_PAIRS = 4
 def command(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="Trained model: .keras, .h5 or .pt2. For a PyTorch module: --source."),
+        typer.Argument(
+            metavar="MODEL",
+            help="Trained model: .keras, .h5, .onnx, .tflite, .pt2 or a SavedModel; a DLRM also as "
+            ".safetensors, a folder of .npy or a .toml that describes it. For a PyTorch module: --source.",
+        ),
     ] = None,
     source: Annotated[
         str | None,

@@ -9,7 +9,12 @@ import typer
 
 __all__ = ["Module", "ModuleInputs", "ModuleShapes", "OriginInputs", "OriginModule", "OriginShapes", "Weights"]
 
-Weights = Annotated[Path | None, typer.Option(metavar="FILE", help="Checkpoint of the --source module (a state dict).")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Checkpoint of the --source module: a state dict, .safetensors, or a folder of .npy."
+    ),
+]
 Module = Annotated[
     str | None,
     typer.Option(
