@@ -62,10 +62,9 @@ def has_large_tables(weights: Path) -> bool:
         stored = index_weights(weights)
     except BadInput:
         return False
-    return (
-        weights.suffix in (".npy", ".json", "")
-        or sum(array.bytes for array in stored.values() if _is_tall(array)) >= LARGE_TABLES
-    )
+    if weights.is_dir() or weights.name.endswith(".index.json"):
+        return True
+    return sum(array.bytes for array in stored.values() if _is_tall(array)) >= LARGE_TABLES
 
 
 def _is_tall(array: StoredArray) -> bool:
