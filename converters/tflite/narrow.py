@@ -27,7 +27,7 @@ from converters.tflite.flatbuffer import (
     tensor_type,
 )
 from converters.tflite.lookups import TableStore, cannot_be_table, is_lookup, rewrite_lookup, table_slot
-from converters.tflite.operators import OPERATORS
+from converters.tflite.operators import INT4_VERSIONS, OPERATORS
 from converters.tflite.structure import Node, View, views
 from edge_deploy.core.errors import Refusal
 from edge_deploy.core.precision import form_word
@@ -59,7 +59,7 @@ def symmetric_only(kind: str, bits: int, activations: str) -> bool:
     LiteRT's own kernel of a dynamic INT4 FULLY_CONNECTED, which runs where XNNPACK does not, computes garbage of a -8
     as soon as there are 32 inputs and four outputs (ai-edge-litert 2.3, x86).
     """
-    return bits == 8 or (bits == 4 and kind == "FULLY_CONNECTED" and activations == "dynamic")
+    return bits == 8 or (bits == 4 and kind in INT4_VERSIONS and activations == "dynamic")
 
 
 def choose_narrow(view: View, node: Node, settings: LayerSettings, spec: QuantSpec) -> Choice | Refusal:
@@ -198,7 +198,8 @@ class _Store:
         weights = self._narrow(view, node, slot, choice)
         operator.inputs = [weights if place == slot else index for place, index in enumerate(node.inputs)]
         old = self.model.operatorCodes[operator.opcodeIndex].version
-        operator.opcodeIndex = add_opcode(self.model, node.kind, max(old, HYBRID_VERSIONS[node.kind]))
+        version = max(old, HYBRID_VERSIONS[node.kind], INT4_VERSIONS[node.kind] if choice.bits == 4 else 1)
+        operator.opcodeIndex = add_opcode(self.model, node.kind, version)
         if node.kind in ("FULLY_CONNECTED", "BATCH_MATMUL"):
             # An asymmetric scale for each inference and row halves the step of one-sided (ReLU) activations.
             operator.builtinOptions.asymmetricQuantizeInputs = True

@@ -168,15 +168,26 @@ def _operators(path):
     return read_model(path).subgraphs[0].operators
 
 
-@pytest.mark.parametrize("resolver", RESOLVERS)
-def test_a_dynamic_int4_layer_computes_alike_under_every_kernel(tmp_path, resolver):
-    shape = (1, 32)
-    captured = captured_net(tmp_path, lambda x: tf.matmul(x, weights(32, 8)), shape)
+IN_INT4 = {
+    "fully connected": ((1, 32), lambda x: tf.matmul(x, weights(32, 8))),
+    "convolution": ((1, 9, 8, 6), lambda x: tf.nn.relu(tf.nn.conv2d(x, weights(3, 3, 6, 10), 1, "SAME"))),
+    "dilated convolution": ((1, 9, 9, 6), lambda x: tf.nn.conv2d(x, weights(3, 2, 6, 7), 1, "VALID", dilations=2)),
+    "1x1 convolution": ((1, 5, 5, 34), lambda x: tf.nn.conv2d(x, weights(1, 1, 34, 12), 2, "VALID")),
+}
+
+
+@pytest.mark.parametrize("layer", IN_INT4)
+def test_a_dynamic_int4_layer_computes_alike_under_every_kernel(tmp_path, layer):
+    shape, function = IN_INT4[layer]
+    captured = captured_net(tmp_path, function, shape)
     convert(captured, tmp_path, "int8-dynamic", rules=(LayerRule(pattern="*", weight_bits=4),))
     path = tmp_path / "model.tflite"
     (stored,) = (t for t in read_model(path).subgraphs[0].tensors if dtype_name(t) == "int4")
     assert constant(read_model(path), stored).min() == -7, "the builtin kernel computes garbage of a -8"
-    assert decibels(answers(captured.float_tflite, shape=shape), answers(path, resolver, shape)) > 15
+    found = [answers(path, resolver, shape) for resolver in RESOLVERS]
+    for each in found:
+        assert decibels(answers(captured.float_tflite, shape=shape), each) > 15
+        assert decibels(found[-1], each) > 35
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):

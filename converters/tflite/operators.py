@@ -10,7 +10,7 @@ from typing import Literal
 
 from converters.quantize.uniform import Affine
 
-__all__ = ["OPERATORS", "TYPE_BLIND", "OperatorRule", "integer_version"]
+__all__ = ["INT4_VERSIONS", "OPERATORS", "TYPE_BLIND", "OperatorRule", "integer_version"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,15 +29,15 @@ class _Net(tf.Module):
 
     def __init__(self):
         super().__init__()
-        self.table, self.dense = _weights(ROWS, WIDTH), _weights(16, 4)
-        self.conv, self.depthwise = _weights(2, 2, 1, 4), _weights(2, 2, 4, 1)
+        self.table, self.dense = _weights(ROWS, WIDTH), _weights(8, 4)
+        self.conv, self.depthwise = _weights(2, 2, 2, 4), _weights(2, 2, 4, 1)
 
     @tf.function(input_signature=[tf.TensorSpec((1,), tf.int32, "ids")])
     def __call__(self, ids):
-        x = tf.reshape(tf.raw_ops.GatherV2(params=self.table, indices=ids, axis=0), (1, 4, 4, 1))
+        x = tf.reshape(tf.raw_ops.GatherV2(params=self.table, indices=ids, axis=0), (1, 4, 2, 2))
         x = tf.nn.relu(tf.nn.conv2d(x, self.conv, 2, "SAME"))
         x = tf.nn.depthwise_conv2d(x, self.depthwise, [1, 1, 1, 1], "SAME") * tf.sigmoid(x)
-        return {"y": tf.matmul(tf.reshape(x, (1, 16)), self.dense)}
+        return {"y": tf.matmul(tf.reshape(x, (1, 8)), self.dense)}
 
 
 @pytest.fixture(scope="module")
