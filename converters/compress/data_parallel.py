@@ -102,7 +102,7 @@ class GradientExchange:
             found = self._gathered_rows(own, stored)
             where = torch.cat([ids for ids, _ in found])
             each = torch.cat([part for _, part in found]).float() * (scale / self.world)
-            parameter.grad = torch.sparse_coo_tensor(where[None], each, parameter.shape)
+            parameter.grad = torch.sparse_coo_tensor(where[None], each, parameter.shape, check_invariants=False)
 
     def _gathered(self, tensor: Any) -> list[Any]:
         """The tensor of every process, all of one shape."""
@@ -152,6 +152,8 @@ class GradientExchange:
 def joined(kind: Kind) -> Iterator[GradientExchange | None]:
     """The exchange among the processes that torchrun started; None where it started none, or a single one.
 
+    Join once: a group that is open already is used, and left open.
+
     Raises:
         ToolchainError: The processes do not find each other.
     """
@@ -159,6 +161,9 @@ def joined(kind: Kind) -> Iterator[GradientExchange | None]:
         yield None
         return
     dist = require("torch.distributed", extra="run-executorch")
+    if dist.is_initialized():
+        yield GradientExchange(kind)  # gloo does not find together again after a group was left
+        return
     try:
         dist.init_process_group("gloo", timeout=LONGEST_WAIT)
     except (RuntimeError, ValueError) as error:
