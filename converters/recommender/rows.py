@@ -151,7 +151,7 @@ def extremes(table: np.ndarray) -> tuple[float, float]:
 def give_back(table: np.ndarray, start: int, stop: int) -> None:
     """Let the system take back the pages of rows [start, stop) of a mapped table; they stay in its cache."""
     mapped: Any = getattr(table, "_mmap", None)
-    base: Any = table.base
+    base: Any = getattr(table, "base", None)
     if mapped is None or base is not mapped or not hasattr(mapped, "madvise"):
         return
     row = table.strides[0]
