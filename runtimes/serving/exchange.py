@@ -21,7 +21,7 @@ from runtimes.serving.errors import (
     CloudTimedOut,
 )
 from runtimes.serving.messages import message
-from runtimes.serving.tensors import DATATYPES, array_bytes, array_from_raw, array_from_values, dtype_of, fits, holder
+from runtimes.serving.tensors import array_bytes, array_from_raw, array_from_values, datatype_of, dtype_of, fits, holder
 
 __all__ = [
     "CODEC",
@@ -78,9 +78,7 @@ def write_request(
     """
     request = message("ModelInferRequest")(model_name=model, model_version=version, id=request_id)
     for name, array in arrays.items():
-        if array.dtype.name not in DATATYPES:
-            raise BadInput(f"tensor {name}: type {array.dtype}: must be one of {', '.join(DATATYPES)}.")
-        request.inputs.add(name=name, datatype=DATATYPES[array.dtype.name], shape=array.shape)
+        request.inputs.add(name=name, datatype=datatype_of(array, name), shape=array.shape)
     if codec == RAW:
         request.raw_input_contents.extend(map(array_bytes, arrays.values()))
     else:

@@ -260,7 +260,7 @@ def _answer(request: Any, offer: Offer, arrays: Mapping[str, np.ndarray], *, que
     for info in offer.info.outputs:
         if not wanted or info.name in wanted:
             array = arrays[info.name]
-            answer.outputs.add(name=info.name, datatype=datatype(array.dtype.name), shape=array.shape)
+            answer.outputs.add(name=info.name, datatype=datatype(info.dtype), shape=array.shape)
             answer.raw_output_contents.append(array_bytes(array))
     return _written(answer)
 

@@ -11,7 +11,17 @@ import numpy as np
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import DType, TensorInfo
 
-__all__ = ["DATATYPES", "array_bytes", "array_from_raw", "array_from_values", "datatype", "dtype_of", "fits", "holder"]
+__all__ = [
+    "DATATYPES",
+    "array_bytes",
+    "array_from_raw",
+    "array_from_values",
+    "datatype",
+    "datatype_of",
+    "dtype_of",
+    "fits",
+    "holder",
+]
 
 DATATYPES = {
     "float16": "FP16",
@@ -26,6 +36,7 @@ DATATYPES = {
 }
 _DTYPES: dict[str, DType] = {name: dtype for dtype, name in DATATYPES.items()}  # type: ignore[misc]  # keys are DTypes
 _HOLDERS = {"int4": "int8", "int2": "int8", "uint4": "uint8"}  # one value a byte, as sessions take them
+_BY_TYPE = {np.dtype(dtype).str: name for dtype, name in DATATYPES.items()}  # NumPy takes long to tell a type's name
 _TYPED_FIELDS = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -46,6 +57,18 @@ def holder(dtype: str) -> str:
 def datatype(dtype: str) -> str:
     """The protocol's name of a tensor's type; narrow integers travel one a byte."""
     return DATATYPES[holder(dtype)]
+
+
+def datatype_of(array: np.ndarray, name: str) -> str:
+    """The protocol's name of an array's type.
+
+    Raises:
+        BadInput: One that cannot travel.
+    """
+    found = _BY_TYPE.get(array.dtype.str) or DATATYPES.get(array.dtype.name)
+    if found is None:
+        raise BadInput(f"tensor {name}: type {array.dtype}: must be one of {', '.join(DATATYPES)}.")
+    return found
 
 
 def dtype_of(name: str) -> DType:
