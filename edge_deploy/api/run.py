@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.splitting.choose import cut_by_id
+from converters.splitting.parent import real
 from edge_deploy.api.plan import PlanRequest, read_problem
 from edge_deploy.api.split import split
 from edge_deploy.core.clock import SystemClock
@@ -149,7 +150,8 @@ def inputs_of(artifact: Path | str, path: Path, *, signature: str | None = None)
     """Samples of a data set, one request after the other, as the artifact's signature takes them.
 
     Args:
-        path: An npz, a folder of images, or a description, in the terms of the source model.
+        path: An npz, a folder of images, or a description, in the terms of the source model; for a `.tflite` file from
+            elsewhere real values, or integers of exactly the type that the file takes.
 
     Raises:
         BadInput: The data does not fit the model.
@@ -158,7 +160,8 @@ def inputs_of(artifact: Path | str, path: Path, *, signature: str | None = None)
     from edge_deploy.zoo.description import find_description
 
     whole = read_whole(artifact, signature=signature)
-    sources = read_artifact(whole.path).source_inputs if whole.path.is_dir() else whole.signature.inputs
+    is_bare = not whole.path.is_dir()
+    sources = tuple(map(real, whole.signature.inputs)) if is_bare else read_artifact(whole.path).source_inputs
     dataset = open_dataset(find_description(path), inputs=sources)
     check_samples(dataset, sources)
     by_name = {info.name: info for info in sources}
@@ -167,7 +170,9 @@ def inputs_of(artifact: Path | str, path: Path, *, signature: str | None = None)
         if len(next(iter(batch.values()))) < size:
             batch = {name: array[np.arange(size).clip(max=len(array) - 1)] for name, array in batch.items()}
         yield {
-            info.name: encode_input(batch[info.name], source=by_name[info.name], target=info)
+            info.name: batch[info.name]
+            if is_bare and batch[info.name].dtype == np.dtype(info.dtype)
+            else encode_input(batch[info.name], source=by_name[info.name], target=info)
             for info in whole.signature.inputs
         }
 

@@ -11,12 +11,18 @@ import typer
 from edge_deploy.cli.output import AsJson, human_bytes, print_json, print_table, progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    import numpy as np
+
+    from edge_deploy.core.errors import EdgeDeployError
     from partitioner.live.agreement import Agreement
+    from partitioner.live.session import LiveSession
     from partitioner.live.status import Status
 
 __all__ = ["command"]
+
+AT_ONCE = 32
 
 
 def command(
@@ -91,6 +97,7 @@ def command(
 
     from converters.samples import save_arrays
     from edge_deploy.api.run import RunRequest, inputs_of, live
+    from edge_deploy.core.errors import EdgeDeployError
     from edge_deploy.core.units import parse_bytes, parse_seconds
     from partitioner.live.options import LiveOptions
     from partitioner.setting import Setting
@@ -130,7 +137,6 @@ def command(
     )
     feeds = list(inputs_of(artifact, inputs))
     pause_s = _pause_s(rate)
-    found: list[dict[str, np.ndarray]] = []
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(progress_bar(3))
         session = stack.enter_context(live(request, progress=progress))
@@ -143,27 +149,50 @@ def command(
             progress(f"live page: {page.url}")
         agreed = session.agreement(feeds[0]) if feeds else ()
         progress(f"answer {len(feeds) * repeat} requests")
-        due = time.perf_counter()
-        for number in range(len(feeds) * repeat):
-            if pause_s:
-                time.sleep(max(0.0, due - time.perf_counter()))
-                due += pause_s
-            answer = session.infer(feeds[number % len(feeds)])
-            if out is not None and number < len(feeds):
-                found.append(answer)
+        found = _ask(session, feeds, repeat, pause_s)
         status = session.settled_status()
-    if out is not None:
-        names = found[0] if found else ()
-        stacked = {name: np.concatenate([answer[name] for answer in found]) for name in names}
-        save_arrays(stacked, out)
+    failed = [one for one in found if isinstance(one, EdgeDeployError)]
+    answers = [one for one in found[: len(feeds)] if not isinstance(one, EdgeDeployError)]
+    if out is not None and len(answers) == len(feeds):
+        names = answers[0] if answers else ()
+        save_arrays({name: np.concatenate([answer[name] for answer in answers]) for name in names}, out)
     if as_json:
-        print_json({"status": status, "agreement": agreed})
-        return
-    _print(status, artifact, cloud)
-    _print_agreement(agreed)
-    for path in (out, record):
-        if path is not None:
-            print(f"written: {path}")
+        print_json({"status": status, "agreement": agreed, "errors": [str(error) for error in failed]})
+    else:
+        _print(status, artifact, cloud)
+        _print_agreement(agreed)
+        for path in (out, record):
+            if path is not None and path.exists():
+                print(f"written: {path}")
+    if failed:
+        raise type(failed[0])(f"{len(failed)} of {len(found)} requests got no answer; the first: {failed[0]}")
+
+
+def _ask(
+    session: LiveSession, feeds: Sequence[Mapping[str, np.ndarray]], repeat: int, pause_s: float
+) -> list[dict[str, np.ndarray] | EdgeDeployError]:
+    """Answers and errors, in the order of the requests; with a rate, requests do not wait for each other."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from partitioner.live.errors import DeadlineMissed
+    from runtimes.serving.errors import CloudError
+
+    def ask(number: int) -> dict[str, np.ndarray] | EdgeDeployError:
+        try:
+            return session.infer(feeds[number % len(feeds)])
+        except (CloudError, DeadlineMissed) as error:
+            return error
+
+    count = len(feeds) * repeat
+    if not pause_s:
+        return [ask(number) for number in range(count)]
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        asked = []
+        for number in range(count):
+            time.sleep(max(0.0, begun + number * pause_s - time.perf_counter()))
+            asked.append(threads.submit(ask, number))
+        return [one.result() for one in asked]
 
 
 def _print(status: Status, artifact: Path, cloud: str) -> None:

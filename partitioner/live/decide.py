@@ -51,7 +51,8 @@ class Decide:
             seen = [
                 self._observation(one, rtt_s, downlink_bps)
                 for one in happened
-                if one.how != LOST and one.cut in self._index
+                # One that was answered here because nobody asked the cloud says nothing of its cut.
+                if one.how != LOST and one.cut in self._index and (one.how != FELL_BACK or one.asked_cloud)
             ]
             self._state = observe(self._policy, self._state, seen)
         self._state, plan = step(self._policy, self._state, now_s, conditions)

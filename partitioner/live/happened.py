@@ -19,7 +19,7 @@ class Happened(NamedTuple):
         how: See `HOW`; a lost one ended with an error: cancelled, too late, or no fallback.
         arrived_s: When `infer` was called.
         begun_s: When the edge took it up; `headed_s`: when the head was done; `encoded_s`: when it was sent.
-        answered_s: When the cloud's answer was there; 0 without one.
+        answered_s: When the cloud's answer was there, or was given up; 0 where it was not asked.
         done_s: When the caller got its answer.
         queue_s: That it waited in the cloud, and `cloud_s`: was computed there, as the cloud says; -1 if it does not.
         up_bytes, down_bytes: On the wire.
@@ -41,6 +41,11 @@ class Happened(NamedTuple):
     down_bytes: int = 0
     attempts: int = 0
     reason: str = ""
+
+    @property
+    def asked_cloud(self) -> bool:
+        """Whether it waited for the cloud at all; not while the breaker was open."""
+        return self.answered_s > 0
 
     @property
     def latency_s(self) -> float:

@@ -185,6 +185,8 @@ class Loop:
                     theirs = self._believed_cloud_s(one.cut)
                 wire_s = one.answered_s - one.encoded_s - theirs
                 self._link.transfer(one.answered_s, one.up_bytes, one.down_bytes, wire_s)
+            elif not one.asked_cloud:
+                continue
             elif one.reason.startswith(CloudTimedOut.__name__):
                 up_bytes = sum(_bytes(info) for info in self._stage.halves[one.cut].up)
                 self._link.late(one.answered_s, up_bytes, one.answered_s - one.encoded_s)
