@@ -100,6 +100,7 @@ def train(
     checkpoint: Path | None = None,
     hook: Callable[[int, float], None] | None = None,
     exchange: Exchange | None = None,
+    look_first: bool = False,
 ) -> Trained:
     """Train in place, leave the best weights and evaluation mode.
 
@@ -112,6 +113,7 @@ def train(
         checkpoint: File to keep the state in and to go on from; removed when training is done.
         hook: Called after each step with its number, from 1, and its loss.
         exchange: Combines gradients between processes.
+        look_first: The weights given may turn out to be the best, as when training goes on from trained ones.
 
     Raises:
         BadInput: The checkpoint belongs to another model or plan, or the loss is no number any more.
@@ -130,6 +132,8 @@ def train(
     ends_in_probability, model.probability = getattr(model, "probability", False), False
     look_every = plan.evaluate_every or batches.steps
     try:
+        if look_first and not progress.curve:
+            progress.look(auc(*_scored(model, validation)), model)
         while not progress.is_done(plan):
             epoch, first = divmod(progress.step, batches.steps)
             for dense, ids, labels in batches.epoch(epoch, first_step=first):

@@ -1,7 +1,8 @@
 """Single trainings of `make bench-qat`, kept one file each: a run that was stopped goes on where it was.
 
 Float and INT4 get the same budget: the same learning rates are tried with the first seed, the one of the best
-validation AUC is taken for the other seeds, and all stop early by the same rule.
+validation AUC is taken for the other seeds, and all stop early by the same rule. On small logs all start from the same
+tuned float weights and go on with a fraction of their rate, the float model too; what they started from may be kept.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class Task:
         data: Reads the three parts; called only when a run must be made.
         told: What identifies log and model, for reports and for files of former runs.
         rates: Learning rates that every kind of training may try.
+        second: How training goes on from tuned float weights; None trains every kind from the beginning.
+        fractions: Of the float weights' rate, that going on may try.
     """
 
     name: str
@@ -72,6 +75,8 @@ class Task:
     bottom: tuple[int, ...]
     top: tuple[int, ...]
     dim: int
+    second: TrainPlan | None = None
+    fractions: tuple[float, ...] = (0.1, 0.3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +95,7 @@ class Run:
         scores: float32 probabilities of the test rows.
         after: The same of the float model quantized after training, by name.
         labels: Of the test rows.
+        weights: The state dict, of float models that training goes on from.
     """
 
     rate: float
@@ -101,6 +107,7 @@ class Run:
     labels: np.ndarray
     scores: np.ndarray
     after: dict[str, np.ndarray]
+    weights: dict[str, np.ndarray]
 
 
 def generated_task() -> Task:
@@ -151,6 +158,7 @@ def public_task(name: str, folder: Path) -> Task:
         bottom=(64,),
         top=(64, 32),
         dim=16,
+        second=TrainPlan(epochs=5, patience=3, checkpoint_every=1_000_000),
     )
 
 
@@ -164,13 +172,20 @@ def tuned(task: Task, setting: Setting, seeds: int, *, fresh: bool, tell: Callab
             held.append(task.data())
         return held[0]
 
-    def run(rate: float, seed: int) -> Run:
-        tell(f"{task.name}, {setting.name}: rate {rate}, seed {seed}")
-        return kept_run(task, setting, rate, seed, data, fresh=fresh)
+    def run(kind: Setting, rate: float, seed: int, start: Run | None) -> Run:
+        goes_on = "" if start is None else f" on from {start.rate}"
+        tell(f"{task.name}, {kind.name}: rate {rate:g}{goes_on}, seed {seed}")
+        return kept_run(task, kind, rate, seed, data, start=start, fresh=fresh)
 
-    tried = [run(rate, 0) for rate in task.rates]
-    best = max(tried, key=lambda found: found.validation_auc)
-    return [best, *(run(best.rate, seed) for seed in range(1, seeds))]
+    def best_of(kind: Setting, rates: tuple[float, ...], starts: list[Run | None]) -> list[Run]:
+        tried = [run(kind, rate, 0, starts[0]) for rate in rates]
+        best = max(tried, key=lambda found: found.validation_auc)
+        return [best, *(run(kind, best.rate, seed, starts[seed]) for seed in range(1, seeds))]
+
+    if task.second is None:
+        return best_of(setting, task.rates, [None] * seeds)
+    first = best_of(Setting(name="float32, first"), task.rates, [None] * seeds)
+    return best_of(setting, tuple(first[0].rate * part for part in task.fractions), [*first])
 
 
 def kept_run(
@@ -180,6 +195,7 @@ def kept_run(
     seed: int,
     data: Callable[[], tuple[Rows, Rows, Rows, tuple[int, ...]]],
     *,
+    start: Run | None = None,
     fresh: bool,
 ) -> Run:
     """The run that a former bench left in `build/bench-qat`, or one that is made now."""
@@ -192,10 +208,12 @@ def kept_run(
         "rate": rate,
         "seed": seed,
     }
+    if task.second is not None:
+        told |= {"second": to_json(task.second), "start": None if start is None else start.rate}
     key = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
-    file = HOME / "runs" / f"{task.name}-{setting.name}-{rate}-{seed}-{key}.npz"
+    file = HOME / "runs" / f"{task.name}-{setting.name}-{rate:g}-{seed}-{key}.npz"
     if not file.exists() or fresh:
-        arrays = _made(task, setting, rate, seed, data())
+        arrays = _made(task, setting, rate, seed, data(), start)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial")
         with partial.open("wb") as stream:
@@ -212,12 +230,20 @@ def kept_run(
             labels=found["labels"],
             scores=found["scores"],
             after={name[6:]: found[name] for name in found.files if name.startswith("after ")},
+            weights={name[8:]: found[name] for name in found.files if name.startswith("weights ")},
         )
 
 
 def _made(
-    task: Task, setting: Setting, rate: float, seed: int, data: tuple[Rows, Rows, Rows, tuple[int, ...]]
+    task: Task,
+    setting: Setting,
+    rate: float,
+    seed: int,
+    data: tuple[Rows, Rows, Rows, tuple[int, ...]],
+    start: Run | None,
 ) -> dict[str, np.ndarray]:
+    import torch
+
     training, validation, test, tables = data
     config = DlrmConfig(
         dense_features=training.dense.shape[1],
@@ -229,10 +255,15 @@ def _made(
         seed=seed,
     )
     model = build(config)
+    plan = task.plan
+    if start is not None and task.second is not None:
+        plan = task.second
+        model.load_state_dict({name: torch.from_numpy(values) for name, values in start.weights.items()})
     if setting.quantized is not None:
         prepare(model, setting.quantized)
     own = training.batches(task.batch, shuffle=True, seed=seed)
-    done = train(model, own, validation.batches(), dataclasses.replace(task.plan, rate=rate))
+    plan = dataclasses.replace(plan, rate=rate)
+    done = train(model, own, validation.batches(), plan, look_first=start is not None)
     if setting.quantized is not None:
         finish(model)
     labels, scores = predict(model, test.batches())
@@ -244,6 +275,8 @@ def _made(
         "labels": labels.astype(np.uint8),
         "scores": scores.astype(np.float32),
     }
+    if task.second is not None and start is None:
+        arrays |= {f"weights {name}": tensor.numpy() for name, tensor in model.state_dict().items()}
     if setting.quantized is None:
         trained = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         for kind in ("table", "row"):
