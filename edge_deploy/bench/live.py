@@ -25,6 +25,7 @@ PARTS = {
     "exits": ("edge_deploy.bench.live_exits", "measure_exits"),
     "overhead": ("edge_deploy.bench.live_overhead", "measure_overhead"),
     "switching": ("edge_deploy.bench.live_switching", "measure_switching"),
+    "screenshot": ("edge_deploy.bench.live_screenshot", "measure_screenshot"),
     "hostile": ("edge_deploy.bench.live_hostile", "measure_hostile"),
     "clients": ("edge_deploy.bench.live_clients", "measure_clients"),
     "faults": ("edge_deploy.bench.live_faults", "measure_faults"),

@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def measure_faults(
             options=options,
             recorder=recorder,
         ) as live:
-            stop = threading.Event()
+            stop, begun = threading.Event(), time.monotonic()
             trouble = [
                 threading.Thread(target=_move, args=(live, rig, stop, done, seed)),
                 threading.Thread(target=_kill, args=(server, stop, done, kills, seconds)),
@@ -60,27 +61,33 @@ def measure_faults(
             ]
             for thread in trouble:
                 thread.start()
-            answers = _ask(live, rig, requests, seconds, seed)
+            answers = _ask(live, rig, requests, seconds, seed, trouble[1:])
             stop.set()
             for thread in trouble:
                 thread.join()
             status = live.settled_status()
-    return {**_counted(answers, rig, file, requests), **done, "switches": status.switches, "seconds": round(seconds)}
+            took = time.monotonic() - begun
+    return {**_counted(answers, rig, file), **done, "switches": status.switches, "seconds": round(took)}
 
 
-def _ask(live: LiveSession, rig: Rig, requests: int, seconds: float, seed: int) -> list[Future[dict[str, np.ndarray]]]:
-    """Requests at random moments, many under way at once while the cloud is gone."""
+def _ask(
+    live: LiveSession, rig: Rig, requests: int, seconds: float, seed: int, trouble: Sequence[threading.Thread]
+) -> list[Future[dict[str, np.ndarray]]]:
+    """Requests at random moments, many under way at once while the cloud is gone; on until all trouble was made."""
     moments = np.sort(np.random.default_rng(seed).uniform(0, seconds, requests))
     begun = time.monotonic()
-    asked = []
+    asked: list[Future[dict[str, np.ndarray]]] = []
     with ThreadPoolExecutor(THREADS) as threads:
-        for number, moment in enumerate(moments.tolist()):
+        for moment in moments.tolist():
             time.sleep(max(0.0, begun + moment - time.monotonic()))
-            asked.append(threads.submit(live.infer, rig.feed(number)))
+            asked.append(threads.submit(live.infer, rig.feed(len(asked))))
+        while any(thread.is_alive() for thread in trouble):
+            time.sleep(seconds / requests)
+            asked.append(threads.submit(live.infer, rig.feed(len(asked))))
     return asked
 
 
-def _counted(asked: list[Future[dict[str, np.ndarray]]], rig: Rig, file: Path, requests: int) -> dict[str, Any]:
+def _counted(asked: list[Future[dict[str, np.ndarray]]], rig: Rig, file: Path) -> dict[str, Any]:
     errors = Counter(type(one.exception()).__name__ for one in asked if one.exception() is not None)
     found = [(number, one.result()) for number, one in enumerate(asked) if one.exception() is None]
     wrong = sum(not rig.is_right(number, answer) for number, answer in found)
@@ -90,7 +97,7 @@ def _counted(asked: list[Future[dict[str, np.ndarray]]], rig: Rig, file: Path, r
     reasons = Counter(one.reason.partition(":")[0] for one in run.requests if one.reason)
     p50, p99, most = (float(np.percentile(latencies, share)) * 1e3 for share in (50, 99, 100))
     return {
-        "asked": requests,
+        "asked": len(asked),
         "answers": len(found),
         "wrong": wrong,
         "errors": dict(errors),
