@@ -22,7 +22,8 @@ __all__ = ["load_weights", "load_weights_and_scales"]
 # Where training scripts put the state dict inside what they save.
 CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net")
 SHOWN = 8
-TRAINED = (".weight_scale", ".weight_bits")  # what quantized training leaves beside the weights
+# What quantized training and compression leave beside the weights.
+TRAINED = (".weight_scale", ".weight_bits", ".hot_rows", ".hot_bits")
 
 
 def load_weights(module: nn.Module, path: Path) -> tuple[str, ...]:
@@ -60,6 +61,8 @@ def load_weights_and_scales(module: nn.Module, path: Path) -> tuple[tuple[str, .
     module.load_state_dict(state, strict=False)  # every name was accounted for above
     if scales:
         notes.append(f"scales that training learned for {sum(name.endswith(TRAINED[0]) for name in scales)} layers")
+        hot = sum(len(rows) for name, rows in scales.items() if name.endswith(".hot_rows"))
+        notes += [f"{hot} hot rows"] if hot else []
     return tuple(notes), {name: tensor.numpy() for name, tensor in scales.items()}
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from converters.loading.checkpoint import TRAINED
 from converters.loading.torch_factory import make_module
 from converters.loading.weight_index import index_weights
 from converters.recommender.rows import StoredArray, map_array, row_chunks
@@ -32,7 +33,6 @@ LEAST_META = 1 << 18  # elements of a tensor that the factory makes without memo
 LEAST_MAPPED = 1 << 20  # bytes of an array that is mapped instead of copied
 TALL = 16  # a table has so many times more rows than columns
 MAKERS = ("empty", "zeros", "ones", "full", "rand", "randn", "randint", "normal", "empty_strided")
-TRAINED = (".weight_scale", ".weight_bits")
 SHOWN = 8
 
 

@@ -12,6 +12,7 @@ from converters.loading.input_shapes import settle
 from converters.loading.torch_captured import takes_samples_apart
 from converters.loading.torch_in_place import InPlace, module_in_place, places_of
 from converters.loading.torch_program import describe_outputs, export_program, flatten_outputs, with_layout
+from converters.recommender.hot_checkpoint import mark_hot_rows
 from converters.recommender.model import load, save
 from converters.recommender.trained import check_on_grid, load_trained, save_trained
 from edge_deploy.core.errors import BadInput, EdgeDeployError
@@ -66,7 +67,7 @@ def _captured(request: CaptureRequest, folder: Path, found: InPlace) -> Captured
     home = folder / "recommender"
     save(model, {name: array for name, array in arrays.items() if name not in in_place}, home, elsewhere=in_place)
     if found.scales:
-        save_trained(found.scales, model, home)
+        save_trained(mark_hot_rows(found.scales, home), model, home)
         check_on_grid(*load(home), load_trained(home))
     known = {info.name: info for info in model.inputs}
     informed = tuple(_informed(info, known.get(info.name)) for info in inputs)
