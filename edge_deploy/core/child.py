@@ -7,10 +7,12 @@ import errno
 import importlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -156,12 +158,29 @@ def _serve_all(warm: Sequence[str]) -> None:
     # Whatever reads its standard input, or starts a process that does, must not take our requests.
     requests = os.fdopen(os.dup(0), encoding="utf-8")
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    is_busy = threading.Event()
+    if hasattr(select, "poll"):
+        threading.Thread(target=_end_with_owner, args=(requests.fileno(), is_busy), daemon=True).start()
     for name in warm:
         with contextlib.suppress(Exception):  # the call that needs the module says what is wrong with it
             importlib.import_module(name)
     for line in requests:
         request, answer = json.loads(line)
+        is_busy.set()
         _serve(Path(request), Path(answer))
+        is_busy.clear()
+
+
+def _end_with_owner(requests: int, is_busy: threading.Event) -> None:
+    """End this process, and what it has started, in the middle of a call whose owner was killed: nobody would read it.
+
+    Otherwise it would go on writing files that the owner's successor writes too.
+    """
+    poller = select.poll()
+    poller.register(requests, 0)  # that the other end is gone is told without being asked for
+    poller.poll()
+    is_busy.wait()
+    os.killpg(0, signal.SIGKILL)
 
 
 def _serve(request: Path, answer: Path) -> None:

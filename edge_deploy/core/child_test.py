@@ -1,5 +1,8 @@
+import contextlib
 import os
+import select
 import signal
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
@@ -120,3 +123,40 @@ def test_closing_ends_a_call_in_another_thread():
         child.close()
         with pytest.raises(ToolchainError):
             waiting.result(timeout=20)
+
+
+def tell_and_wait(path):
+    partial = f"{path}.partial"
+    with open(partial, "w", encoding="utf-8") as file:  # noqa: PTH123  # a child's function takes plain values
+        file.write(str(os.getpid()))
+    os.rename(partial, path)  # noqa: PTH104
+    signal.pause()
+
+
+KILLED_OWNER = """
+import sys, threading
+from edge_deploy.core.child import Child
+child = Child()
+function = "edge_deploy.core.child_test:tell_and_wait"
+call = threading.Thread(target=child.call, args=(function, {"path": sys.argv[1]}), kwargs={"stage": "wait"})
+call.start()
+call.join()
+"""
+
+
+def test_a_child_ends_in_the_middle_of_a_call_when_its_owner_is_killed(tmp_path):
+    if not hasattr(os, "pidfd_open"):
+        pytest.skip("needs Linux")
+    told = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", KILLED_OWNER, str(told)]) as owner:
+        for _ in range(3000):
+            if told.exists():
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                owner.wait(0.02)
+        child = int(told.read_text())
+        waiting = select.poll()
+        waiting.register(os.pidfd_open(child), select.POLLIN)
+        owner.kill()
+        owner.wait()
+        assert waiting.poll(60_000), "the child lives on"
