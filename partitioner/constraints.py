@@ -13,7 +13,7 @@ from edge_deploy.core.units import format_bytes, format_seconds
 from partitioner.cut_table import CutTable
 from runtimes.codecs import load_codec
 
-__all__ = ["Constraints", "check_layers", "no_plan", "ruled_out"]
+__all__ = ["Constraints", "check_layers", "no_plan", "private_tensors", "ruled_out"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,8 @@ class Constraints:
         max_bytes: That cross in both directions, encoded.
         keep_on_edge: Layers that must run on the edge, e.g. because what they read is private.
         keep_off_edge: Layers that must run in the cloud.
+        private: Inputs of the model that must not leave the edge, and no ids that are made of them either; what is
+            computed of them in real numbers may (the vector that an id stands for, an activation).
         max_accuracy_drop: Of a lossy codec, in the metric's own points; cuts for which it was not measured are then
             refused.
         accuracy_drop: By cut id: what the codec was measured to cost at this cut.
@@ -36,6 +38,7 @@ class Constraints:
     max_bytes: int | None = None
     keep_on_edge: tuple[str, ...] = ()
     keep_off_edge: tuple[str, ...] = ()
+    private: tuple[str, ...] = ()
     max_accuracy_drop: float | None = None
     accuracy_drop: Mapping[str, float] = field(default_factory=dict)
 
@@ -64,15 +67,27 @@ def check_layers(constraints: Constraints, graph: LayerGraph) -> None:
             close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {close[0]}?" if close else "`edge-deploy cuts` lists them."
             problems.append(f"constraint: no layer named {name} in the model; {hint}")
+    inputs = [tensor.name for tensor in graph.inputs]
+    problems += [
+        f"constraint: no input named {name} in the model; it has {', '.join(inputs)}."
+        for name in constraints.private
+        if name not in inputs
+    ]
     if problems:
         raise BadInput(*problems)
 
 
-def ruled_out(constraints: Constraints, table: CutTable, cuts: Sequence[Cut]) -> tuple[str, ...]:
+def ruled_out(
+    constraints: Constraints, table: CutTable, cuts: Sequence[Cut], graph: LayerGraph | None = None
+) -> tuple[str, ...]:
     """Of each cut of the table: which constraint rules it out under all conditions; empty where none does.
 
     Latency depends on conditions and is not looked at.
+
+    Args:
+        graph: Needed for private inputs alone.
     """
+    private = private_tensors(constraints, graph) if graph is not None else frozenset(constraints.private)
     lossy = not load_codec(table.codec).lossless
     found = []
     for column, cut in enumerate(cuts):
@@ -80,6 +95,7 @@ def ruled_out(constraints: Constraints, table: CutTable, cuts: Sequence[Cut]) ->
         crossing = int(table.up_bytes[column] + table.down_bytes[column])
         found.append(
             _layers(constraints, cut)
+            or _private(private, cut)
             or _limit("edge memory", edge_bytes, constraints.max_edge_bytes)
             or _limit("bytes", crossing, constraints.max_bytes)
             or (_accuracy(constraints, cut) if lossy and cut.up else "")
@@ -122,6 +138,21 @@ def _layers(constraints: Constraints, cut: Cut) -> str:
         return f"keep on edge: {', '.join(away)} would run in the cloud"
     here = [name for name in constraints.keep_off_edge if name in edge]
     return f"keep off edge: {', '.join(here)} would run on the edge" if here else ""
+
+
+def private_tensors(constraints: Constraints, graph: LayerGraph) -> frozenset[str]:
+    """Names of the tensors that must not cross: private inputs, and integers without a scale made of them."""
+    found = set(constraints.private)
+    if found:
+        for layer in graph.layers:
+            if found.intersection(layer.inputs):
+                found.update(one.name for one in layer.outputs if not (one.dtype.startswith("float") or one.scale))
+    return frozenset(found)
+
+
+def _private(private: frozenset[str], cut: Cut) -> str:
+    leaving = [tensor.name for tensor in cut.up if tensor.name in private]
+    return f"private: {', '.join(leaving)} would leave the edge" if leaving else ""
 
 
 def _limit(name: str, found: int, most: int | None) -> str:

@@ -62,7 +62,7 @@ def prepare(problem: Problem, cuts: Sequence[Cut]) -> Prepared:
         exits=problem.exits,
         coded_bytes=problem.coded_bytes,
     )
-    refused = ruled_out(problem.constraints, table, cuts)
+    refused = ruled_out(problem.constraints, table, cuts, problem.graph)
     linear = linear_cost(table, problem.objective)
     return Prepared(
         problem=problem,

@@ -77,8 +77,11 @@ class Prices:
     returned: float
 
 
-def flow_network(graph: LayerGraph, codec: Codec) -> FlowNetwork:
+def flow_network(graph: LayerGraph, codec: Codec, *, private: Collection[str] = ()) -> FlowNetwork:
     """The network of a model; made once.
+
+    Args:
+        private: Names of tensors that must not cross.
 
     Raises:
         BadInput: The size of a tensor is dynamic.
@@ -99,7 +102,7 @@ def flow_network(graph: LayerGraph, codec: Codec) -> FlowNetwork:
             Travel(
                 maker=maker,
                 readers=tuple(readers[tensor.name]),
-                sent=codec.encoded_bytes((tensor,)) if can_cross(tensor) else math.inf,
+                sent=codec.encoded_bytes((tensor,)) if can_cross(tensor) and tensor.name not in private else math.inf,
                 uncoded=tensor_bytes(tensor),
             )
             for maker, tensor in made

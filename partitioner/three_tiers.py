@@ -177,7 +177,7 @@ def plan_three_tiers(
     check_layers(problem.constraints, problem.graph)
     tiers = three_tiers(problem, cuts, middle)
     costs = pair_costs(tiers, links)
-    refused = ruled_out(problem.constraints, tiers.near, cuts)
+    refused = ruled_out(problem.constraints, tiers.near, cuts, problem.graph)
     total = costs.total_s
     scores = _score(costs, problem.objective)
     scores[[bool(reason) for reason in refused], :] = np.inf

@@ -132,7 +132,7 @@ def allowed_cuts(problem: Problem) -> Allowed:
         exits=problem.exits,
         coded_bytes=problem.coded_bytes,
     )
-    reasons = ruled_out(problem.constraints, table, cuts)
+    reasons = ruled_out(problem.constraints, table, cuts, problem.graph)
     if all(reasons):
         raise no_plan(reasons, table.cuts)
     return Allowed(

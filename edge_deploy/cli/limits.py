@@ -20,6 +20,7 @@ __all__ = [
     "MaxBytes",
     "MaxEdgeMemory",
     "MaxLatency",
+    "Private",
     "constraints",
 ]
 
@@ -32,6 +33,10 @@ KeepOnEdge = Annotated[
     list[str], typer.Option(metavar="LAYER", help="Must run on the edge, e.g. for privacy. Repeatable.")
 ]
 KeepOffEdge = Annotated[list[str], typer.Option(metavar="LAYER", help="Must run in the cloud. Repeatable.")]
+Private = Annotated[
+    list[str],
+    typer.Option(metavar="INPUT", help="Input that must not leave the edge, nor ids made of it. Repeatable."),
+]
 MaxAccuracyDrop = Annotated[
     float | None,
     typer.Option(metavar="DROP", help="Most that a lossy codec may cost; cuts where it was not measured are out."),
@@ -51,6 +56,7 @@ def constraints(
     max_bytes: str | None,
     keep_on_edge: Sequence[str],
     keep_off_edge: Sequence[str],
+    private: Sequence[str] = (),
     max_accuracy_drop: float | None,
     accuracy_drop: Sequence[str],
 ) -> Constraints:
@@ -69,6 +75,7 @@ def constraints(
         max_bytes=None if max_bytes is None else parse_bytes(max_bytes, where="--max-bytes"),
         keep_on_edge=tuple(keep_on_edge),
         keep_off_edge=tuple(keep_off_edge),
+        private=tuple(private),
         max_accuracy_drop=max_accuracy_drop,
         accuracy_drop=numbers(accuracy_drop, "--accuracy-drop"),
     )

@@ -16,6 +16,7 @@ from edge_deploy.cli.limits import (
     MaxBytes,
     MaxEdgeMemory,
     MaxLatency,
+    Private,
     constraints,
 )
 from edge_deploy.cli.output import AsJson, print_json, print_table, progress_bar
@@ -97,6 +98,7 @@ def command(
     max_bytes: MaxBytes = None,
     keep_on_edge: KeepOnEdge = [],  # noqa: B006
     keep_off_edge: KeepOffEdge = [],  # noqa: B006
+    private: Private = [],  # noqa: B006
     max_accuracy_drop: MaxAccuracyDrop = None,
     accuracy_drop: AccuracyDrops = [],  # noqa: B006
     codec_measured: CodecMeasured = None,
@@ -185,6 +187,7 @@ def command(
             max_bytes=max_bytes,
             keep_on_edge=keep_on_edge,
             keep_off_edge=keep_off_edge,
+            private=private,
             max_accuracy_drop=max_accuracy_drop,
             accuracy_drop=accuracy_drop,
         ),

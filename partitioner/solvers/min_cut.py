@@ -13,6 +13,7 @@ import math
 from edge_deploy.core.conditions import Conditions
 from edge_deploy.core.cut import Cut, make_cut, tensor_bytes
 from edge_deploy.core.errors import Unsupported
+from partitioner.constraints import private_tensors
 from partitioner.cost import BITS_PER_BYTE
 from partitioner.cut_table import check_fits, codec_speed
 from partitioner.edge_memory import edge_memory
@@ -46,7 +47,11 @@ def propose(problem: Problem, now: Conditions) -> tuple[Cut, ...]:
     names = tuple(layer.name for layer in problem.graph.layers)
     found = [(), names]
     if now.uplink_bps > 0 and now.downlink_bps > 0:
-        network = flow_network(problem.graph, load_codec(problem.codec))
+        network = flow_network(
+            problem.graph,
+            load_codec(problem.codec),
+            private=private_tensors(problem.constraints, problem.graph),
+        )
         for price in _all_prices(problem, now):
             found.append(cheapest_edge_layers(network, price))
             found += _within_limits(problem, network, price, found[-1])
