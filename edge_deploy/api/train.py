@@ -31,6 +31,7 @@ from converters.compress.data_parallel import GradientExchange, joined
 from converters.compress.data_parallel import Kind as Exchanged
 from converters.compress.dqrm import DqrmPlan, finish, prepare
 from converters.compress.train import Trained, TrainPlan, predict, train
+from converters.loading.checkpoint import load_weights
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.features import FeatureSpec, GoldenRow, RowEncoder, read_features, write_features
 from edge_deploy.core.publish import published_folder
@@ -52,7 +53,7 @@ GOLDEN_ROWS = 32
 CALIBRATION_ROWS = 512
 EVAL_ROWS = 50_000
 SCORE_BATCH = 8192
-REPORT = "training.json"
+REPORT, WEIGHTS, CONFIG = "training.json", "weights.pt", "config.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class TrainRequest:
         quantized: Fake-quantize as this says; None trains in float.
         batch: Rows of a mini-batch, of each process.
         exchange: What of the gradients travels between processes, where torchrun started several.
+        start: Folder of a former training, whose features, sizes and weights this one begins with.
         robe: How many times smaller than the tables the array is that they share; 0 for tables of their own.
         robe_block: Neighbouring values of it that are read together.
     """
@@ -86,6 +88,7 @@ class TrainRequest:
     exchange: Exchanged = "sparse"
     robe: int = 0
     robe_block: int = 8
+    start: Path | None = None
 
     def __post_init__(self) -> None:
         if self.robe < 0 or self.robe == 1:
@@ -94,6 +97,8 @@ class TrainRequest:
             raise BadInput(
                 "--robe: the shared array is trained in float and gets few bits when it is converted; leave out --bits."
             )
+        if self.robe and self.start is not None:
+            raise BadInput("--robe: a training that begins with a former one keeps its kind of tables; leave it out.")
         if (self.validation is None) != (self.test is None):
             raise BadInput("training: give files for both validation and test, or for neither.")
 
@@ -182,18 +187,10 @@ def _trained(
     spec, log, sizes = _encoded(request, state, progress)
     if exchange is not None and writes:
         exchange.wait()
-    config = dlrm.DlrmConfig(
-        dense_features=len(spec.dense),
-        table_rows=spec.table_rows,
-        dim=request.dim,
-        bottom=request.bottom,
-        top=request.top,
-        interaction=request.interaction,  # type: ignore[arg-type]  # checked when it is made
-        bags=True,
-        seed=request.seed,
-        robe=_shared(request, spec),
-    )
+    config = _config(request, spec)
     model = dlrm.build(config)
+    if request.start is not None:
+        load_weights(model, request.start / WEIGHTS)
     if request.quantized is not None:
         prepare(model, request.quantized)
     progress("train")
@@ -205,6 +202,7 @@ def _trained(
         checkpoint=state / "checkpoint.pt",
         hook=hook,
         exchange=exchange,
+        look_first=request.start is not None,
     )
     scales = {} if request.quantized is None else finish(model)
     progress("evaluate")
@@ -214,6 +212,29 @@ def _trained(
         _write(request, name, config, spec, log, model, scales, report, force=force)
         shutil.rmtree(state, ignore_errors=True)
     return report
+
+
+def _config(request: TrainRequest, spec: FeatureSpec) -> dlrm.DlrmConfig:
+    if request.start is not None:
+        known = dlrm.read_config(request.start / CONFIG)
+        if (known.dense_features, known.table_rows) != (len(spec.dense), spec.table_rows):
+            raise BadInput(
+                f"{request.start}: its model has {known.dense_features} dense features and tables of "
+                f"{known.table_rows} rows, its features make {len(spec.dense)} and {spec.table_rows}: they do not "
+                "belong together."
+            )
+        return known
+    return dlrm.DlrmConfig(
+        dense_features=len(spec.dense),
+        table_rows=spec.table_rows,
+        dim=request.dim,
+        bottom=request.bottom,
+        top=request.top,
+        interaction=request.interaction,  # type: ignore[arg-type]  # checked when it is made
+        bags=True,
+        seed=request.seed,
+        robe=_shared(request, spec),
+    )
 
 
 def _write(
@@ -230,8 +251,8 @@ def _write(
 ) -> None:
     torch = require("torch", extra="run-executorch")
     with published_folder(request.out, force=force) as folder:
-        torch.save({**model.state_dict(), **scales}, folder / "weights.pt")
-        write_json(config, folder / "config.json")
+        torch.save({**model.state_dict(), **scales}, folder / WEIGHTS)
+        write_json(config, folder / CONFIG)
         (folder / f"{name}.py").write_text(FACTORY.format(module=name), encoding="utf-8")
         golden = _golden(request, spec, model)
         write_features(dataclasses.replace(spec, golden=golden), folder)
@@ -266,11 +287,23 @@ def _encoded(
     empty = [name for name, size in zip(SPLIT, sizes, strict=True) if not size]
     if empty:
         raise BadInput(f"{request.log}: {sum(sizes)} rows leave none for {' and '.join(empty)}; more rows are needed.")
+    if request.start is not None:
+        spec = _former_features(request.start, spec)
     progress(f"encode {sum(sizes)} rows")
     log = encode_log(files, request.schema, spec, sizes, state)
     write_features(spec, state)
     write_json(_State(key=key, sizes=sizes), known)
     return spec, log, sizes
+
+
+def _former_features(start: Path, fitted: FeatureSpec) -> FeatureSpec:
+    known = dataclasses.replace(read_features(start), golden=())
+    if known.fields != fitted.fields:
+        raise BadInput(
+            f"{start}: was trained on columns {', '.join(known.fields)}; this log and schema give "
+            f"{', '.join(fitted.fields)}: its tables do not fit."
+        )
+    return known
 
 
 def _files(request: TrainRequest) -> list[tuple[Path, int | None]]:

@@ -1,6 +1,7 @@
 """A click log becomes a folder that conversions take; a training that was killed goes on, or leaves nothing behind."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -132,3 +133,21 @@ def test_files_of_their_own_can_validate_and_test(log, tmp_path):
     report = train_recommender(dataclasses.replace(request, plan=TrainPlan(epochs=1, rate=0.05)))
     assert report.rows == (ROWS, ROWS, ROWS)
     assert report.quantized is None and report.test is not None
+
+
+def test_int4_can_begin_with_a_float_training_whose_tables_fit_the_log(log, trained, tmp_path):
+    out, former = trained
+    report = train_recommender(request_for(log, tmp_path / "model", start=out, quantized=DqrmPlan(table_scale="row")))
+    assert report.table_rows == former.table_rows
+    assert report.validation_auc[0][0] == 0
+    assert max(value for _, value in report.validation_auc) >= report.validation_auc[0][1]
+    schema = criteo_schema()
+    fewer = dataclasses.replace(schema, categorical=schema.categorical[:-1])
+    with pytest.raises(BadInput, match="its tables do not fit"):
+        train_recommender(dataclasses.replace(request_for(log, tmp_path / "other", start=out), schema=fewer))
+    damaged = tmp_path / "damaged"
+    shutil.copytree(out, damaged)
+    weights = torch.load(out / "weights.pt", weights_only=True)
+    torch.save({**weights, "tables.2.weight": torch.zeros(3, 4)}, damaged / "weights.pt")
+    with pytest.raises(BadInput, match=r"another shape: tables\.2\.weight is \[3, 4\]"):
+        train_recommender(request_for(log, tmp_path / "other", start=damaged))

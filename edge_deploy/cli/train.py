@@ -26,6 +26,12 @@ def command(
         Path | None, typer.Option(metavar="FILE", help="Rows to stop by; without: a tenth of LOG, by hash of the row.")
     ] = None,
     test: Annotated[Path | None, typer.Option(metavar="FILE", help="Rows to judge by; likewise.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Begin with the features, sizes and weights of a former training, e.g. a float one."
+        ),
+    ] = None,
     modulus: Annotated[
         int | None, typer.Option(metavar="N", help="Criteo: hash values into N ids instead of learning vocabularies.")
     ] = None,
@@ -114,6 +120,7 @@ def command(
         out=out,
         validation=validation,
         test=test,
+        start=start,
         quantized=quantized,
         dim=dim,
         bottom=_widths("--bottom", bottom),
