@@ -34,7 +34,7 @@ from partitioner.traces.read import read_trace
 from runtimes.contracts import Session
 from runtimes.folder import read_artifact
 from runtimes.serving.contracts import Endpoint, RemoteSegment
-from runtimes.serving.errors import CloudError
+from runtimes.serving.errors import CloudError, CloudRefused
 from runtimes.session import open_session
 
 __all__ = ["RunRequest", "inputs_of", "live"]
@@ -188,21 +188,20 @@ def _table(
     """What the policy believes: from profiles, else timed now; None where the cloud does not answer."""
     if (request.edge is None) != (request.cloud_profile is None):
         raise BadInput("run: profiles of both sides are needed, or none: --edge and --cloud-profile go together.")
-    if request.edge is not None and request.cloud_profile is not None:
-        return _from_profiles(request, halves)
     segment = connect()
     try:
-        found = segment.metadata(deadline_s=LOOK_S)
-        return measure_table(
-            whole,
-            served(halves, found.cuts),
-            segment,
-            open_half,
-            codec=request.options.codec,
-            clock=SystemClock(),
-            progress=progress,
-        )
+        try:
+            usable = served(halves, segment.metadata(deadline_s=LOOK_S).cuts)
+        except CloudRefused:  # it cannot list its models; those that it has not are found out one by one
+            usable = halves
+        if request.edge is not None:
+            return _from_profiles(request, usable)
+        clock = SystemClock()
+        codec = request.options.codec
+        return measure_table(whole, usable, segment, open_half, codec=codec, clock=clock, progress=progress)
     except CloudError as error:
+        if request.edge is not None:
+            return _from_profiles(request, halves)
         progress(f"the cloud cannot be measured, all stays on the edge: {error}")
         return None
     finally:

@@ -27,6 +27,7 @@ from runtimes.serving.errors import CloudRefused
 __all__ = ["measure_table", "served"]
 
 RUNS = 7
+ENOUGH = 3
 CALL_S = 10.0
 
 
@@ -97,7 +98,9 @@ def _cloud_seconds(half: EdgeHalf, segment: RemoteSegment, codec: str, clock: Cl
     """As the server tells it; of one that does not, the shortest call, beyond what a small message takes."""
     zeros = zeros_for_boundary(half)
     told, taken = [], []
-    for _ in range(RUNS):
+    for number in range(RUNS):
+        if number >= ENOUGH and min(told) >= 0:
+            break  # told times do not waver with the link
         begun = clock.now_s()
         reply = segment.infer(zeros, deadline_s=CALL_S, cut=half.cut, codec=codec)
         taken.append(clock.now_s() - begun)
@@ -105,7 +108,7 @@ def _cloud_seconds(half: EdgeHalf, segment: RemoteSegment, codec: str, clock: Cl
     if min(told) >= 0:
         return statistics.median(told)
     begun = clock.now_s()
-    segment.metadata(deadline_s=CALL_S)
+    segment.is_ready(deadline_s=CALL_S)
     return max(min(taken) - (clock.now_s() - begun), 0.0)
 
 

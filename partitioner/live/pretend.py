@@ -26,6 +26,7 @@ class PretendCloud:
         tails: By id of a cut: what is computed behind it.
         fails: Raised by every call while it is set; asked with the number of the call, counted from 1.
         spoils: What is made of every answer.
+        lists: Whether it can say which models it has.
         calls: How many requests came; `connections`: how many segments were made.
     """
 
@@ -34,6 +35,7 @@ class PretendCloud:
     digest: str = ""
     fails: Callable[[int], CloudError | None] | None = None
     spoils: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None
+    lists: bool = True
     clock: Clock = field(default_factory=SystemClock)
     calls: int = 0
     connections: int = 0
@@ -83,11 +85,15 @@ class PretendSegment:
     def metadata(self, *, deadline_s: float) -> RemoteModel:
         """What there is."""
         self._fail()
+        if not self._cloud.lists:
+            raise CloudRefused("pretended cloud: UNIMPLEMENTED")
         return RemoteModel(name=self._cloud.name, digest=self._cloud.digest, cuts=tuple(self._cloud.tails))
 
     def segment(self, cut: str, *, deadline_s: float) -> SegmentInfo:
-        """The name only."""
+        """Name and version only."""
         self._fail()
+        if cut not in self._cloud.tails:
+            raise CloudRefused(f"pretended cloud: has no tail behind {cut}.")
         name = self._cloud.name if cut == ALL_CLOUD else f"{self._cloud.name}@{cut}"
         return SegmentInfo(name=name, version=self._cloud.digest, inputs=(), outputs=())
 

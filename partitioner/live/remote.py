@@ -21,6 +21,7 @@ ATTEMPTS = 2
 # A second attempt with less time than this would only be late.
 LEAST_WAIT_S = 0.005
 LONGEST_S = 3600.0
+MOST_ASKED = 3
 
 
 class Called(NamedTuple):
@@ -37,10 +38,19 @@ class Remote:
     Args:
         connect: Makes a new connection; must not wait for the other side.
         digest: sha256 of the model file, that the server must have cut.
+        cuts: Ids whose tails may be called; one of them is asked for where a server cannot list its models.
     """
 
-    def __init__(self, connect: Callable[[], RemoteSegment], *, digest: str, codec: str, clock: Clock) -> None:
-        self._connect, self._digest, self._codec = connect, digest, codec
+    def __init__(
+        self,
+        connect: Callable[[], RemoteSegment],
+        *,
+        digest: str,
+        codec: str,
+        clock: Clock,
+        cuts: tuple[str, ...] = (),
+    ) -> None:
+        self._connect, self._digest, self._codec, self._cuts = connect, digest, codec, cuts
         self._now = clock.now_s
         self._lock = threading.Lock()
         self._segment = connect()
@@ -111,7 +121,12 @@ class Remote:
         """
         if fresh:
             self._replace(self._segment)
-        found = self._segment.metadata(deadline_s=deadline_s)
+        try:
+            found = self._segment.metadata(deadline_s=deadline_s)
+        except CloudRefused:
+            if not self._has_a_tail(deadline_s):
+                raise
+            return
         if found.digest and found.digest != self._digest:
             raise CloudRefused(
                 f"the cloud serves {found.name} with sha256 {found.digest[:12]}, here is {self._digest[:12]}: both "
@@ -119,6 +134,14 @@ class Remote:
             )
         if not found.ready:
             raise CloudGone(f"the cloud serves {found.name}, but is not ready.")
+
+    def _has_a_tail(self, deadline_s: float) -> bool:
+        """Whether a server that does not list its models has a tail of this one."""
+        for cut in self._cuts[:MOST_ASKED]:
+            with contextlib.suppress(CloudRefused):
+                version = self._segment.segment(cut, deadline_s=deadline_s).version
+                return version in ("", self._digest)
+        return False
 
     def close(self) -> None:
         """End the connection; requests under way end as `CloudGone`, and none is made again."""

@@ -85,7 +85,8 @@ class LiveSession:
         self._stage.make_room(start, keep_running=False)
         self._stage.running = self._stage.load(start)
         self._breaker = Breaker(failures=options.breaker_failures)
-        self._remote = Remote(connect, digest=whole.sha256, codec=options.codec, clock=clock)
+        crossing = tuple(half.cut for half in halves if half.crosses)
+        self._remote = Remote(connect, digest=whole.sha256, codec=options.codec, clock=clock, cuts=crossing)
         self._happened: deque[Happened] = deque()
         self._note = self._happened.append
         self._loop = Loop(

@@ -155,6 +155,17 @@ def test_a_cloud_with_another_version_is_not_used_until_it_has_this_one(model):
         assert live.settled_status().answered == {"edge": 0, "cloud": 1, "fallback": 1, "lost": 0}
 
 
+def test_a_server_that_cannot_list_its_models_is_asked_for_one_of_them(model):
+    model.cloud.lists = False
+    with open_live(model) as live:
+        assert is_right(model, live, 1)
+        assert live.settled_status().answered["cloud"] == 1
+    model.cloud.digest = "e" * 64
+    with open_live(model) as live:
+        assert is_right(model, live, 1)
+        assert live.settled_status().answered["fallback"] == 1
+
+
 def test_inputs_that_are_not_the_models_are_the_callers_mistake_and_not_the_clouds(model):
     with open_live(model) as live:
         for cut in (ALL_CLOUD, CUT, ALL_EDGE):

@@ -24,7 +24,7 @@ class EdgeState:
     """One look.
 
     Attributes:
-        load: Share of all CPUs that others used since the last look, 0 to 1.
+        load: Share of all CPUs that others used since the last look, 0 to 1; where only pressure is told, that.
         memory: Share of the memory that was free at the first look that others have taken since, 0 to 1.
         cpu_pressure: Share of the last ten seconds in which something waited for a CPU; None where unknown.
         memory_pressure: The same for memory.
@@ -63,7 +63,8 @@ class EdgeProbe:
     def _others_load(self) -> float:
         now, own = _ticks(self._root), _own_ticks()
         if now is None or self._before is None:
-            return 0.0
+            # Systems that hide how busy they are, such as Android, may still tell how much waits for a CPU.
+            return cpu_pressure(self._root, "cpu") or 0.0
         passed = now[1] - self._before[1]
         if passed > 0:  # else two looks within one tick of the system's clock
             busy = now[0] - self._before[0] - (own - self._own_before)

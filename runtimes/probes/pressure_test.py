@@ -29,6 +29,12 @@ def test_a_system_that_tells_nothing_is_no_error(tmp_path):
     assert cpu_pressure(tmp_path, "io") is None
 
 
+def test_where_only_pressure_is_told_it_stands_for_the_load(tmp_path):
+    machine(tmp_path, busy=1, idle=1, available=1, pressure="40.00")
+    (tmp_path / "proc/stat").unlink()
+    assert EdgeProbe(root=tmp_path).read().load == pytest.approx(0.4)
+
+
 def test_what_this_process_does_is_not_the_load_of_others():
     probe = EdgeProbe()
     total = 0
