@@ -97,7 +97,8 @@ def _edge_seconds(half: EdgeHalf, given: dict[str, np.ndarray], open_half: Open,
 def _cloud_seconds(half: EdgeHalf, segment: RemoteSegment, codec: str, clock: Clock) -> float:
     """As the server tells it; of one that does not, the shortest call, beyond what a small message takes."""
     zeros = zeros_for_boundary(half)
-    told, taken = [], []
+    told: list[float] = []
+    taken: list[float] = []
     for number in range(RUNS):
         if number >= ENOUGH and min(told) >= 0:
             break  # told times do not waver with the link
