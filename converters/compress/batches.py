@@ -85,10 +85,12 @@ class ArrayBatches:
         for step, rows in enumerate(self._rows(number)):
             if step < first_step:
                 continue
+            # A slice of a mapped file is read-only, which tensors cannot be; chosen rows are a copy already.
+            taken = np.array if isinstance(rows, slice) else np.asarray
             yield (
-                torch.from_numpy(np.asarray(self.dense[rows], np.float32)),
-                torch.from_numpy(np.asarray(self.ids[rows], np.int64)),
-                torch.from_numpy(np.asarray(self.labels[rows], np.float32)),
+                torch.from_numpy(taken(self.dense[rows], np.float32)),
+                torch.from_numpy(taken(self.ids[rows], np.int64)),
+                torch.from_numpy(taken(self.labels[rows], np.float32)),
             )
 
     def _rows(self, number: int) -> Iterator[np.ndarray | slice]:

@@ -18,6 +18,7 @@ import numpy as np
 from converters.compress.dqrm import DqrmPlan
 from edge_deploy.bench.qat_hot_cold import hot_table
 from edge_deploy.bench.qat_robe import robe_table, speed_table
+from edge_deploy.bench.qat_parallel import parallel_table
 from edge_deploy.bench.qat_runs import Run, Setting, Task, generated_task, public_task, tuned
 from edge_deploy.bench.qat_step import step_table
 from edge_deploy.bench.rows import markdown, revision
@@ -93,7 +94,7 @@ def main(arguments: list[str]) -> int:
     if data:
         folder = Path(data)
         tasks |= {name: functools.partial(public_task, name, folder) for name in ("movielens_100k", "bank_marketing")}
-    others = ("step", "robe", "hot")
+    others = ("step", "parallel", "robe", "hot")
     unknown = [word for word in only if word not in (*tasks, *others)]
     if unknown:
         print(f"unknown rows: {', '.join(unknown)}; known: {', '.join((*tasks, *others))}", file=sys.stderr)
@@ -110,6 +111,8 @@ def main(arguments: list[str]) -> int:
         text, is_met = step_table()
         print(f"{text}\n", flush=True)
         all_met &= is_met
+    if not only or "parallel" in only:
+        print(f"{parallel_table(fresh=fresh)}\n", flush=True)
     if not only or "robe" in only:
         text, is_met = robe_table(fresh=fresh, tell=_tell)
         print(f"{text}\n\n{speed_table(fresh=fresh)}\n", flush=True)
