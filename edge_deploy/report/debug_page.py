@@ -44,7 +44,7 @@ def debug_page(diagnosis: Diagnosis, *, fix: Fix | None, proofs: Sequence[Proof]
         element(
             "p",
             "Part: squared error of the answer if only this layer were as in the artifact, over the sum of all. "
-            "What-ifs are estimates: the answer with the errors of all other layers as they are.",
+            "What-ifs are estimates: SNR and score of the answer with the errors of all other layers as they are.",
             css="muted",
         ),
         _layers(ranked, numbers),
@@ -123,4 +123,8 @@ def _decibels(value: float | None) -> str | None:
 
 
 def _what_if(found: Sequence[WhatIf], precision: str) -> str | None:
-    return next((told_likeness(each.likeness, "score") for each in found if each.precision == precision), None)
+    likeness = next((each.likeness for each in found if each.precision == precision), None)
+    if likeness is None:
+        return None
+    score = "" if likeness.score is None else f", {likeness.score:.4f}"
+    return f"{_decibels(likeness.snr_db)}{score}"
