@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from converters.recommender.hot_rows import ColdRows, cold_of
 from converters.recommender.model import Recommender
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
 from edge_deploy.core.quant_spec import QuantSpec
@@ -129,14 +131,18 @@ def check_on_grid(model: Recommender, arrays: Mapping[str, np.ndarray], trained:
     """
     problems = []
     weights = {table.name: table.weight for table in model.tables}
+    hot = {table.name: arrays[table.hot.ids] for table in model.tables if table.hot is not None}
     weights |= {dense.name: dense.weight for dense in (*model.bottom, *model.top)}
     for name, found in trained.items():
-        array = arrays[weights[name]]
+        array: Any = arrays[weights[name]]
+        scales: Any = found.scales
+        if name in hot:
+            array, scales = ColdRows(array, hot[name]), cold_of(scales, hot[name])
         top = 7 if found.bits == 4 else 127
         bottom = -8 if found.bits == 4 else -127
         for start in range(0, len(array), CHECK_ROWS):
             part = np.asarray(array[start : start + CHECK_ROWS], np.float32)
-            own = found.scales[start : start + CHECK_ROWS] if found.by_row else found.scales
+            own = scales[start : start + CHECK_ROWS] if found.by_row else scales
             own = own.reshape(-1, 1)
             whole = np.clip(np.rint(part / own), bottom, top)
             if not np.array_equal(whole * own, part):

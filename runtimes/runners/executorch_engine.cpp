@@ -1,5 +1,7 @@
 // Programs (.pte, with a .ptd beside them) by the ExecuTorch libraries of its wheel. Files are mapped, not read, so that
 // a table costs the pages that are looked up and no more.
+#include <executorch/extension/data_loader/buffer_data_loader.h>
+#include <executorch/extension/data_loader/mmap_data_loader.h>
 #include <executorch/extension/module/module.h>
 #include <executorch/extension/tensor/tensor.h>
 
@@ -7,6 +9,7 @@
 #include <cstring>
 
 #include "engine.h"
+#include "packed_weights.h"
 
 // The wheel has no header of its thread pool; XNNPACK runs on it.
 namespace executorch::extension::threadpool {
@@ -61,8 +64,13 @@ class ExecutorchEngine : public Engine {
     executorch::extension::threadpool::get_threadpool()->_unsafe_reset_threadpool(
         static_cast<uint32_t>(request.threads));
     const auto mapped = Module::LoadMode::Mmap;
-    module_ = request.data.empty() ? std::make_unique<Module>(request.model, mapped)
-                                   : std::make_unique<Module>(request.model, request.data, mapped);
+    if (request.data.empty()) {
+      module_ = std::make_unique<Module>(request.model, mapped);
+    } else if (is_packed(request.data)) {
+      load_inflated(request);
+    } else {
+      module_ = std::make_unique<Module>(request.model, request.data, mapped);
+    }
     const auto names = module_->method_names();
     if (!names.ok()) throw BadInput(where_ + ": ExecuTorch cannot load it (" + code(names.error()) + ").");
     method_ = names->count(request.signature) ? request.signature : "forward";
@@ -126,11 +134,27 @@ class ExecutorchEngine : public Engine {
     arguments_.push_back(EValue(*tensors_.back()));
   }
 
+  // No packed 4-bit convolution exists: packed weights become bytes in memory.
+  void load_inflated(const LoadRequest& request) {
+    using executorch::extension::BufferDataLoader;
+    using executorch::extension::MmapDataLoader;
+    auto program = MmapDataLoader::from(request.model.c_str(), MmapDataLoader::MlockConfig::NoMlock);
+    if (!program.ok()) throw BadInput(where_ + ": cannot be mapped (" + code(program.error()) + ").");
+    try {
+      weights_ = read_inflated(request.data);
+    } catch (const std::runtime_error& error) {
+      throw BadInput(request.data + ": " + error.what());
+    }
+    module_ = std::make_unique<Module>(std::make_unique<MmapDataLoader>(std::move(program.get())), nullptr, nullptr,
+                                       nullptr, std::make_unique<BufferDataLoader>(weights_.data(), weights_.size()));
+  }
+
   static std::string name_at(const std::vector<std::string>& names, size_t index) {
     return index < names.size() ? names[index] : "";
   }
 
   std::string where_, method_;
+  std::vector<uint8_t> weights_;
   std::unique_ptr<Module> module_;
   std::vector<Tensor> inputs_, outputs_;
   std::vector<std::vector<unsigned char>> values_;
