@@ -19,6 +19,7 @@ from edge_deploy.bench.live_server import BenchServer, cut_model, feed, running_
 from edge_deploy.bench.rows import markdown
 from runtimes.serving.async_client import AsyncRemoteClient
 from runtimes.serving.errors import CloudError
+from runtimes.serving.open_files import allow_open_files
 
 DEADLINE_S = 10.0
 CONNECTING_AT_ONCE = 50
@@ -42,6 +43,7 @@ def measure_clients(
     model: Path | None = None, *, clients: int = 1000, seconds: float = 60.0, workers: int = 1
 ) -> dict[str, object]:
     """Latency percentiles in milliseconds, failures by kind, and how late the clients themselves were."""
+    allow_open_files(clients)
     with contextlib.ExitStack() as stack:
         folder, halves, cut = cut_model(model or small_model())
         stack.enter_context(folder)

@@ -11,10 +11,12 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 
 from edge_deploy.core.errors import EdgeDeployError, error_to_json
 from edge_deploy.core.serde import loads
 from edge_deploy.core.threads import QUIET_THREADS
+from runtimes.serving.open_files import allow_open_files
 from runtimes.serving.server import Server, Serving
 
 __all__ = ["main"]
@@ -25,6 +27,9 @@ def main() -> int:
     for name, value in QUIET_THREADS.items():
         os.environ.setdefault(name, value)
     serving = loads(Serving, sys.stdin.readline(), where="what the worker was told")
+    # Rather fewer connections than a process that can open no file any more.
+    room = max(1, allow_open_files(serving.limits.connections))
+    serving = replace(serving, limits=replace(serving.limits, connections=room))
     try:
         asyncio.run(_serve(serving))
     except EdgeDeployError as error:
