@@ -103,12 +103,14 @@ class Loop:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._drain()
-        self._note_cloud(self._clock.now_s())
-        if self._recorder is not None:
-            self._recorder.close()
-        if self.failure is not None:
-            raise self.failure
+        try:
+            if self.failure is not None:
+                raise self.failure
+            self._drain()
+            self._note_cloud(self._clock.now_s())
+        finally:
+            if self._recorder is not None:
+                self._recorder.close()
 
     def status(self, *, settled: bool = False) -> Status:
         """A look at everything; `settled` waits until every request up to now is counted."""
@@ -154,8 +156,11 @@ class Loop:
         try:
             while not self._stop.wait(STEP_S):
                 self._step()
-        except Exception as error:  # noqa: BLE001  # a defect of ours: requests go on, and closing the session tells it
+        except Exception as error:  # noqa: BLE001  # requests go on, and closing the session tells it
             self.failure = error
+            self._plan_says = f"nothing is decided any more: {type(error).__name__}: {error}"
+            while not self._stop.wait(STEP_S):
+                self._happened.clear()  # nobody takes what requests leave
 
     def _step(self) -> None:
         self._drain()
@@ -275,13 +280,13 @@ class Loop:
         if self._options.switch != "warm-standby":
             return
         stage, warm = self._stage, self._options.setting.warm
-        always = [stage.running.index, *(stage.index(cut) for cut in stage.kept)]
-        expected = self._expected_s()
-        if warm is not None:  # what the user names goes first, and nothing else is loaded ahead
-            named = [stage.index(cut) for cut in warm]
-            expected = [float(named.index(index)) if index in named else math.inf for index in range(len(expected))]
-        wanted = most_useful(expected, [half.bytes for half in stage.halves], stage.budget_bytes, always=always)
         with self._switching:
+            always = [stage.running.index, *(stage.index(cut) for cut in stage.kept)]
+            expected = self._expected_s()
+            if warm is not None:  # what the user names goes first, and nothing else is loaded ahead
+                named = [stage.index(cut) for cut in warm]
+                expected = [float(named.index(index)) if index in named else math.inf for index in range(len(expected))]
+            wanted = most_useful(expected, [half.bytes for half in stage.halves], stage.budget_bytes, always=always)
             missing = [index for index in wanted if stage.loaded(index) is None and math.isfinite(expected[index])]
             for index in missing[:most]:
                 for other in stage.loaded_indices():

@@ -257,6 +257,21 @@ def test_it_is_told_where_the_cloud_computes_otherwise(model):
         assert {one.failed for one in live.agreement(model.feed(3))} == {"no such tail"}
 
 
+def test_when_the_record_cannot_be_written_requests_go_on_and_closing_tells(model, tmp_path):
+    class Full(Recorder):
+        def request(self, one, start_s):
+            raise OSError("no space left on device")
+
+    live = open_live(model, recorder=Full(tmp_path / "run.jsonl", start_of(model)))
+    assert is_right(model, live, 1)
+    waits_for(lambda: "no space left" in live.status.why)
+    assert is_right(model, live, 2)
+    with pytest.raises(OSError, match="no space left"):
+        live.close()
+    with pytest.raises(BadInput, match="closed"):
+        live.infer(model.feed(1))
+
+
 def test_a_closed_session_says_so(model):
     live = open_live(model)
     live.close()
