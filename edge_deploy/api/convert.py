@@ -378,7 +378,7 @@ def _described(job: _Job, pair: _Pair, lowered: Lowered) -> Artifact:
         files = (*artifact.files, *write_feature_files(features, folder))
         artifact = replace(artifact, files=files, warnings=(*artifact.warnings, *notes))
     raw = features if job.request.features is not None else None  # without a description there are no raw rows
-    artifact = replace(artifact, files=(*artifact.files, *write_host_code(artifact, folder, raw)))
+    artifact = write_host_code(artifact, folder, raw)
     write_json(artifact, folder / MANIFEST)
     return artifact
 

@@ -8,6 +8,7 @@ with its self-test on the golden rows, C++17 for the rest, and how to compile th
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 from edge_deploy.api.phone.model_spec import at_one_sample, counts_header, spec_source, vectors_header
@@ -20,6 +21,7 @@ from runtimes.formats.nibble_ptd import is_packed
 __all__ = ["HOST", "write_host_code"]
 
 HOST = "host"
+MOST_WORDS = 200_000  # about 10 MB of source, which compilers still take
 ENGINES = {"tflite": "litert_engine.cpp", "executorch": "executorch_engine.cpp"}
 LIBRARIES = {
     "tflite": "-I. -L$LITERT -lLiteRt",
@@ -31,14 +33,24 @@ LIBRARIES = {
 WHERE = {"tflite": "LITERT: the folder ai_edge_litert of the wheel", "executorch": "EXECUTORCH: that of its wheel"}
 
 
-def write_host_code(artifact: Artifact, folder: Path, features: FeatureSpec | None) -> tuple[FileEntry, ...]:
-    """Write `folder/host`; empty where the model file is enough, or where C cannot carry its inputs.
+def write_host_code(artifact: Artifact, folder: Path, features: FeatureSpec | None) -> Artifact:
+    """Write `folder/host` where the model file is not enough; the artifact with those files, or with why not.
 
     Args:
         features: How raw rows become inputs; None where they do not.
     """
     if artifact.format not in ENGINES or artifact.split is not None:
-        return ()
+        return artifact
+    words = (
+        0 if features is None else sum(len(each.vocabulary.values) for each in features.categorical if each.vocabulary)
+    )
+    if words > MOST_WORDS:
+        note = f"no host/ beside it: its vocabularies of {words} values are too long for C source; read features.json"
+        return replace(artifact, warnings=(*artifact.warnings, note))
+    return replace(artifact, files=(*artifact.files, *_written(artifact, folder, features)))
+
+
+def _written(artifact: Artifact, folder: Path, features: FeatureSpec | None) -> tuple[FileEntry, ...]:
     packed = [entry for entry in artifact.files if entry.role == "data" and is_packed(folder / entry.path)]
     if features is None and not packed:
         return ()
