@@ -34,6 +34,10 @@ def command(
         float | None, typer.Option(metavar="N", help="CPU quota of the edge's process, e.g. 0.5.")
     ] = None,
     cloud_cores: Annotated[float | None, typer.Option(metavar="N", help="The same of the cloud's.")] = None,
+    link_by: Annotated[
+        str,
+        typer.Option(metavar="WAY", help="tun (network namespaces, root), proxy, or auto: tun where it can be had."),
+    ] = "auto",
     seed: Annotated[int, typer.Option(metavar="N", help="Of the moments of requests.")] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -66,6 +70,7 @@ def command(
         edge_cores=edge_cores,
         cloud_cores=cloud_cores,
         seed=seed,
+        link_by=link_by,  # type: ignore[arg-type]  # the request checks it
     )
     with progress_bar(4) as progress:
         found = validate_simulation(request, progress=progress)

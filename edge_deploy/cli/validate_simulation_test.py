@@ -13,11 +13,9 @@ def validated(data, tmp_path_factory):
     out = tmp_path_factory.mktemp("validation")
     model = data / "models" / "mlperf_tiny_ic_resnet8" / "pretrainedResnet_quant.tflite"
     options = ["--link", "50Mbit/50Mbit/5ms", "--cut", "all-cloud", "--policy", "hysteresis"]
+    options += ["--seconds", "2s", "--rate", "10", "--codec", "zstd", "--link-by", "proxy"]
     with pytest.raises(SystemExit) as ended:
-        main(
-            ["validate-simulation", str(model), *options, "--seconds", "2s", "--rate", "10"]
-            + ["--codec", "zstd", "--edge-cores", "1.5", "--out", str(out)]
-        )
+        main(["validate-simulation", str(model), *options, "--edge-cores", "1.5", "--out", str(out)])
     assert ended.value.code == 0
     return out
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -27,6 +28,8 @@ class ValidateRequest:
         links: Constant links: uplink and downlink in bits per second, round trip in seconds.
         seconds: Of each condition; `rate_hz`: requests a second, at random moments.
         edge_cores, cloud_cores: CPU quota of both sides; None for none.
+        link_by: "tun" (namespaces, packets are shaped; root), "proxy" (connections are), or "auto": tun where it can
+            be had.
     """
 
     artifact: Path | str
@@ -43,11 +46,14 @@ class ValidateRequest:
     cloud_cores: float | None = None
     fallback_after_s: float = 5.0
     seed: int = 0
+    link_by: Literal["auto", "tun", "proxy"] = "auto"
 
     def __post_init__(self) -> None:
         problems = []
         if not self.traces and not self.links:
             problems.append("validate-simulation: give at least one trace or one constant link.")
+        if self.link_by not in ("auto", "tun", "proxy"):
+            problems.append(f"validate-simulation: link by {self.link_by!r}: must be auto, tun or proxy.")
         if not self.seconds > 0 or not self.rate_hz > 0:
             problems.append(f"validate-simulation: {self.seconds} s at {self.rate_hz}/s: both must be above 0.")
         if problems:

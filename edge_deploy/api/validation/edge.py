@@ -35,12 +35,13 @@ class Edge:
     """What the orders work on.
 
     Args:
-        given: artifact, halves, host, port, inputs (npz with one array an input, samples first), codec, fallback_s.
+        given: artifact, halves, host, port, token, inputs (npz with one array an input, samples first), codec,
+            fallback_s.
     """
 
     def __init__(self, given: dict[str, Any]) -> None:
         self._given = given
-        self._cloud = Endpoint(host=given["host"], port=given["port"])
+        self._cloud = Endpoint(host=given["host"], port=given["port"], token=given["token"])
         whole = read_whole(given["artifact"])
         with np.load(given["inputs"], allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}

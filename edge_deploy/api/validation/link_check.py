@@ -7,16 +7,18 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
 from edge_deploy.core.conditions import Trace
 from edge_deploy.core.link import RateCurve
 from partitioner.simulator.validation import Achieved
-from runtimes.shaping.link import trace_link
+from runtimes.shaping.link import ShapedLink, trace_link
 from runtimes.shaping.proxy import ShapedProxy
+from runtimes.shaping.tun import TunLink
 
 __all__ = ["achieved"]
 
@@ -27,19 +29,15 @@ LATEST_START_S = 1.0
 PATIENCE_S = 30.0
 
 
-def achieved(name: str, trace: Trace, *, seconds: float) -> Achieved:
+def achieved(name: str, trace: Trace, *, seconds: float, by_tun: bool) -> Achieved:
     """Both figures of the first `seconds` of a trace.
 
     The round trip is that of the trace's first moment.
     """
     link = trace_link(trace)
-    with (
-        _receiver() as (address, received),
-        ShapedProxy(address, link) as proxy,
-        socket.create_connection(proxy.address, timeout=PATIENCE_S) as connection,
-    ):
+    with _connected(link, by_tun=by_tun) as (connection, received, restart):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        proxy.restart()
+        restart()
         taken = []
         if float(trace.values["uplink_bps"][0]) and float(trace.values["downlink_bps"][0]):
             for _ in range(MESSAGES):
@@ -47,7 +45,7 @@ def achieved(name: str, trace: Trace, *, seconds: float) -> Achieved:
                 connection.sendall(b"?")
                 connection.recv(1)
                 taken.append(time.monotonic() - begun)
-        proxy.restart()
+        restart()
         begun = time.monotonic()
         connection.settimeout(0.2)
         skipped_s = min(LATEST_START_S, seconds / 4)
@@ -74,9 +72,28 @@ def achieved(name: str, trace: Trace, *, seconds: float) -> Achieved:
 
 
 @contextmanager
-def _receiver() -> Iterator[tuple[tuple[str, int], list[int]]]:
+def _connected(link: ShapedLink, *, by_tun: bool) -> Iterator[tuple[socket.socket, list[int], Callable[[], object]]]:
+    """A connection over a link of its own, what came out of it, and a way to begin the link again."""
+    with contextlib.ExitStack() as stack:
+        if by_tun:
+            tun = stack.enter_context(TunLink(link))
+            listener = tun.within(tun.cloud, lambda: socket.create_server((tun.cloud_address, 0)))
+            received = stack.enter_context(_receiver(listener))
+            address = listener.getsockname()[:2]
+            connection = tun.within(tun.edge, lambda: socket.create_connection(address, timeout=PATIENCE_S))
+            restart: Callable[[], object] = partial(tun.follow, link)
+        else:
+            listener = socket.create_server(("127.0.0.1", 0))
+            received = stack.enter_context(_receiver(listener))
+            proxy = stack.enter_context(ShapedProxy(listener.getsockname()[:2], link))
+            connection = socket.create_connection(proxy.address, timeout=PATIENCE_S)
+            restart = proxy.restart
+        yield stack.enter_context(connection), received, restart
+
+
+@contextmanager
+def _receiver(listener: socket.socket) -> Iterator[list[int]]:
     """Counts what comes, and answers each question mark."""
-    listener = socket.create_server(("127.0.0.1", 0))
     received = [0]
 
     def receive() -> None:
@@ -92,7 +109,7 @@ def _receiver() -> Iterator[tuple[tuple[str, int], list[int]]]:
     thread = threading.Thread(target=receive, daemon=True)
     thread.start()
     try:
-        yield listener.getsockname()[:2], received
+        yield received
     finally:
         listener.close()
         thread.join(1.0)

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,25 @@ TAIL = 1500
 
 
 @contextmanager
-def cloud_process(halves: Path, quota: CpuQuota) -> Iterator[tuple[str, int]]:
+def cloud_process(
+    halves: Path,
+    quota: CpuQuota,
+    *,
+    host: str = "127.0.0.1",
+    token_file: Path | None = None,
+    inside: Sequence[str] = (),
+) -> Iterator[tuple[str, int]]:
     """`edge-deploy serve` of the halves on a free port; its host and port.
+
+    Args:
+        inside: What the command is prefixed by, to run elsewhere.
 
     Raises:
         ToolchainError: It ended before it served.
     """
-    command = [sys.executable, "-m", "edge_deploy.cli.main", "serve", str(halves)]
-    command += ["--listen", "127.0.0.1:0", "--batch", "1", "--warm", "--json"]
+    command = [*inside, sys.executable, "-m", "edge_deploy.cli.main", "serve", str(halves)]
+    command += ["--listen", f"{host}:0", "--batch", "1", "--warm", "--json"]
+    command += [] if token_file is None else ["--token-file", str(token_file)]
     with _running(command, "the cloud's process", quota) as (process, errors):
         text = ""
         while True:
@@ -40,8 +51,8 @@ def cloud_process(halves: Path, quota: CpuQuota) -> Iterator[tuple[str, int]]:
             with contextlib.suppress(ValueError):
                 told = json.loads(text)
                 break
-        host, _, port = told["address"].rpartition(":")
-        yield host.strip("[]"), int(port)
+        where, _, port = told["address"].rpartition(":")
+        yield where.strip("[]"), int(port)
 
 
 class EdgeProcess:
@@ -70,9 +81,9 @@ class EdgeProcess:
 
 
 @contextmanager
-def edge_process(given: dict[str, Any], quota: CpuQuota) -> Iterator[EdgeProcess]:
+def edge_process(given: dict[str, Any], quota: CpuQuota, *, inside: Sequence[str] = ()) -> Iterator[EdgeProcess]:
     """The edge, ready to be asked."""
-    command = [sys.executable, "-m", "edge_deploy.api.validation.edge"]
+    command = [*inside, sys.executable, "-m", "edge_deploy.api.validation.edge"]
     with _running(command, "the edge's process", quota) as (process, errors):
         edge = EdgeProcess(process, errors)
         edge.ask(**given)

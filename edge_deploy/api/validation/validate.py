@@ -15,7 +15,8 @@ from edge_deploy.api.cuts import list_cuts
 from edge_deploy.api.run import inputs_of
 from edge_deploy.api.split import split
 from edge_deploy.api.validation.link_check import achieved
-from edge_deploy.api.validation.processes import EdgeProcess, cloud_process, edge_process
+from edge_deploy.api.validation.processes import EdgeProcess, edge_process
+from edge_deploy.api.validation.shaped import Shaped, shaped_cloud
 from edge_deploy.core.conditions import CONDITION_FIELDS, Trace
 from edge_deploy.core.cut import ALL_CLOUD, ALL_EDGE
 from edge_deploy.core.errors import BadInput
@@ -34,7 +35,6 @@ from partitioner.simulator.world import World
 from partitioner.traces.read import read_trace
 from runtimes.calling import zeros_for
 from runtimes.shaping.link import ShapedLink, constant_link, trace_link
-from runtimes.shaping.proxy import ShapedProxy
 from runtimes.shaping.quota import CpuQuota
 
 __all__ = ["validate_simulation"]
@@ -74,21 +74,20 @@ def validate_simulation(
         with (
             CpuQuota(request.cloud_cores, name="cloud") as cloud_quota,
             CpuQuota(request.edge_cores, name="edge") as edge_quota,
-            cloud_process(halves, cloud_quota) as cloud,
-            ShapedProxy(cloud, UNSHAPED) as proxy,
+            shaped_cloud(request, halves, cloud_quota, UNSHAPED, work) as shaped,
         ):
-            host, port = proxy.address
             given = {
                 "artifact": str(request.artifact),
                 "halves": str(halves),
-                "host": host,
-                "port": port,
+                "host": shaped.host,
+                "port": shaped.port,
+                "token": shaped.token,
                 "inputs": str(work / "inputs.npz"),
                 "codec": request.codec,
                 "fallback_s": request.fallback_after_s,
             }
-            with edge_process(given, edge_quota) as edge:
-                runs = _Runs(request, edge, proxy, edge_quota, work)
+            with edge_process(given, edge_quota, inside=shaped.inside) as edge:
+                runs = _Runs(request, edge, shaped, edge_quota, work)
                 progress("time both sides")
                 base_rtt_s = edge.ask(do="ping", count=PINGS)
                 table = runs.timed_table(edge.ask(do="cuts"), base_rtt_s, progress)
@@ -104,13 +103,14 @@ def validate_simulation(
         links = []
         for name, trace in conditions_of:
             progress(f"what {name} really gives")
-            links.append(achieved(name, trace, seconds=min(CHECK_S, request.seconds)))
+            links.append(achieved(name, trace, seconds=min(CHECK_S, request.seconds), by_tun=shaped.by_tun))
     return Validation(
         artifact=str(request.artifact),
         codec=request.codec,
         seconds=request.seconds,
         rate_hz=request.rate_hz,
-        shaped_by="user-space TCP proxy on the loopback; connections stay open",
+        shaped_by=shaped.how,
+        notes=(shaped.note,) if shaped.note else (),
         edge_quota=edge_quota.how,
         cloud_quota=cloud_quota.how,
         machine=f"{platform.machine()}, {platform.system()} {platform.release()}",
@@ -125,12 +125,12 @@ def validate_simulation(
 
 
 class _Runs:
-    """Sessions of the edge's process, one after the other; the proxy follows a link only while requests are played."""
+    """Sessions of the edge's process, one after the other; the link is shaped only while requests are played."""
 
     def __init__(
-        self, request: ValidateRequest, edge: EdgeProcess, proxy: ShapedProxy, quota: CpuQuota, work: Path
+        self, request: ValidateRequest, edge: EdgeProcess, shaped: Shaped, quota: CpuQuota, work: Path
     ) -> None:
-        self._request, self._edge, self._proxy, self._quota, self._work = request, edge, proxy, quota, work
+        self._request, self._edge, self._shaped, self._quota, self._work = request, edge, shaped, quota, work
         self._number = 0
 
     def timed_table(self, cuts: Sequence[str], base_rtt_s: float, progress: Callable[[str], None]) -> CutTable:
@@ -138,9 +138,9 @@ class _Runs:
         rows = []
         for cut in cuts:
             progress(f"time cut {cut}")
-            sent = self._proxy.counts
+            sent = self._shaped.counts()
             played, happened = self._played(cut, "", np.arange(TIMED) / max(self._request.rate_hz, 10.0), UNSHAPED)
-            got = self._proxy.counts
+            got = self._shaped.counts()
             count = len(happened)
             total_s = float(np.median([latency for _, latency in played]))
             crossed = [one for one in happened if one.how == BY_CLOUD]
@@ -211,11 +211,11 @@ class _Runs:
         record = self._work / f"{self._number}.jsonl"
         self._edge.ask(do="open", cut=cut, policy=policy, record=str(record))
         try:
-            self._proxy.follow(link)
+            self._shaped.follow(link)
             begin_s = time.perf_counter()
             played = self._edge.ask(do="play", begin_s=begin_s, arrivals=arrivals.tolist())
         finally:
-            self._proxy.follow(UNSHAPED)
+            self._shaped.follow(UNSHAPED)
             self._edge.ask(do="close")
         # The first request of a session warms it up, and is in the record only.
         happened = sorted(read_run(record).requests, key=lambda one: one.arrived_s)[1:]
