@@ -98,17 +98,22 @@ def test_tflite_holds_the_trained_tables_and_layers_bit_for_bit(exported):
 
 def test_executorch_holds_the_trained_tables_bit_for_bit(exported):
     pytest.importorskip("executorch")
+    from converters.executorch.recommender_readback import read_back
     from converters.executorch.recommender_tables import dequantized, stack_tables
     from converters.recommender.trained import load_trained
+    from converters.targets import executorch
 
-    model, _, _, captured, _ = exported
+    model, _, _, captured, folder = exported
+    out = folder / "executorch"
+    out.mkdir()
+    executorch.lower(LowerRequest(captured=captured, spec=spec_for_recipe("int4", mlp_bits=4), folder=out))
     scales = load_trained(captured.recommender)
     kind = "row" if scales["tables.0"].by_row else "table"
     tables = [table.weight.detach().numpy() for table in model.tables]
     learned = [scales[f"tables.{index}"].scales for index in range(len(ROWS))]
-    stacked = stack_tables(tables, bits=4, scale=kind, trained=learned)
+    written = read_back(out / "model.pte", [stack_tables(tables, bits=4, scale=kind, trained=learned)])[0]
     for index, table in enumerate(tables):
-        assert np.array_equal(dequantized(stacked, index, 0, len(table))[0], table)
+        assert np.array_equal(dequantized(written, index, 0, len(table))[0], table)
 
 
 def _dense_in(path, name):
