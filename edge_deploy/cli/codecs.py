@@ -37,7 +37,7 @@ def command(
       edge-deploy codecs build/halves --eval test.npz --codec requantize:int8
         --codec requantize:int8+zstd --out codecs.json
     """
-    from edge_deploy.api.codec_loss import CodecLosses, codec_losses, cut_folders
+    from edge_deploy.api.codec_loss import CodecLoss, CodecLosses, codec_losses, cut_folders
     from edge_deploy.core.errors import BadInput
     from edge_deploy.core.serde import write_json
     from runtimes.codecs import codec_names
@@ -47,7 +47,7 @@ def command(
     if missing:
         raise BadInput(f"--cut {', '.join(missing)}: not in {halves}; `edge-deploy split` writes it.")
     names = list(dict.fromkeys(codec)) or list(codec_names())
-    losses = []
+    losses: list[CodecLoss] = []
     with progress_bar(len(folders)) as progress:
         for folder in folders:
             progress(folder.name)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from converters.samples import save_arrays
 from edge_deploy.api.cuts import list_cuts
 from edge_deploy.api.run import inputs_of
 from edge_deploy.api.split import split
@@ -285,4 +286,4 @@ def _write_inputs(request: ValidateRequest, path: Path) -> None:
                 feeds[0][name] = random.uniform(0, 1, array.shape).astype(array.dtype)
     if not feeds:
         raise BadInput(f"{request.inputs}: holds no samples.")
-    np.savez(path, **{name: np.stack([feed[name] for feed in feeds]) for name in feeds[0]})
+    save_arrays({name: np.stack([feed[name] for feed in feeds]) for name in feeds[0]}, path)
