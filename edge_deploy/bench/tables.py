@@ -43,11 +43,12 @@ class Case:
     most: int
     seconds: float | None = None
     factory: bool = False
+    precision: str = "int4"
 
     @property
     def name(self) -> str:
         """For files and rows."""
-        return f"{self.source}{'-module' if self.factory else ''}-{self.target}-{self.scale}"
+        return f"{self.source}{'-module' if self.factory else ''}-{self.target}-{self.precision}-{self.scale}"
 
 
 CASES = (
@@ -72,11 +73,11 @@ def convert_row(case: Case, rows: tuple[int, ...], dim: int, home: Path) -> dict
         model = ["--source", factory, "--weights", str(source), "--input", "dense:1,13"]
         model += ["--input", f"sparse:1,{len(rows)}:int64"]
     command = [sys.executable, "-m", "edge_deploy.cli.main", "convert", *model, "--to", case.target]
-    command += ["--precision", "int4", "--table-scale", case.scale, "--out", str(out.resolve())]
+    command += ["--precision", case.precision, "--table-scale", case.scale, "--out", str(out.resolve())]
     ran = run_watched(command, limit_bytes=case.limit * MIB, log=home / f"{case.name}.log", folder=home)
     if ran.code:
         raise SystemExit(f"{case.name}: ended with {ran.code}:\n{ran.output[-2000:]}")
-    folder = out / f"{case.target}-int4"
+    folder = out / f"{case.target}-{case.precision}"
     use = {"": measure_use(folder)}
     if case.target == "executorch" and shutil.which("g++"):
         use["native runner"] = measure_use(folder, "executorch-native")
@@ -130,19 +131,18 @@ def _line(case: Case, row: dict[str, Any], limit_mb: float) -> list[str]:
 
 
 def large(fresh: bool) -> str:
-    """12.6 GB of float to INT4; the checkpoint is deleted afterwards."""
-    case = Case(source="safetensors", target="tflite", scale="table", limit=512, most=150)
+    """12.6 GB of float to INT4, and to an INT8 file of more than 2 GB; the checkpoint is deleted afterwards."""
     home = HOME / "large"
-
-    def make() -> dict[str, Any]:
-        try:
-            return convert_row(case, LARGE_ROWS, 64, home)
-        finally:
-            shutil.rmtree(home, ignore_errors=True)
-
-    row = kept(HOME, "large", make, fresh=fresh)
+    lines = []
+    try:
+        for precision, limit_mb in (("int4", 1750), ("int8", 3300)):
+            case = Case(source="safetensors", target="tflite", scale="table", limit=512, most=150, precision=precision)
+            row = kept(HOME, f"large-{precision}", partial(convert_row, case, LARGE_ROWS, 64, home), fresh=fresh)
+            lines.append(_line(case, row, limit_mb))
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
     head = ("checkpoint", "target", "scale a", "files", "wanted", "seconds", "anonymous memory", "limit a process")
-    return f"{sum(LARGE_ROWS):,} rows x 64:\n\n{markdown(head, [_line(case, row, 1750)])}"
+    return f"{sum(LARGE_ROWS):,} rows x 64, INT4 and INT8:\n\n{markdown(head, lines)}"
 
 
 def lookups(fresh: bool) -> str:
