@@ -120,7 +120,8 @@ def fit_exits(
     names = _exits_of(known, exits)
     progress("run the calibration samples")
     meaning, seen = _run(folder, known, names, calibrate, limit)
-    bytes_behind, cut, macs = _costs(folder, known.graph, names)
+    places = _places(known)
+    bytes_behind, cut, macs = _costs(folder, known.graph, [places.get(name, -1) for name in names])
     curve = tuple(
         _point(seen, b, ran_thresholds(seen.sure, shares_of_budget(b, len(names))), bytes_behind, macs) for b in BUDGETS
     )
@@ -143,7 +144,7 @@ def fit_exits(
             answer=names[-1],
             threshold=chosen.thresholds[place],
             meaning=meaning,
-            layer=_maker(known.graph, name),
+            layer=known.graph.layers[places[name]].name if name in places else "",
             share=sum(chosen.shares[: place + 1]),
             agreement=chosen.agreement,
             samples=seen.sure.shape[1],
@@ -238,7 +239,7 @@ def _exits_of(artifact: Artifact, asked: Sequence[str]) -> tuple[str, ...]:
     unknown = [name for name in asked if name not in outputs]
     if unknown:
         raise BadInput(f"exits: no output named {', '.join(unknown)}; the model has {', '.join(outputs)}.")
-    order = {tensor.name: place for place, layer in enumerate(artifact.graph.layers) for tensor in layer.outputs}
+    order = _places(artifact)
     ordered = sorted(outputs, key=lambda name: order.get(name, -1))
     end = ordered[-1]
     alike = [name for name in ordered[:-1] if outputs[name].shape == outputs[end].shape]
@@ -296,24 +297,27 @@ def _run(
     )
 
 
-def _costs(folder: Path, graph: LayerGraph, names: Sequence[str]) -> tuple[float, str, list[int]]:
-    """Bytes of the smallest cut behind the last exit and its id; multiply-accumulates up to each exit."""
-    order = {tensor.name: place for place, layer in enumerate(graph.layers) for tensor in layer.outputs}
-    behind = order.get(names[-2], -1)
-    total = 0
-    upto = []
-    sums = []
-    for layer in graph.layers:
-        total += layer.macs
-        sums.append(total)
-    upto = [sums[order[name]] if name in order else total for name in names[:-1]]
+def _costs(folder: Path, graph: LayerGraph, places: Sequence[int]) -> tuple[float, str, list[int]]:
+    """Bytes of the smallest cut behind the last exit and its id; multiply-accumulates up to each exit and the end.
+
+    Args:
+        places: Of the layers that make the exits and the end; -1 for unknown.
+    """
+    sums = np.cumsum([layer.macs for layer in graph.layers] or [0])
+    macs = [int(sums[place]) for place in places[:-1]] + [int(sums[-1])]
     legal = [item for item in list_cuts(folder).cuts if not item.refused and item.cut.up and item.cut.down]
-    after = [item for item in legal if len(item.cut.edge_layers) > behind]
+    behind = max(places[:-1])
+    after = [item for item in legal if len(item.cut.edge_layers) > behind] if behind >= 0 else []
     if not after:
-        return 0.0, "", [*upto, total]
+        return 0.0, "", macs
     best = min(after, key=lambda item: item.cut.up_bytes)
-    return float(best.cut.up_bytes), best.cut.id, [*upto, total]
+    return float(best.cut.up_bytes), best.cut.id, macs
 
 
-def _maker(graph: LayerGraph, name: str) -> str:
-    return next((layer.name for layer in graph.layers if any(one.name == name for one in layer.outputs)), "")
+def _places(artifact: Artifact) -> dict[str, int]:
+    """By name of an output: the place of the layer that makes it. Graphs may name it as the file does."""
+    made = {tensor.name: place for place, layer in enumerate(artifact.graph.layers) for tensor in layer.outputs}
+    names = [info.name for info in artifact.signatures[0].outputs]
+    inner = artifact.graph.outputs if len(artifact.graph.outputs) == len(names) else names
+    both = zip(names, inner, strict=True)
+    return {name: made[name if name in made else tensor] for name, tensor in both if name in made or tensor in made}

@@ -1,0 +1,136 @@
+"""Thresholds of exits: fitted on what the artifact computes, kept in its manifest, and judged on other samples."""
+
+import hashlib
+import itertools
+
+import numpy as np
+import pytest
+
+from edge_deploy.api.exits import fit_exits, ran_thresholds, shares_of_budget
+from edge_deploy.api.split import split
+from edge_deploy.core.artifact import MANIFEST, Artifact, FileEntry
+from edge_deploy.core.errors import BadInput
+from edge_deploy.core.quant_spec import QuantSpec
+from edge_deploy.core.serde import write_json
+from edge_deploy.core.signing import SIGNATURE
+from partitioner.live.exits import exit_share
+from partitioner.live.halves import read_halves, read_whole
+from runtimes.folder import read_artifact
+from runtimes.formats.facts import read_signatures
+from runtimes.formats.tflite import read_graph
+
+WIDE, HIDDEN, CLASSES = 12, 24, 4
+
+
+def linear(graph, source, name, outputs, weights, relu=False):
+    out = graph.tensor(name, (1, outputs))
+    kernel = graph.use(graph.emitter.constant(f"{name}/kernel", weights.astype(np.float32)))
+    options = {"fusedActivationFunction": int(relu)}
+    graph.op("FULLY_CONNECTED", [source, kernel], [out], "FullyConnectedOptions", **options)
+    return out
+
+
+@pytest.fixture
+def two_exits(tmp_path):
+    """The end multiplies by a matrix; the exit by one that is nearly the same, after a layer that loses nothing."""
+    pytest.importorskip("ai_edge_litert")
+    from converters.tflite.emit import Emitter
+
+    rng = np.random.default_rng(0)
+    right = rng.normal(size=(CLASSES, WIDE)) * 2
+    both = np.concatenate([np.eye(WIDE), -np.eye(WIDE)])  # relu keeps the sign apart
+    folded = np.concatenate([right, -right], axis=1)
+    emitter = Emitter("test")
+    graph = emitter.graph("main")
+    x = graph.tensor("x", (1, WIDE))
+    kept = linear(graph, x, "kept", HIDDEN, both, relu=True)
+    early = linear(graph, kept, "early", CLASSES, folded + rng.normal(size=folded.shape) * 0.4)
+    again = linear(graph, kept, "again", HIDDEN, np.eye(HIDDEN), relu=True)
+    late = linear(graph, again, "late", CLASSES, folded)
+    graph.sign("main", {"x": x}, {"first": early, "last": late})
+    folder = tmp_path / "artifact"
+    folder.mkdir()
+    emitter.write(folder / "model.tflite")
+    content = (folder / "model.tflite").read_bytes()
+    signatures = read_signatures(folder / "model.tflite")
+    artifact = Artifact(
+        name="two",
+        format="tflite",
+        spec=QuantSpec(recipe="float32"),
+        source="made",
+        kind="cnn",
+        files=(
+            FileEntry(
+                path="model.tflite", role="model", bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
+            ),
+        ),
+        source_inputs=signatures[0].inputs,
+        source_outputs=signatures[0].outputs,
+        signatures=signatures,
+        graph=read_graph(folder / "model.tflite"),
+        outcomes=(),
+        toolchain={},
+    )
+    write_json(artifact, folder / MANIFEST)
+    for name, count in (("fit", 300), ("other", 200)):
+        samples = rng.normal(size=(count, WIDE)).astype(np.float32)
+        np.savez(tmp_path / f"{name}.npz", x=samples, y=(samples @ right.T).argmax(axis=1))
+        np.savez(tmp_path / f"{name}_bare.npz", x=samples)
+    return folder, tmp_path
+
+
+def test_a_threshold_keeps_the_loss_within_the_limit_and_is_written_into_the_manifest(two_exits, tmp_path):
+    folder, data = two_exits
+    found = fit_exits(folder, data / "fit.npz", evaluate=data / "other.npz", max_drop=0.01)
+    assert found.accuracy == 1.0 and found.chosen.accuracy >= 0.99
+    assert 0.2 < 1 - found.chosen.shares[-1] < 1.0  # sure ones leave, doubtful ones do not
+    assert found.held_out.accuracy > 0.9
+    (written,) = read_artifact(folder).exits
+    assert (written.output, written.answer, written.meaning, written.samples) == ("first", "last", "logit", 300)
+    assert written.share == pytest.approx(found.chosen.shares[0])
+    shares = [point.shares[0] for point in found.curve]
+    assert shares == sorted(shares, reverse=True)
+    assert all(point.mean_bytes == pytest.approx(point.shares[-1] * found.cut_bytes, abs=1) for point in found.curve)
+    split(folder, cuts=[found.cut], out=tmp_path / "halves")
+    whole = read_whole(folder)
+    with_exit = {half.cut: exit_share(whole, half) for half in read_halves(whole, tmp_path / "halves")}
+    assert with_exit == {"all-cloud": 0.0, found.cut: written.share, "all-edge": 0.0}
+
+
+def test_shares_and_budgets_are_what_was_asked_for(two_exits):
+    folder, data = two_exits
+    half = fit_exits(folder, data / "fit_bare.npz", share=0.5)
+    assert half.chosen.shares == (0.5, 0.5) and half.chosen.accuracy is None and half.chosen.agreement > 0.9
+    budget = fit_exits(folder, data / "fit.npz", q=0.5)
+    assert budget.chosen.shares == pytest.approx((2 / 3, 1 / 3), abs=0.005)
+    never = fit_exits(folder, data / "fit.npz", share=0.0)
+    assert never.chosen.shares == (0.0, 1.0) and read_artifact(folder).exits[0].threshold > 1
+
+
+def test_what_cannot_be_fitted_is_refused_and_a_look_changes_nothing(two_exits):
+    folder, data = two_exits
+    before = (folder / MANIFEST).read_bytes()
+    fit_exits(folder, data / "fit.npz", write=False)
+    assert (folder / MANIFEST).read_bytes() == before
+    with pytest.raises(BadInput, match="no output named second; the model has first, last"):
+        fit_exits(folder, data / "fit.npz", exits=["second"])
+    (folder / SIGNATURE).write_text("{}")
+    with pytest.raises(BadInput, match="is signed; fit the exits first"):
+        fit_exits(folder, data / "fit.npz")
+
+
+def test_budgets_of_many_exits_add_up_and_thresholds_let_their_shares_leave():
+    for q in (0.02, 0.5, 1.0, 3.0, 50.0):
+        shares = shares_of_budget(q, 5)
+        assert sum(shares) == pytest.approx(1.0)
+        assert all(b / a == pytest.approx(q) for a, b in itertools.pairwise(shares))
+    sure = np.random.default_rng(0).random((4, 1000))
+    thresholds = ran_thresholds(sure, shares_of_budget(0.7, 4))
+    there, left = np.ones(1000, dtype=bool), []
+    for place, threshold in enumerate(thresholds):
+        leaves = there & (sure[place] >= threshold)
+        left.append(leaves.mean())
+        there &= ~leaves
+    assert [*left, there.mean()] == pytest.approx(list(shares_of_budget(0.7, 4)), abs=0.002)
+    with pytest.raises(BadInput, match="must be above 0"):
+        shares_of_budget(0.0, 2)
