@@ -3,7 +3,10 @@ import sys
 
 from edge_deploy.core import registry
 
-HEAVY = ("torch", "tensorflow", "keras", "tf_keras", "executorch", "onnxruntime", "ai_edge_litert", "sklearn", "PIL")
+HEAVY = (
+    *("torch", "tensorflow", "keras", "tf_keras", "executorch", "onnxruntime", "ai_edge_litert", "sklearn", "PIL"),
+    *("grpc", "google.protobuf", "prometheus_client", "cryptography"),
+)
 
 
 def test_importing_the_five_packages_loads_no_heavy_library():

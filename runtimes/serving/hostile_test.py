@@ -10,7 +10,7 @@ pytest.importorskip("runtimes.serving.nets_test")
 from runtimes.serving import nets_test as nets
 from runtimes.serving.client import RemoteClient
 from runtimes.serving.contracts import Endpoint
-from runtimes.serving.errors import CloudError
+from runtimes.serving.errors import CloudError, CloudGone
 from runtimes.serving.exchange import write_request
 from runtimes.serving.hostile_peers import connect, mutated
 from runtimes.serving.limits import Limits
@@ -110,3 +110,20 @@ def test_requests_that_never_come_to_their_message_are_ended(endpoint):
         codes = {call.exception(timeout=LONG_S).code() for call in begun}
         stop.set()
     assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
+
+
+def test_more_connections_than_allowed_are_closed_and_the_others_go_on(halves):
+    with (
+        ServerThread(Serving(artifacts=(halves[0],), limits=Limits(connections=2))) as server,
+        contextlib.ExitStack() as all_,
+    ):
+        endpoint = Endpoint(host="127.0.0.1", port=server.port)
+        clients = [all_.enter_context(RemoteClient(endpoint, artifact="net")) for _ in range(4)]
+        ready = []
+        for client in clients:
+            try:
+                ready.append(client.is_ready(deadline_s=LONG_S))
+            except CloudGone:
+                ready.append(False)
+        assert ready == [True, True, False, False]
+        assert clients[0].is_ready(deadline_s=LONG_S)

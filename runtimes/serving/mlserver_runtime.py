@@ -7,6 +7,7 @@ asked for: MLServer, which it derives from, lives in an environment of its own.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_deploy.core.errors import BadInput, EdgeDeployError
-from edge_deploy.core.require import require
+from edge_deploy.core.errors import BadInput, EdgeDeployError, MissingExtra
 from runtimes.serving.batching import Turns
 from runtimes.serving.errors import CloudOverloaded
 from runtimes.serving.offers import ANY, Offer, read_offer
@@ -72,15 +72,21 @@ def read_payload(payload: Any, offer: Offer) -> tuple[dict[str, np.ndarray], int
 
 @cache
 def _model_class() -> Any:
-    mlserver, types = require("mlserver", extra="serve"), require("mlserver.types", extra="serve")
-    errors = require("mlserver.errors", extra="serve")
+    try:
+        mlserver, types = importlib.import_module("mlserver"), importlib.import_module("mlserver.types")
+        errors, find = (
+            importlib.import_module("mlserver.errors"),
+            importlib.import_module("mlserver.utils").get_model_uri,
+        )
+    except ModuleNotFoundError as error:
+        # No extra of ours: its pins and ours do not go together.
+        raise MissingExtra("mlserver is not installed: pip install mlserver, in an environment of its own.") from error
 
     class EdgeDeployModel(mlserver.MLModel):  # type: ignore[misc, name-defined]  # known where MLServer is only
         """One artifact, whole or tail, under MLServer; settings of `Loading` are taken from `parameters.extra`."""
 
         async def load(self) -> bool:
             """Check the artifact's files and load it."""
-            find = require("mlserver.utils", extra="serve").get_model_uri
             folder = Path(await find(self.settings))
             extra = self.settings.parameters.extra or {}
             loading = replace(Loading(), **json.loads(json.dumps(extra.get("loading", {}))))
