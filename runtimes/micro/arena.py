@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_deploy.core.child import run_in_child
-from edge_deploy.core.errors import BadInput, ToolchainError
+from edge_deploy.core.errors import ToolchainError
 from edge_deploy.core.serde import from_json
+from runtimes.forked import run_forked
 
 __all__ = ["KERNELS", "MicroArena", "measure_arena"]
 
 KERNELS = "x86-64 reference kernels"
 TIMEOUT_S = 300.0
 ALIGNMENT = 16
+STEPS = 128  # of the arena: how finely it is searched where an operator does not say how much is missing
+MOST_PREPARATION = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,16 +81,26 @@ def measure_here(path: str) -> MicroArena:
 
 
 def _least(model: bytes, size: int, where: str) -> int:
-    """`size`, or what the interpreter needs on top of it while it prepares its operators."""
-    from runtimes.micro.interpreter import open_interpreter
+    """`size`, or what the interpreter needs on top of it while it prepares its operators.
 
+    The model runs in a large arena. So whatever becomes of it in this one is for want of memory, which not every
+    operator says: some look at a tensor that found no place, and refuse its type or end the process. Hence a fork each.
+    """
+    from runtimes.micro.interpreter import open_interpreter, run_once
+
+    def attempt() -> str:
+        run_once(open_interpreter(model, where=where, arena_bytes=size), where=where)
+        return ""
+
+    most = 2 * size + MOST_PREPARATION
     while True:
         try:
-            open_interpreter(model, where=where, arena_bytes=size)
-        except BadInput as error:
+            run_forked(attempt, stage=f"{where}: an arena of {size} bytes", timeout_s=TIMEOUT_S)
+        except ToolchainError as error:
             missing = [int(count) for count in re.findall(r"missing: (\d+)", str(error))]
-            if not missing:
+            step = max(missing) if missing else size // STEPS
+            size += max(1, -(-step // ALIGNMENT)) * ALIGNMENT
+            if size > most:
                 raise
-            size += -(-max(missing) // ALIGNMENT) * ALIGNMENT
         else:
             return size
