@@ -22,6 +22,9 @@ SCRIPT = """
 import json, sys
 import numpy as np
 from edge_deploy import open_session
+open_session(sys.argv[1])
+peak = next((line for line in open("/proc/self/status") if line.startswith("VmHWM")), "VmHWM: 0 kB")
+peak_bytes = int(peak.split()[1]) * 1024
 with np.load(sys.argv[2]) as images:
     feeds = [image.reshape(1, 8, 8, 1) for image in images["x"]]
     answers, kernels = [], []
@@ -31,7 +34,8 @@ with np.load(sys.argv[2]) as images:
         answers.append([next(iter(session.run({name: feed}).values())).tolist() for feed in feeds])
         kernels.append(session.kernels)
 heavy = [name for name in ("torch", "tensorflow", "executorch", "google.protobuf") if name in sys.modules]
-print(json.dumps({"answers": answers, "kernels": kernels, "numpy": np.__version__, "heavy": heavy}))
+told = {"answers": answers, "kernels": kernels, "numpy": np.__version__, "heavy": heavy, "peak_bytes": peak_bytes}
+print(json.dumps(told))
 """
 # The command line without what only POSIX systems have: what Windows would make of it, as far as this machine can tell.
 COMMAND = """
@@ -112,6 +116,7 @@ def test_the_artifact_runs_there_without_heavy_libraries(elsewhere):
     environment, said, _ = elsewhere
     old = environment.startswith("tflite-runtime")
     assert said["heavy"] == []
+    assert said["peak_bytes"] < 60_000_000  # `make bench-light` measures the time too
     assert said["numpy"].startswith("1." if old else "2.")
     assert all(("tflite-runtime 2.14" if old else "ai-edge-litert") in kernels for kernels in said["kernels"])
 
