@@ -27,6 +27,7 @@ def test_help_names_every_command_and_exit_code():
 
 COMMANDS = (
     "convert",
+    "train",
     "calibration",
     "inspect",
     "verify",
