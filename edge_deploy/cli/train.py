@@ -90,14 +90,15 @@ def command(
     """Train a DLRM on a click log, in float or for INT4.
 
     Writes weights, features.json and samples for `edge-deploy convert`, which keeps the scales that training learned.
-    Several processes: torchrun --nproc-per-node 2 -m edge_deploy.cli.main train LOG ...
+    Several processes: torchrun --nproc-per-node=2 -m edge_deploy.cli.main train LOG
 
     \b
     Example:
       edge-deploy train day.tsv.gz --bits 4 --out build/recommender
       cd build/recommender
-      edge-deploy convert --source dlrm_day:dlrm_day --weights weights.pt --features features.json
-        --input dense:1,13 --input sparse:1,26:int64 --precision int4 --fallback int8 --eval eval.npz
+      edge-deploy convert --source dlrm_day:dlrm_day --weights weights.pt
+        --features features.json --input dense:1,13 --input sparse:1,26:int64
+        --precision int4 --fallback int8 --eval eval.npz
     """
     from converters.compress.dqrm import DqrmPlan
     from converters.compress.train import TrainPlan
