@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import random
 import re
 import threading
 import time
@@ -87,6 +88,32 @@ def test_requests_of_many_threads_are_answered_once_each_while_the_cut_moves(mod
     assert sum(status.answered.values()) == 400
     assert status.answered["lost"] == 0
     assert status.switches > 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_goes_wrong_in_whatever_order_every_request_has_one_right_answer(model, tmp_path, seed):
+    rng = random.Random(seed)
+    kinds = (CloudGone, CloudTimedOut, CloudOverloaded, CloudRefused, CloudGarbled, None, None, None)
+    spoilt = (lambda found: {}, lambda found: {"y": found["y"] * np.inf}, lambda found: found, lambda found: found)
+
+    def fails(number):
+        kind = rng.choice(kinds)
+        return kind("random") if kind is not None else None
+
+    model.cloud.fails, model.cloud.spoils = fails, lambda found: rng.choice(spoilt)(found)
+    file = tmp_path / "run.jsonl"
+    recorder = Recorder(file, start_of(model))
+    with open_live(model, recorder=recorder) as live, ThreadPoolExecutor(8) as threads:
+
+        def ask(number):
+            if number % 10 == 0:
+                live.switch_to(model.halves[number // 10 % 4].cut)
+            return is_right(model, live, number)
+
+        right = list(threads.map(ask, range(500)))
+        told = live.settled_status().answered
+    assert all(right)
+    assert told["lost"] == 0 and sum(told.values()) == len(read_run(file).requests) == 500
 
 
 @pytest.mark.parametrize("error", [CloudGone, CloudTimedOut, CloudOverloaded, CloudRefused, CloudGarbled])
