@@ -39,6 +39,7 @@ def status(**changes):
         "attempts": 1300,
         "switches": 42,
         "last_reason": "CloudTimedOut: slow",
+        "cpu_pressure": 0.126,
         "newest": ((1.0, 0.01), (2.0, 0.02), (3.0, 0.015)),
     }
     return Status(**{**given, **changes})
@@ -107,6 +108,7 @@ def test_a_browser_shows_what_the_run_does(page, tmp_path):
         "downlink": "down",
         "rtt": "42.1 ms",
         "load": "25 %",
+        "pressure": "13 %",
         "up": "123 kB",
         "down": "9.90 MB",
         "by-cloud": "1234",

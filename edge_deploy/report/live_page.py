@@ -28,6 +28,7 @@ _TILES = (
     ("downlink", "downlink"),
     ("rtt", "round trip"),
     ("load", "load of the edge by others"),
+    ("pressure", "of the time something waits for a CPU"),
     ("up", "sent"),
     ("down", "received"),
     ("switches", "switches"),
@@ -81,6 +82,7 @@ function show(told) {
     put('rtt', ms(now.rtt_s));
     put('load', Math.round(now.edge_load * 100) + ' %');
   }
+  put('pressure', told.cpu_pressure === null ? 'unknown' : Math.round(told.cpu_pressure * 100) + ' %');
   const rows = Object.entries(told.by_cut).map(([cut, count]) => {
     const row = document.createElement('tr');
     for (const text of [cut, count]) {

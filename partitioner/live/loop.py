@@ -63,6 +63,7 @@ class Loop:
         self._link = LinkEstimate()
         self._probe = LinkProbe(stage.halves, remote, idle_s=options.probe_idle_s)
         self._edge = EdgeProbe()
+        self._machine = self._edge.read()
         self._counters = Counters([half.cut for half in stage.halves])
         self._since_tick: list[Happened] = []
         self._start_s = clock.now_s()
@@ -138,6 +139,8 @@ class Loop:
             attempts=counters.attempts,
             switches=counters.switches,
             last_reason=counters.last_reason,
+            cpu_pressure=self._machine.cpu_pressure,
+            memory_pressure=self._machine.memory_pressure,
             newest=tuple((at - self._start_s, took) for at, took in counters.newest(SHOWN)),
         )
 
@@ -230,7 +233,7 @@ class Loop:
             self._recorder.flush()
 
     def _measured(self, link: LinkState) -> tuple[Conditions, float | None]:
-        edge = self._edge.read()
+        edge = self._machine = self._edge.read()
         queues = [one.queue_s for one in self._since_tick if one.how == BY_CLOUD and one.queue_s >= 0]
         is_open = self._breaker.is_open
         conditions = Conditions(

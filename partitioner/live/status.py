@@ -28,6 +28,8 @@ class Status:
         p50_s, p95_s, p99_s: Latencies of the newest thousand; 0 before the first request.
         cloud: "reachable", or why it is not.
         switches: How often the cut changed.
+        cpu_pressure, memory_pressure: Share of the last ten seconds in which something waited for it; None where the
+            system does not tell.
         last_reason: Why the newest request fell back or was lost; empty where none did.
     """
 
@@ -49,6 +51,8 @@ class Status:
     switches: int
     last_reason: str
     newest: tuple[tuple[float, float], ...] = field(default=())
+    cpu_pressure: float | None = None
+    memory_pressure: float | None = None
 
 
 class Counters:
