@@ -119,6 +119,12 @@ class Queue:
         self._idle = asyncio.Event()
         self._idle.set()
         self._is_closed = False
+        self._began_s: dict[int, float] = {}
+
+    @property
+    def running_since_s(self) -> float | None:
+        """When the oldest inference under way began, in the time of the event loop; None where none is."""
+        return min(self._began_s.values(), default=None)
 
     @property
     def waiting(self) -> int:
@@ -239,12 +245,14 @@ class Queue:
         if run.is_quick(sum(part.rows for part in batch)):
             self._finish(batch, run, began_s, _run_all(batch, run))
             return
+        self._began_s[id(run)] = began_s
         running = self._loop.run_in_executor(self._threads, _run_all, batch, run)
         running.add_done_callback(partial(self._done, batch, run, began_s))
 
     def _done(
         self, batch: list[_Part], run: Run, began_s: float, running: asyncio.Future[list[Arrays | Exception]]
     ) -> None:
+        self._began_s.pop(id(run), None)
         found: Sequence[Arrays | BaseException]
         if running.cancelled():
             found = [CloudGone("the server stopped.")] * len(batch)

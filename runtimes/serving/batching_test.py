@@ -177,3 +177,20 @@ def test_models_share_the_turns_of_a_process_and_none_is_forgotten():
 def test_settings_that_mean_nothing_are_refused():
     with pytest.raises(BadInput, match="at least 1"):
         Batching(rows=0)
+
+
+def test_an_inference_that_does_not_end_is_seen_and_nobody_waits_for_it_beyond_the_deadline():
+    session = Doubling(goes=False)
+
+    async def body(queue):
+        begun_s = asyncio.get_running_loop().time()
+        assert queue.running_since_s is None
+        with pytest.raises(TimeoutError):
+            await queue.infer(x(1), deadline_s=begun_s + 0.01)
+        stuck_since_s = queue.running_since_s
+        session.go.set()
+        await queue.close()
+        return begun_s, stuck_since_s, queue.running_since_s
+
+    begun_s, since_s, after = run(body, session)
+    assert begun_s <= since_s and after is None

@@ -37,6 +37,7 @@ LARGEST_METADATA = 16 * 1024
 STREAMS_PER_CONNECTION = 256
 MANY_ROWS_BYTES = 16 * 1024 * 1024
 LEAST_PING_S = 5.0
+STUCK = 2.0  # times the longest that an answer may take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,8 +155,20 @@ class Server:
         assert self._service is not None and self._shelf is not None and self._threads is not None
         self._service.is_ready = False
         await server.stop(self._serving.limits.drain_s)
-        await self._shelf.close()
-        self._threads.shutdown()
+        try:
+            async with asyncio.timeout(self._serving.limits.drain_s):
+                await self._shelf.close()
+        except TimeoutError:  # an inference that does not end
+            self._threads.shutdown(wait=False, cancel_futures=True)
+        else:
+            self._threads.shutdown()
+
+    def is_stuck(self) -> bool:
+        """Whether an inference has been running for far longer than any client waits: only a new process helps."""
+        since_s = None if self._shelf is None else self._shelf.running_since_s()
+        return (
+            since_s is not None and asyncio.get_running_loop().time() - since_s > STUCK * self._serving.limits.answer_s
+        )
 
     async def _warm(self, shelf: Shelf) -> None:
         budget = self._serving.loading.memory_bytes

@@ -123,6 +123,11 @@ class Shelf:
         """What the loaded models count against the budget."""
         return sum(each.cost_bytes for each in self._loaded.values())
 
+    def running_since_s(self) -> float | None:
+        """When the oldest inference under way began, in the time of the event loop; None where none is."""
+        found = (model.queue.running_since_s for model in self._loaded.values())
+        return min((since_s for since_s in found if since_s is not None), default=None)
+
     def find(self, offer: Offer) -> Loaded | None:
         """The model, if it is loaded."""
         return self._loaded.get((offer.info.name, offer.info.version))

@@ -21,6 +21,9 @@ from runtimes.serving.server import Server, Serving
 
 __all__ = ["main"]
 
+LOOK_S = 1.0
+STUCK = 70  # exit code: as sysexits.h calls an error inside a program
+
 
 def main() -> int:
     """Serve until told to stop; returns the exit code."""
@@ -31,14 +34,14 @@ def main() -> int:
     room = max(1, allow_open_files(serving.limits.connections))
     serving = replace(serving, limits=replace(serving.limits, connections=room))
     try:
-        asyncio.run(_serve(serving))
+        code = asyncio.run(_serve(serving))
     except EdgeDeployError as error:
         _say({"error": error_to_json(error)})
         return error.exit_code
-    return 0
+    return code
 
 
-async def _serve(serving: Serving) -> None:
+async def _serve(serving: Serving) -> int:
     loop, told_to_stop = asyncio.get_running_loop(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
@@ -46,8 +49,22 @@ async def _serve(serving: Serving) -> None:
     await server.start()
     _say({"port": server.port})
     threading.Thread(target=_until_parent_ends, args=(loop, told_to_stop), daemon=True).start()
-    await told_to_stop.wait()
-    await server.stop()
+    watching = asyncio.ensure_future(_until_stuck(server))
+    stopping = asyncio.ensure_future(told_to_stop.wait())
+    await asyncio.wait((watching, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not watching.done():
+        watching.cancel()
+        await server.stop()
+        return 0
+    # A runtime that hangs cannot be stopped from outside its thread; the parent starts another process.
+    sys.stderr.write("serve: an inference does not end; this worker gives up.\n")
+    sys.stderr.flush()
+    return STUCK
+
+
+async def _until_stuck(server: Server) -> None:
+    while not server.is_stuck():
+        await asyncio.sleep(LOOK_S)
 
 
 def _until_parent_ends(loop: asyncio.AbstractEventLoop, told_to_stop: asyncio.Event) -> None:
