@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from converters.compress.trained_layers import trained_spec
 from converters.contracts import Lowered, LowerRequest
 from converters.passes.settle import settle_passes, trial_of, with_rules
 from edge_deploy.core import registry
@@ -87,6 +88,7 @@ def _lower_one(target: str, request: Any) -> Lowered:
     """Also leaves `layers.json` where the target can tell each layer's error."""
     module = registry.load("converters.targets", target)
     wanted = from_json(LowerRequest, request, where="request")
+    wanted = replace(wanted, spec=trained_spec(wanted.spec, wanted.captured.folder))
     trial = trial_of(module)
     if trial is not None and wanted.captured.kind != "recommender":
         wanted, passes = settle_passes(wanted, trial)

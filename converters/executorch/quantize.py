@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from converters.compress.trained_layers import TrainedLayers
 from converters.executorch.calibration import Samples
 from converters.executorch.differences import annotate_differences
 from converters.executorch.layers import layer_name
@@ -29,13 +30,16 @@ INT4_STORED = "int4 stored"
 _WEIGHT_RANGE = {"int8": (-127, 127), INT4_PACKED: (-8, 7), INT4_STORED: (-8, 7)}
 
 
-def quantize(graph: Any, widths: Mapping[str, str], samples: Samples, spec: QuantSpec) -> Any:
+def quantize(
+    graph: Any, widths: Mapping[str, str], samples: Samples, spec: QuantSpec, *, trained: TrainedLayers | None = None
+) -> Any:
     """Quantize an unlifted float graph.
 
     Args:
         graph: From `program.export(...).module()`; it is consumed.
         widths: For every layer with weights: "int8", INT4_PACKED, INT4_STORED, or "float32".
         samples: For calibration.
+        trained: Scales that training learned; they are taken as they are.
 
     Returns:
         The converted graph module, with `quantized_decomposed` operators, to be exported again.
@@ -54,7 +58,7 @@ def quantize(graph: Any, widths: Mapping[str, str], samples: Samples, spec: Quan
     try:
         prepared = prepare_pt2e(graph, ComposableQuantizer(quantizers))
         with torch.no_grad():
-            set_ranges(prepared, clamps, samples, spec)
+            set_ranges(prepared, clamps, samples, spec, trained)
             converted = convert_pt2e(prepared)
     except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, AttributeError) as error:
         raise ToolchainError(f"PT2E quantization: {type(error).__name__}: {error}") from error

@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from converters.compress.trained_layers import TrainedLayers
 from converters.executorch import bias_correction, rounding, searched_scales
 from converters.executorch.bias_correction import correct_biases
 from converters.executorch.calibration import Samples
 from converters.executorch.rounding import round_weights
 from converters.executorch.searched_scales import search_scales
 from converters.executorch.stacking import stacked
+from converters.executorch.trained import set_trained
 from converters.quantize.clipping import chosen_range
 from converters.quantize.ranges import HistogramObserver, Range
 from converters.quantize.tails import MOST_KEPT, TailObserver, tail_rank
@@ -24,12 +26,19 @@ from edge_deploy.core.quant_spec import QuantSpec
 __all__ = ["set_ranges"]
 
 
-def set_ranges(prepared: Any, clamps: Mapping[str, float], samples: Samples, spec: QuantSpec) -> None:
+def set_ranges(
+    prepared: Any,
+    clamps: Mapping[str, float],
+    samples: Samples,
+    spec: QuantSpec,
+    trained: TrainedLayers | None = None,
+) -> None:
     """Calibrate `prepared` in place.
 
     Args:
         clamps: Upper bounds of relu nodes that stand for a clamp to [0, bound].
         samples: All of them set the ranges.
+        trained: Scales that training learned win over what samples say.
 
     Raises:
         BadInput: There is no sample, or an activation is not finite.
@@ -42,10 +51,10 @@ def set_ranges(prepared: Any, clamps: Mapping[str, float], samples: Samples, spe
     prepared.recompile()
     with stacked(prepared, samples) as together:
         _observe(prepared, together, spec)
-        rounded: dict[Any, Any] = {}
+        rounded: dict[Any, Any] = set_trained(prepared, trained) if trained is not None else {}
         if ROUNDING in spec.passes:
             some = together.batches(most=rounding.MOST_SAMPLES)
-            rounded = round_weights(prepared, some, min(samples.count, rounding.MOST_SAMPLES))
+            rounded |= round_weights(prepared, some, min(samples.count, rounding.MOST_SAMPLES))
         search_scales(prepared, together.batches(most=searched_scales.MOST_SAMPLES), but=rounded)
         if BIASES in spec.passes:
             correct_biases(prepared, together.batches(most=bias_correction.MOST_SAMPLES), rounded)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from converters.compress.trained_layers import usable_layers
 from converters.contracts import LowerRequest
 from converters.executorch.calibration import Samples
 from converters.executorch.dynamic_linears import quantize_dynamic
@@ -85,7 +86,7 @@ def quantize_program(program: Any, choices: Sequence[Choice], request: LowerRequ
     assert request.calibration is not None
     batch = int(example_inputs(captured.inputs, captured.batches)[0].shape[0])
     samples = Samples(path=request.calibration, inputs=captured.inputs, batch=batch)
-    converted = quantize(graph, widths, samples, spec)
+    converted = quantize(graph, widths, samples, spec, trained=usable_layers(captured.folder, spec))
     stored4 = tuple(name for name, width in widths.items() if width == INT4_STORED)
     inputs, outputs = captured.inputs, captured.outputs
     if spec.io == "int8":

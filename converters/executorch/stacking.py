@@ -16,7 +16,7 @@ from typing import Any
 
 from converters.executorch.calibration import Samples
 
-__all__ = ["stacked"]
+__all__ = ["free_batch", "stacked"]
 
 MOST_TOGETHER = 32  # times the traced batch
 MOST_VALUES = 1 << 23  # in the largest tensor; beyond, more samples at a time are no faster
@@ -49,6 +49,24 @@ def stacked(graph: Any, samples: Samples) -> Iterator[Samples]:
         graph._forward_pre_hooks = checks
         _restore(graph, freed)
     yield samples
+
+
+def free_batch(graph: Any, samples: Samples) -> bool:
+    """Let `graph` take any number of samples from now on; False, and nothing changed, where it takes no other.
+
+    Args:
+        graph: A float graph module without random operators; it is called on a few samples.
+        samples: At least two batches of them.
+    """
+    if any(str(node.target).startswith(RECURRENT) for node in graph.graph.nodes):
+        return False
+    freed = _free_batch(graph, samples.batch)
+    checks, graph._forward_pre_hooks = graph._forward_pre_hooks, OrderedDict()
+    if _takes(graph, samples):
+        return True
+    graph._forward_pre_hooks = checks
+    _restore(graph, freed)
+    return False
 
 
 def _shape(node: Any) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from converters.compress.trained_layers import keep_trained_layers
 from converters.contracts import Captured, CaptureRequest
 from converters.loading.file_kind import file_kind
 from converters.loading.input_shapes import settle
@@ -41,6 +42,7 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
     if request.weights is not None:
         raise BadInput(f"--weights {request.weights}: a .pt2 file brings its own weights; leave the option out.")
     program = load_program(path)
+    keep_trained_layers(path, folder)
     found = user_inputs(request.source, program)
     inputs = with_layout(settle(found, request))
     is_dynamic = inputs[0].shape[0] == -1

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from converters.compress.trained_layers import usable_layers
 from converters.contracts import Captured, Lowered, LowerRequest
 from converters.passes.float_tflite import change_float_graph
 from converters.passes.kept_changes import changes_entry, restore_tflite
@@ -23,6 +24,7 @@ from converters.tflite.plan import choose
 from converters.tflite.quantizer import Quantized, prepare, quantize_static
 from converters.tflite.signatures import describe, ensure_signatures
 from converters.tflite.structure import views
+from converters.tflite.trained import trained_activations
 from edge_deploy.core.artifact import FileEntry, LayerFacts
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput, Unsupported
@@ -155,10 +157,13 @@ def _quantize(model: Any, request: LowerRequest) -> tuple[Quantized, tuple[PassR
     passes = change_float_graph(model, request, _as_in_file(request.captured, request.captured.inputs))
     is_needed = any(choice.is_integer for choice in choices.values())
     calibration = _calibration(model, request) if is_needed else Calibration()
+    trained = usable_layers(request.captured.folder, request.spec)
     quantized = quantize_static(
         model,
         request.spec,
         calibration.ranges,
+        learned=trained_activations(views(model), trained.affine()) if trained is not None else None,
+        learned_weights=trained.weights() if trained is not None else None,
         means=calibration.means if BIASES in request.spec.passes else None,
         covariances=calibration.covariances if ROUNDING in request.spec.passes else None,
     )

@@ -36,6 +36,7 @@ from edge_deploy.cli import (
     package,
     plan,
     profile,
+    qat,
     replay,
     report,
     run,
@@ -68,6 +69,7 @@ app = typer.Typer(
 )
 app.command("convert")(convert.command)
 app.command("train")(train.command)
+app.command("qat")(qat.command)
 app.command("calibration")(calibrate.command)
 app.command("inspect")(inspect.command)
 app.command("verify")(verify.command)
