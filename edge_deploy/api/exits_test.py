@@ -9,15 +9,19 @@ import pytest
 from edge_deploy.api.exits import fit_exits, ran_thresholds, shares_of_budget
 from edge_deploy.api.split import split
 from edge_deploy.core.artifact import MANIFEST, Artifact, FileEntry
+from edge_deploy.core.early_exit import confidence
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.serde import write_json
 from edge_deploy.core.signing import SIGNATURE
 from partitioner.live.exits import exit_share
 from partitioner.live.halves import read_halves, read_whole
+from partitioner.live.pretend import PretendCloud
+from partitioner.live.session import LiveSession
 from runtimes.folder import read_artifact
 from runtimes.formats.facts import read_signatures
 from runtimes.formats.tflite import read_graph
+from runtimes.session import open_session
 
 WIDE, HIDDEN, CLASSES = 12, 24, 4
 
@@ -95,6 +99,29 @@ def test_a_threshold_keeps_the_loss_within_the_limit_and_is_written_into_the_man
     whole = read_whole(folder)
     with_exit = {half.cut: exit_share(whole, half) for half in read_halves(whole, tmp_path / "halves")}
     assert with_exit == {"all-cloud": 0.0, found.cut: written.share, "all-edge": 0.0}
+
+
+def test_live_the_sure_ones_end_on_the_edge_and_the_others_get_the_whole_models_answer(two_exits, tmp_path):
+    folder, data = two_exits
+    found = fit_exits(folder, data / "fit.npz", max_drop=0.01)
+    split(folder, cuts=[found.cut], out=tmp_path / "halves")
+    whole = read_whole(folder)
+    halves = read_halves(whole, tmp_path / "halves")
+    tail, alone = open_session(tmp_path / "halves" / found.cut / "tail"), open_session(folder)
+    cloud = PretendCloud(tails={found.cut: tail.run}, digest=whole.sha256)
+    samples = np.load(data / "other.npz")["x"][:60]
+    sure = 0
+    with LiveSession(whole, halves, cloud.connect, lambda half: open_session(half.head), first=found.cut) as session:
+        for sample in samples:
+            feed = {"x": sample[None]}
+            answer, wanted = session.infer(feed), alone.run(feed)
+            ended = confidence(wanted["first"], "logit")[0] >= found.exits[0].threshold
+            np.testing.assert_array_equal(answer["last"], wanted["first" if ended else "last"])
+            sure += int(ended)
+        assert session.settled_status().answered == {"edge": sure, "cloud": 60 - sure, "fallback": 0, "lost": 0}
+    assert 0 < sure < 60
+    tail.close()
+    alone.close()
 
 
 def test_shares_and_budgets_are_what_was_asked_for(two_exits):
