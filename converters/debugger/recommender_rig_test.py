@@ -123,8 +123,9 @@ def answers_of(target, captured, model, samples, folder, spec):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mlp_bits", [8, 4])
 @pytest.mark.parametrize("target", ["tflite", "executorch"])
-def test_the_estimate_is_what_artifacts_of_both_formats_answer(clicks, target, tmp_path):
+def test_the_estimate_is_what_artifacts_of_both_formats_answer(clicks, target, mlp_bits, tmp_path):
     pytest.importorskip("executorch")
     model, arrays, samples = clicks
     save(model, arrays, tmp_path / "recommender")
@@ -138,7 +139,8 @@ def test_the_estimate_is_what_artifacts_of_both_formats_answer(clicks, target, t
         recommender=tmp_path / "recommender",
     )
     (tmp_path / "made").mkdir()
-    got, outcomes = answers_of(target, captured, model, samples, tmp_path / "made", spec_for_recipe("int4"))
+    spec = spec_for_recipe("int4", mlp_bits=mlp_bits, fallback_bits=8)
+    got, outcomes = answers_of(target, captured, model, samples, tmp_path / "made", spec)
     widths = bits_of(outcomes)
     assert {widths["small"], widths["large"]} == {4}
     together = Experiment(name="all", choices=dict.fromkeys(LAYERS, "a"))
