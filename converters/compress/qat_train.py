@@ -144,6 +144,7 @@ def train_cnn(
     graph = load_graph(captured)
     put_weights(graph, net)
     tidy(graph)
+    _name_inputs(graph, names)
     program = export(graph, captured.inputs, captured.batches)
     # The program's own names of its inputs are those that whoever reads the file will find.
     own = dict(zip(names, map(str, program.graph_signature.user_inputs), strict=True))
@@ -151,6 +152,21 @@ def train_cnn(
     activations = {own.get(name, name): value for name, value in trained.activations.items()}
     torch.export.save(program, out, extra_files={EXTRA_FILE: trained_text(replace(trained, activations=activations))})
     return result
+
+
+def _name_inputs(graph: Any, names: tuple[str, ...]) -> None:
+    """Let the exported program call its inputs as the source does, where such names can be Python's."""
+    given = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    told = getattr(graph.graph._codegen, "pytree_info", None)
+    taken = {node.name for node in graph.graph.nodes}
+    if told is None or len(told.orig_args) != len(names) or not all(name.isidentifier() for name in names):
+        return
+    if taken.intersection(names) - {node.name for node in given}:
+        return
+    for node, name in zip(given, names, strict=True):
+        node.name = node.target = name
+    graph.graph._codegen.pytree_info = told._replace(orig_args=list(names))
+    graph.recompile()
 
 
 def _single_input(captured: Captured) -> TensorInfo:

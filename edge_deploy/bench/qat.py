@@ -1,7 +1,7 @@
 """`make bench-qat`: INT4 training of recommenders against float, and what a step of it costs.
 
 Rows: `generated` (2 M generated rows), `movielens_100k` and `bank_marketing` (need EDGE_DEPLOY_DATA), `step`, `robe`
-(tables that share an array, beside full and hashed ones) and `hot` (INT4 tables with hot rows).
+(tables that share an array, beside full and hashed ones), `hot` (INT4 tables with hot rows) and `cnn` (CNNs at INT4).
 BENCH="generated step" makes some of them; BENCH=--fresh makes all anew. Trainings are kept in build/bench-qat/runs.
 """
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from converters.compress.dqrm import DqrmPlan
+from edge_deploy.bench.qat_cnn import cnn_table
 from edge_deploy.bench.qat_hot_cold import hot_table
 from edge_deploy.bench.qat_parallel import parallel_table
 from edge_deploy.bench.qat_robe import robe_table, speed_table
@@ -94,7 +95,7 @@ def main(arguments: list[str]) -> int:
     if data:
         folder = Path(data)
         tasks |= {name: functools.partial(public_task, name, folder) for name in ("movielens_100k", "bank_marketing")}
-    others = ("step", "parallel", "robe", "hot")
+    others = ("step", "parallel", "robe", "hot", *(("cnn",) if data else ()))
     unknown = [word for word in only if word not in (*tasks, *others)]
     if unknown:
         print(f"unknown rows: {', '.join(unknown)}; known: {', '.join((*tasks, *others))}", file=sys.stderr)
@@ -119,6 +120,10 @@ def main(arguments: list[str]) -> int:
         all_met &= is_met
     if not only or "hot" in only:
         print(hot_table(fresh=fresh, tell=_tell), flush=True)
+    if "cnn" in others and (not only or "cnn" in only):
+        text, is_met = cnn_table(fresh=fresh, tell=_tell)
+        print(f"\n{text}", flush=True)
+        all_met &= is_met
     return int(not all_met)
 
 
