@@ -116,6 +116,27 @@ def test_executorch_holds_the_trained_tables_bit_for_bit(exported):
         assert np.array_equal(dequantized(written, index, 0, len(table))[0], table)
 
 
+def test_a_safetensors_file_alone_keeps_its_scales_too(exported, tmp_path):
+    from safetensors.torch import save_file
+
+    from converters.recommender.trained import load_trained
+    from converters.sources.dlrm_arrays import capture
+
+    _, _, _, other, folder = exported
+    state = torch.load(folder / "weights.pt", weights_only=True)
+    save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "captured").mkdir()
+    captured = capture(CaptureRequest(source=str(tmp_path / "model.safetensors")), tmp_path / "captured")
+    ours, theirs = load_trained(captured.recommender), load_trained(other.recommender)
+    assert set(ours) == set(theirs) and len(ours) == 8
+    for name, found in ours.items():
+        assert found.bits == 4 and np.array_equal(found.scales, theirs[name].scales)
+    state["tables.1.weight"][3] *= 1.01
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(BadInput, match=r"tables\.1: its weights are no multiples"):
+        capture(CaptureRequest(source=str(tmp_path / "model.safetensors")), tmp_path / "captured")
+
+
 def _dense_in(path, name):
     """Dequantized weights [out, in] of a fully connected layer."""
     from ai_edge_litert.interpreter import Interpreter

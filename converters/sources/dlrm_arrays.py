@@ -8,11 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from converters.contracts import Captured, CaptureRequest
+from converters.loading.checkpoint import TRAINED
 from converters.loading.dlrm_arrays import Description, dlrm_of, is_description, read_description
 from converters.loading.recommender_run import run_stored
 from converters.loading.weight_index import index_weights
-from converters.recommender.model import Recommender, save
+from converters.recommender.hot_checkpoint import mark_hot_rows
+from converters.recommender.model import Recommender, load, save
 from converters.recommender.rows import StoredArray, map_array
+from converters.recommender.trained import check_on_grid, load_trained, save_trained
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 
@@ -47,9 +50,13 @@ def capture(request: CaptureRequest, folder: Path) -> Captured:
             if not wish.weights:
                 raise BadInput(f"{path}: names no weights = ...; add it, or pass --weights.")
             weights = path.parent / wish.weights
-    model, stored = dlrm_of(index_weights(weights), wish, where=path.name)
+    arrays = index_weights(weights)
+    beside = {name: np.array(map_array(arrays.pop(name))) for name in list(arrays) if name.endswith(TRAINED)}
+    model, stored = dlrm_of(arrays, wish, where=path.name)
     model = _with_batches(model, request.batches)
     save_stored(model, stored, folder / "recommender")
+    if beside:
+        _keep_scales(beside, model, folder / "recommender")
     return Captured(
         name=path.stem.removesuffix(".safetensors.index"),
         framework="torch",
@@ -78,6 +85,11 @@ def save_stored(model: Recommender, stored: dict[str, StoredArray], folder: Path
     tables = {table.weight: stored[table.weight] for table in model.tables}
     small = {name: np.asarray(map_array(array), np.float32) for name, array in stored.items() if name not in tables}
     save(model, small, folder, elsewhere=tables)
+
+
+def _keep_scales(beside: dict[str, np.ndarray], model: Recommender, home: Path) -> None:
+    save_trained(mark_hot_rows(beside, home), model, home)
+    check_on_grid(*load(home), load_trained(home))
 
 
 def _with_batches(model: Recommender, batches: tuple[int, ...]) -> Recommender:
