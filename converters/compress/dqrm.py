@@ -41,12 +41,14 @@ class DqrmPlan:
         table_scale: One scale for a table (the paper's, 8 times smaller than float32), or one for each row.
         mlp_bits: Of fully connected layers, a scale for each output channel: 4, 8, or 32 to leave them alone.
         refresh_steps: Steps between two looks for a table's scale.
+        start_step: Train in float for so many steps; evaluation sees the grids from the beginning.
     """
 
     table_bits: int = 4
     table_scale: Literal["row", "table"] = "table"
     mlp_bits: int = 4
     refresh_steps: int = 200
+    start_step: int = 0
 
     def __post_init__(self) -> None:
         problems = [
@@ -58,6 +60,8 @@ class DqrmPlan:
             problems.append(f"quantized training: table_scale = {self.table_scale}: must be row or table.")
         if self.refresh_steps < 1:
             problems.append(f"quantized training: refresh_steps = {self.refresh_steps}: must be at least 1.")
+        if self.start_step < 0:
+            problems.append(f"quantized training: start_step = {self.start_step}: must not be negative.")
         if problems:
             raise BadInput(*problems)
 
@@ -79,7 +83,7 @@ def prepare(model: torch.nn.Module, plan: DqrmPlan) -> None:
     kind, dense = _table_class(), _linear_class()
     replace_modules(model, tables, lambda _, table: kind(table, plan))
     if plan.mlp_bits != 32:
-        replace_modules(model, linears(model), lambda _, layer: dense(layer, plan.mlp_bits))
+        replace_modules(model, linears(model), lambda _, layer: dense(layer, plan))
 
 
 def finish(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -117,7 +121,7 @@ def _table_class() -> Any:
             self.weight, self.bits, self.by_row = table.weight, plan.table_bits, plan.table_scale == "row"
             self.padding_idx = table.padding_idx
             self.mode = getattr(table, "mode", None)
-            self.refresh_steps = plan.refresh_steps
+            self.refresh_steps, self.start_step = plan.refresh_steps, plan.start_step
             self.template = (type(table), table.num_embeddings, table.embedding_dim)
             self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # so that a stopped run goes on alike
             scale = torch.ones(1) if self.by_row else table_scale(table.weight, self.bits)
@@ -135,19 +139,26 @@ def _table_class() -> Any:
             return super().train(mode)
 
         def forward(self, ids: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
-            if self.training:
-                done = int(self.steps)
-                if done and done % self.refresh_steps == 0:
-                    self.refresh()
-                self.steps += 1
+            is_float = self._counts_as_float()
             rows = functional.embedding(ids, self.weight, self.padding_idx, sparse=True)
-            scale = row_scales(rows, self.bits) if self.by_row else self.weight_scale
-            rows = straight_through(rows, scale, self.bits)
+            if not is_float:
+                scale = row_scales(rows, self.bits) if self.by_row else self.weight_scale
+                rows = straight_through(rows, scale, self.bits)
             if self.mode is None or (ids.dim() == 1 and offsets is None):
                 return rows
             if offsets is None and ids.shape[1] == 1 and self.padding_idx is None and per_sample_weights is None:
                 return rows[:, 0]
             return self._pooled(rows, ids, offsets, per_sample_weights)
+
+        def _counts_as_float(self) -> bool:
+            """Count a training step, look for the scale where it is time to; whether this step is one in float."""
+            if not self.training:
+                return False
+            done = int(self.steps)
+            self.steps += 1
+            if done == self.start_step or (done > self.start_step and done % self.refresh_steps == 0):
+                self.refresh()
+            return done < self.start_step
 
         def _pooled(self, rows: Any, ids: Any, offsets: Any, weights: Any) -> Any:
             counted = torch.ones_like(ids, dtype=rows.dtype)
@@ -191,11 +202,17 @@ def _linear_class() -> Any:
     class FakeQuantizedLinear(torch.nn.Module):  # type: ignore[misc,name-defined]
         """A fully connected layer with a scale for each output channel; its bias stays float, as in the files."""
 
-        def __init__(self, layer: Any, bits: int) -> None:
+        def __init__(self, layer: Any, plan: DqrmPlan) -> None:
             super().__init__()
-            self.weight, self.bias, self.bits = layer.weight, layer.bias, bits
+            self.weight, self.bias, self.bits = layer.weight, layer.bias, plan.mlp_bits
+            self.start_step = plan.start_step
+            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
         def forward(self, values: Any) -> Any:
+            if self.training and self.start_step:
+                self.steps += 1
+                if int(self.steps) <= self.start_step:
+                    return torch.nn.functional.linear(values, self.weight, self.bias)
             weight = straight_through(self.weight, channel_scales(self.weight, self.bits), self.bits)
             return torch.nn.functional.linear(values, weight, self.bias)
 

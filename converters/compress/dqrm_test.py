@@ -195,6 +195,23 @@ def test_a_table_scale_waits_for_its_refresh_and_for_evaluation():
     assert torch.equal(layer.weight_scale, 4 * first)
 
 
+def test_training_may_begin_in_float_while_evaluation_sees_the_grid():
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 1))
+    table, layer = (module.weight.detach().clone() for module in model)
+    bias = model[1].bias.detach().clone()
+    prepare(model, DqrmPlan(start_step=2))
+    ids = torch.tensor([1, 3])
+    plain = table[ids] @ layer.T + bias
+    assert torch.allclose(model(ids), plain) and torch.allclose(model(ids), plain)
+    grid = model(ids)
+    assert not torch.allclose(grid, plain)
+    fresh = torch.nn.Sequential(torch.nn.Embedding(5, 4, _weight=table), torch.nn.Linear(4, 1))
+    fresh[1].load_state_dict({"weight": layer, "bias": bias})
+    prepare(fresh, DqrmPlan(start_step=2))
+    assert torch.equal(fresh.eval()(ids), grid)
+
+
 def test_rows_of_any_size_lie_on_their_grid_exactly():
     rows = torch.randn(1000, 8) * torch.logspace(-9, 3, 1000)[:, None]
     for bits in (4, 8):
