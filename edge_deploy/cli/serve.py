@@ -32,7 +32,10 @@ def command(
     workers: Annotated[int, typer.Option(metavar="N", help="Server processes on the same port.")] = 1,
     sessions: Annotated[int, typer.Option(metavar="N", help="Sessions of each model in a process.")] = 1,
     threads: Annotated[int, typer.Option(metavar="N", help="Of one inference.")] = 1,
-    batch: Annotated[int, typer.Option(metavar="ROWS", help="At most so many in one inference.")] = 8,
+    batch: Annotated[
+        int | None,
+        typer.Option(metavar="ROWS", help="At most so many in one inference; default: the artifact's own, 8 of any."),
+    ] = None,
     batch_wait: Annotated[str, typer.Option(metavar="TIME", help="A batch waits at most so long for more.")] = "0 ms",
     tune_p95: Annotated[
         str | None,

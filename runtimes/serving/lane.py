@@ -21,6 +21,7 @@ __all__ = ["Lane", "random_rows", "rows_are_independent", "sizes_of"]
 
 Arrays = Mapping[str, np.ndarray]
 QUICK_S = 150e-6  # handing an inference to a thread and back costs 60 to 120 us
+MOST_OF_ANY = 8
 KEPT = 0.8  # share of the former mean in the running mean of an inference's seconds
 
 
@@ -37,14 +38,41 @@ class Lane:
         self._seconds: dict[int, float] = {}
 
     def __call__(self, arrays: Arrays) -> Arrays:
-        """One inference; outputs have as many rows as the inputs.
+        """Outputs for all rows of the inputs, by one inference or by several where that takes less time.
 
         Raises:
             BadInput: The artifact's files are not those of its manifest, or the values are none that the model takes.
             ToolchainError: The inference failed.
         """
-        rows = len(next(iter(arrays.values()))) if self._sizes else 0
+        if not self._sizes:
+            return self._run(0, 0, arrays)
+        rows = len(next(iter(arrays.values())))
         size = self._size_for(rows)
+        if size >= rows:
+            return self._run(size, rows, arrays)
+        parts = []
+        for start in range(0, rows, size):
+            part = {name: array[start : start + size] for name, array in arrays.items()}
+            # What is left over may fit a smaller size.
+            parts.append(self(part) if start + size > rows else self._run(size, size, part))
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def is_quick(self, rows: int) -> bool:
+        """See `runtimes.serving.batching.Run`."""
+        size = self._size_for(rows) if self._sizes else 0
+        return (size >= rows or not size) and self._seconds.get(size, math.inf) < QUICK_S
+
+    def open(self) -> None:
+        """Load the smallest size; the others are loaded when they are first needed."""
+        self._session(self._sizes[0] if self._sizes else 0)
+
+    def close(self) -> None:
+        """Free the sessions."""
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    def _run(self, size: int, rows: int, arrays: Arrays) -> Arrays:
         session = self._session(size)
         begun_s = time.perf_counter()
         if size == rows:
@@ -57,22 +85,16 @@ class Lane:
         self._seconds[size] = took_s + KEPT * (self._seconds.get(size, took_s) - took_s)
         return found
 
-    def is_quick(self, rows: int) -> bool:
-        """See `runtimes.serving.batching.Run`."""
-        return self._seconds.get(self._size_for(rows if self._sizes else 0), math.inf) < QUICK_S
-
-    def open(self) -> None:
-        """Load the smallest size; the others are loaded when they are first needed."""
-        self._session(self._sizes[0] if self._sizes else 0)
-
-    def close(self) -> None:
-        """Free the sessions."""
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
-
     def _size_for(self, rows: int) -> int:
-        return next((size for size in self._sizes if size >= rows), rows)
+        """The size to begin with: one that holds all rows, unless filling it up costs more than smaller ones would."""
+        holding = next((size for size in self._sizes if size >= rows), None)
+        smaller = max((size for size in self._sizes if size < rows), default=None)
+        if holding is None or smaller is None or holding == rows:
+            return smaller if holding is None and smaller is not None else holding or rows
+        filled_s, smaller_s = self._seconds.get(holding), self._seconds.get(smaller)
+        if filled_s is None or smaller_s is None:
+            return holding if holding <= 2 * rows else smaller
+        return holding if filled_s <= math.ceil(rows / smaller) * smaller_s else smaller
 
     def _session(self, size: int) -> Session:
         found = self._sessions.get(size)
@@ -84,8 +106,10 @@ class Lane:
         return found
 
 
-def sizes_of(offer: Offer, most: int) -> tuple[int, ...]:
-    """Batch sizes that a lane uses: the artifact's own up to `most`, or powers of two where it takes any."""
+def sizes_of(offer: Offer, most: int | None) -> tuple[int, ...]:
+    """Batch sizes that a lane uses: the artifact's own up to `most`, or powers of two where it takes any (up to 8)."""
+    if most is None:
+        most = MOST_OF_ANY if ANY in offer.batches else max(offer.batches, default=1)
     if ANY in offer.batches:
         return tuple(1 << power for power in range(most.bit_length()) if 1 << power <= most)
     if len(offer.batches) < 2:

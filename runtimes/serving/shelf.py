@@ -32,7 +32,8 @@ class Loading:
         memory_bytes: Budget of all loaded models; None for no bound.
         sessions: Of each model: that many of its inferences run at once.
         threads: Of one inference.
-        rows: At most so many samples in one inference, where the model takes batches.
+        rows: At most so many samples in one inference, where the model takes batches; None for the artifact's own
+            sizes, and up to 8 where it takes any.
         wait_s: A batch waits at most so long for more, while a session is free.
         waiting: Requests that may wait for one model.
         p95_s: Choose batch size and waiting time of each model when it is loaded, for the largest load whose 95th
@@ -43,13 +44,14 @@ class Loading:
     memory_bytes: int | None = None
     sessions: int = 1
     threads: int = 1
-    rows: int = 8
+    rows: int | None = None
     wait_s: float = 0.0
     waiting: int = 1024
     p95_s: float | None = None
 
     def __post_init__(self) -> None:
-        if min(self.sessions, self.threads, self.rows, self.waiting) < 1 or self.wait_s < 0:
+        rows = 1 if self.rows is None else self.rows
+        if min(self.sessions, self.threads, rows, self.waiting) < 1 or self.wait_s < 0:
             raise BadInput(f"serve: {self}: sessions, threads, rows and waiting must be at least 1, wait_s at least 0.")
         if self.p95_s is not None and not self.p95_s > 0:
             raise BadInput(f"serve: p95_s = {self.p95_s}: must be above 0.")

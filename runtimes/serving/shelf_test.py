@@ -129,3 +129,15 @@ def test_batches_are_chosen_for_the_load_when_a_limit_of_latency_is_given(halves
     assert "takes longer than the limit" in on_a_shelf([offer], Loading(p95_s=1e-9), body)
     with pytest.raises(BadInput, match="p95_s = 0"):
         Loading(p95_s=0)
+
+
+def test_rows_that_fill_no_batch_are_run_by_what_takes_least(tmp_path):
+    folder = nets.write_artifact(tmp_path / "net", dense((1, 64)), name="net")
+    (offer,) = find_offers([folder])
+    assert sizes_of(offer, None) == (1, 64) and sizes_of(offer, 8) == (1,)
+    lane = Lane(offer, (1, 64))
+    for rows in (1, 2, 3, 40, 64, 65, 131):
+        np.testing.assert_array_equal(lane(nets.inputs(rows))["out"], nets.expected(nets.inputs(rows)))
+    lane._seconds = {1: 1.0, 64: 10.0}
+    assert [lane._size_for(rows) for rows in (1, 2, 9, 10, 11, 64, 65)] == [1, 1, 1, 64, 64, 64, 64]
+    lane.close()
