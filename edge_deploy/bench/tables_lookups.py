@@ -1,6 +1,6 @@
 """Look-ups of the file itself against torch's 4-bit embedding bag: the same rows and ids, one id a bag, in turns.
 
-Both run on one thread and sleep on nothing, so that what is counted is that thread's processor time: the same on an idle
+Both run on one thread and sleep on nothing, so that what is counted is its processor time: the same on an idle
 machine, and still the same where others want the processor too.
 """
 
