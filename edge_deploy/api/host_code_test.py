@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,8 @@ class Small(torch.nn.Module):
 """
 
 
-def features() -> FeatureSpec:
+def features(module: Any = None) -> FeatureSpec:
+    """How the rows become inputs, with golden rows scored by a module."""
     known = tuple(f"user {k}" for k in range(5))
     spec = FeatureSpec(
         fields=("age", "balance", "user", "item"),
@@ -63,9 +65,13 @@ def features() -> FeatureSpec:
         ),
     )
     dense, ids = encode_rows(spec, ROWS)
+    if module is None:
+        return spec
+    with torch.no_grad():
+        scores = module(torch.from_numpy(dense), torch.from_numpy(ids)).reshape(-1).tolist()
     golden = tuple(
-        GoldenRow(raw=row, dense=tuple(d), ids=tuple(i), score=0.5)
-        for row, d, i in zip(ROWS, dense.tolist(), ids.tolist(), strict=True)
+        GoldenRow(raw=row, dense=tuple(d), ids=tuple(i), score=score)
+        for row, d, i, score in zip(ROWS, dense.tolist(), ids.tolist(), scores, strict=True)
     )
     return FeatureSpec(fields=spec.fields, dense=spec.dense, categorical=spec.categorical, golden=golden)
 
@@ -74,8 +80,8 @@ def features() -> FeatureSpec:
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("host")
     (place / "rated_net.py").write_text(MODULE, encoding="utf-8")
-    write_features(features(), place)
-    module = dlrm.build(eval(CONFIG))  # the very text that the factory has
+    module = dlrm.build(eval(CONFIG)).eval()  # the very text that the factory has
+    write_features(features(module), place)
     torch.save(module.state_dict(), place / "weights.pt")
     convert(
         convert_request(
