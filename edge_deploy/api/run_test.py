@@ -33,8 +33,9 @@ class Made:
         whole.close()
 
     def request(self, **changes):
-        given = {"artifact": self.artifact, "halves": self.halves, "options": PATIENT}
-        return RunRequest(cloud=Endpoint(host="127.0.0.1", port=self.port), **{**given, **changes})
+        cloud = Endpoint(host="127.0.0.1", port=self.port)
+        given = {"artifact": self.artifact, "halves": self.halves, "options": PATIENT, "cloud": cloud}
+        return RunRequest(**{**given, **changes})
 
     def all_right(self, session):
         found = [session.infer(feed) for feed in self.feeds]
@@ -54,12 +55,13 @@ def made(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     rng = np.random.default_rng(0)
     np.savez(folder / "x.npz", x=rng.normal(size=(12, 1, 8, 8)).astype(np.float32))
+    np.savez(folder / "calibrate.npz", x=rng.normal(size=(64, 1, 8, 8)).astype(np.float32))
     asked = edge_deploy.convert_request(
         "edge_deploy.zoo.small_cnn:small_cnn",
         inputs=["image:1,1,8,8"],
         to=[request.param],
         precision=["int8"],
-        calibrate=folder / "x.npz",
+        calibrate=folder / "calibrate.npz",
         out=folder / "out",
     )
     artifact = edge_deploy.convert(asked).folder / f"{request.param}-int8"
