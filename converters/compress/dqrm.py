@@ -16,6 +16,7 @@ from converters.compress.fake_quantize import (
     channel_scales,
     on_grid,
     row_scales,
+    searched_scale,
     straight_through,
     table_scale,
 )
@@ -41,6 +42,8 @@ class DqrmPlan:
         table_scale: One scale for a table (the paper's, 8 times smaller than float32), or one for each row.
         mlp_bits: Of fully connected layers, a scale for each output channel: 4, 8, or 32 to leave them alone.
         refresh_steps: Steps between two looks for a table's scale.
+        table_range: Where a table's single scale comes from: "max" of the table (the paper's), or "mse", the least
+            squared error of the rows that the step looked up, which clips rare large values.
         start_step: Train in float for so many steps; evaluation sees the grids from the beginning.
     """
 
@@ -49,6 +52,7 @@ class DqrmPlan:
     mlp_bits: int = 4
     refresh_steps: int = 200
     start_step: int = 0
+    table_range: Literal["max", "mse"] = "max"
 
     def __post_init__(self) -> None:
         problems = [
@@ -58,6 +62,8 @@ class DqrmPlan:
         ]
         if self.table_scale not in ("row", "table"):
             problems.append(f"quantized training: table_scale = {self.table_scale}: must be row or table.")
+        if self.table_range not in ("max", "mse"):
+            problems.append(f"quantized training: table_range = {self.table_range}: must be max or mse.")
         if self.refresh_steps < 1:
             problems.append(f"quantized training: refresh_steps = {self.refresh_steps}: must be at least 1.")
         if self.start_step < 0:
@@ -120,17 +126,20 @@ def _table_class() -> Any:
             super().__init__()
             self.weight, self.bits, self.by_row = table.weight, plan.table_bits, plan.table_scale == "row"
             self.padding_idx = table.padding_idx
-            self.mode = getattr(table, "mode", None)
+            self.mode, self.is_searched = getattr(table, "mode", None), plan.table_range == "mse"
             self.refresh_steps, self.start_step = plan.refresh_steps, plan.start_step
             self.template = (type(table), table.num_embeddings, table.embedding_dim)
             self.register_buffer("steps", torch.zeros((), dtype=torch.int64))  # so that a stopped run goes on alike
             scale = torch.ones(1) if self.by_row else table_scale(table.weight, self.bits)
             self.register_buffer(SCALE_NAME, scale)
 
-        def refresh(self) -> None:
+        def refresh(self, looked_up: Any = None) -> None:
             """Take the table's scale from its rows of now."""
-            if not self.by_row:
-                self.weight_scale.copy_(table_scale(self.weight, self.bits))
+            if self.by_row or (self.is_searched and looked_up is None):
+                return
+            self.weight_scale.copy_(
+                searched_scale(looked_up, self.bits) if self.is_searched else table_scale(self.weight, self.bits)
+            )
 
         def train(self, mode: bool = True) -> Any:
             # What is evaluated must be what `finish` leaves: the scale of the weights of that moment.
@@ -139,8 +148,8 @@ def _table_class() -> Any:
             return super().train(mode)
 
         def forward(self, ids: Any, offsets: Any = None, per_sample_weights: Any = None) -> Any:
-            is_float = self._counts_as_float()
             rows = functional.embedding(ids, self.weight, self.padding_idx, sparse=True)
+            is_float = self._counts_as_float(rows)
             if not is_float:
                 scale = row_scales(rows, self.bits) if self.by_row else self.weight_scale
                 rows = straight_through(rows, scale, self.bits)
@@ -150,14 +159,14 @@ def _table_class() -> Any:
                 return rows[:, 0]
             return self._pooled(rows, ids, offsets, per_sample_weights)
 
-        def _counts_as_float(self) -> bool:
+        def _counts_as_float(self, rows: Any) -> bool:
             """Count a training step, look for the scale where it is time to; whether this step is one in float."""
             if not self.training:
                 return False
             done = int(self.steps)
             self.steps += 1
-            if done == self.start_step or (done > self.start_step and done % self.refresh_steps == 0):
-                self.refresh()
+            if done == self.start_step or done % self.refresh_steps == 0:
+                self.refresh(rows)
             return done < self.start_step
 
         def _pooled(self, rows: Any, ids: Any, offsets: Any, weights: Any) -> Any:

@@ -195,6 +195,24 @@ def test_a_table_scale_waits_for_its_refresh_and_for_evaluation():
     assert torch.equal(layer.weight_scale, 4 * first)
 
 
+def test_a_searched_scale_stores_what_is_looked_up_better_than_the_largest_value_does():
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(200, 8)
+    table.weight.data.normal_(0, 0.1)
+    table.weight.data[199] = 3.0
+    rows = table.weight.detach().clone()
+    model = torch.nn.Sequential(table)
+    prepare(model, DqrmPlan(table_range="mse"))
+    ids = torch.randint(0, 190, (500,))
+    model(ids)
+    searched = model.eval()[0].weight_scale
+    assert torch.equal(model[0].weight_scale, searched), "evaluation keeps it"
+    wide = table_scale(rows, 4)
+    errors = [float((on_grid(rows[ids], scale, 4) - rows[ids]).square().sum()) for scale in (searched, wide)]
+    assert errors[0] < 0.05 * errors[1]
+    assert torch.equal(model(ids), on_grid(rows[ids], searched, 4))
+
+
 def test_training_may_begin_in_float_while_evaluation_sees_the_grid():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 1))
