@@ -56,6 +56,7 @@ class Node:
 
     Attributes:
         is_legacy: Its values were UINT8 in the file; see `converters.c.legacy_bytes`.
+        is_frugal: Scratch memory is dearer than speed here.
     """
 
     layer: str
@@ -64,6 +65,7 @@ class Node:
     outputs: tuple[Tensor, ...]
     options: Any
     is_legacy: bool = False
+    is_frugal: bool = False
 
     def option(self, name: str, default: Any = None) -> Any:
         """A builtin option, or `default` where the file says nothing."""

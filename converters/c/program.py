@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from converters.c.arena import Arena, Block, Pair, plan
 from converters.c.folding import fold_sizes
@@ -63,7 +63,7 @@ def build(graph: Graph) -> Program:
     for out in graph.outputs:
         if out.values is not None:
             raise BadInput(f"output {out.name}: is a constant; nothing is computed.")
-    arena = _planned(graph, steps, roots)
+    arena = _frugal(graph, steps, roots)
     tensors = {t.index: t for node in graph.nodes for t in (*node.inputs, *node.outputs) if t is not None}
     tensors |= {t.index: t for t in (*graph.inputs, *graph.outputs)}
     computed = [index for index, tensor in tensors.items() if tensor.values is None]
@@ -101,6 +101,35 @@ def _roots(steps: list[Step]) -> dict[int, int]:
         if step.same_as is not None:
             roots[step.node.outputs[0].index] = roots.get(step.same_as, step.same_as)
     return roots
+
+
+def _frugal(graph: Graph, steps: list[Step], roots: dict[int, int]) -> Arena:
+    """The arena; where scratch memory makes it larger than the values need, kernels that want less are taken.
+
+    They are slower, so no more of them are taken than are needed. `steps` is changed.
+    """
+    arena = _planned(graph, steps, roots)
+    enough = _planned(graph, [replace(step, scratch_bytes=0, overlaps={}) for step in steps], roots).bytes
+    taken: list[tuple[int, Step]] = []
+    for number in sorted(range(len(steps)), key=lambda number: -steps[number].scratch_bytes):
+        before = steps[number]
+        if arena.bytes <= enough or not before.scratch_bytes:
+            break
+        steps[number] = BUILDERS[before.node.op](replace(before.node, is_frugal=True))
+        smaller = _planned(graph, steps, roots)
+        if smaller.bytes > arena.bytes:
+            steps[number] = before
+            continue
+        arena = smaller
+        taken.append((number, before))
+    for number, before in taken:
+        now, steps[number] = steps[number], before
+        back = _planned(graph, steps, roots)
+        if back.bytes <= max(enough, arena.bytes):
+            arena = back
+        else:
+            steps[number] = now
+    return arena
 
 
 def _planned(graph: Graph, steps: list[Step], roots: dict[int, int]) -> Arena:

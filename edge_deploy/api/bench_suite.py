@@ -9,6 +9,7 @@ from device_tests.tasks.models import TaskModelFile, describe_model, find_models
 from device_tests.tasks.run import SuiteOptions, SuiteResult, run_suite
 from device_tests.tasks.task import find_tasks
 from edge_deploy.api.benchmark import artifact_folders
+from edge_deploy.core.artifact import MANIFEST
 from edge_deploy.core.errors import BadInput, EdgeDeployError
 from edge_deploy.core.serde import write_json
 
@@ -63,7 +64,7 @@ def suite_models(
     """
     if artifacts:
         named = [_named(str(each), known) for each in artifacts]
-        return tuple(describe_model(path, wanted=task) for task, given in named for path in artifact_folders([given]))
+        return tuple(describe_model(path, wanted=task) for task, given in named for path in _models_in(given))
     found = []
     for path in find_models(data):
         try:
@@ -74,6 +75,12 @@ def suite_models(
     if not found:
         raise BadInput(f"{data}: holds no artifact and no model file; say which models with --artifact.")
     return tuple(found)
+
+
+def _models_in(given: Path) -> tuple[Path, ...]:
+    """An artifact, or all that lie below a folder, as deep as several conversions side by side lie."""
+    is_folder_of_them = given.is_dir() and not (given / MANIFEST).is_file()
+    return (find_models(given) if is_folder_of_them else ()) or tuple(artifact_folders([given]))
 
 
 def _named(text: str, known: Sequence[str]) -> tuple[str, Path]:

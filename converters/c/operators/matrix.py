@@ -134,6 +134,15 @@ def convolution(node: Node) -> Step:
     rows = weights.values.reshape(channels, -1)
     text, constants = _matrix(node, rows, channel_scales(node, x, weights, out, channels))
     staged = kernel_h * kernel_w > 1 or window.pad_top + window.pad_left > 0
+    if node.is_frugal and not node.is_legacy:
+        return Step(
+            node=node,
+            call=f"ed_conv2d_frugal(&<p0>, {buffer(x)}, {buffer(out)}, <s>);",
+            constants=constants,
+            structures=(("ed_conv", f"{{{text}, {window.initializer}}}"),),
+            scratch_bytes=rows.shape[1],
+            overlaps={x.index: Overlap(gap=read_before_written(window, x, out))},
+        )
     if node.is_legacy:
         return Step(
             node=node,
@@ -164,7 +173,7 @@ def depthwise(node: Node) -> Step:
     rows = weights.values.reshape(-1, channels).T
     text, constants = _matrix(node, rows, channel_scales(node, x, weights, out, channels), pairs=True)
     multiplier = channels // x.shape[3]
-    if node.is_legacy:
+    if node.is_legacy or (node.is_frugal and not _is_packed(weights)):
         return Step(
             node=node,
             call=f"ed_depthwise2d_legacy(&<p0>, {weights.zero}, {buffer(x)}, {buffer(out)});",
@@ -201,6 +210,13 @@ def dense(node: Node) -> Step:
     factors = np.float64(x.scale[0]) * np.broadcast_to(weights.scale, (rows_count,)).astype(np.float64)
     scales = [exact_multiplier(float(factor / np.float64(out.scale[0]))) for factor in factors]
     text, constants = _matrix(node, weights.values, scales, once=True)
+    if node.is_frugal and not node.is_legacy:
+        return Step(
+            node=node,
+            call=f"ed_dense_frugal(&<p0>, {x.size // depth}, {buffer(x)}, {buffer(out)});",
+            constants=constants,
+            structures=(("ed_matrix", text),),
+        )
     if node.is_legacy:
         return Step(
             node=node,

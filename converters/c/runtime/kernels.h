@@ -113,6 +113,9 @@ int32_t ed_rescale(int32_t value, ed_scale scale);
 void ed_conv2d(const ed_conv *layer, const int8_t *in, int8_t *out, void *scratch);
 void ed_depthwise2d(const ed_depthwise *layer, const int8_t *in, int8_t *out, void *scratch);
 void ed_dense(const ed_matrix *matrix, int32_t batches, const int8_t *in, int8_t *out, void *scratch);
+/* For arenas that would be too large otherwise; see frugal.c. `patch` has room for one. */
+void ed_conv2d_frugal(const ed_conv *layer, const int8_t *in, int8_t *out, int8_t *patch);
+void ed_dense_frugal(const ed_matrix *matrix, int32_t batches, const int8_t *in, int8_t *out);
 /* For values that were UINT8 in the file; see legacy.c. */
 void ed_conv2d_legacy(const ed_conv *layer, int32_t weights_zero, const int8_t *in, int8_t *out, void *scratch);
 void ed_depthwise2d_legacy(const ed_depthwise *layer, int32_t weights_zero, const int8_t *in, int8_t *out);

@@ -5,14 +5,6 @@
 #include "arithmetic.h"
 #include "rows.h"
 
-static void tap(const ed_window *w, const int8_t *in, int32_t iy, int32_t ix, int8_t *patch) {
-  if (iy < 0 || iy >= w->in_h || ix < 0 || ix >= w->in_w) {
-    memset(patch, w->in_zero, (size_t)w->in_c);
-  } else {
-    memcpy(patch, in + (iy * w->in_w + ix) * w->in_c, (size_t)w->in_c);
-  }
-}
-
 static void rows_with_zero(const ed_matrix *matrix, int32_t weights_zero, const int8_t *patch, void *scratch,
                            int8_t *out) {
   ed_matrix now = *matrix;
@@ -35,7 +27,7 @@ void ed_conv2d_legacy(const ed_conv *layer, int32_t weights_zero, const int8_t *
         int8_t *to = patch;
         for (int32_t ky = 0; ky < w->kernel_h; ++ky) {
           for (int32_t kx = 0; kx < w->kernel_w; ++kx, to += w->in_c) {
-            tap(w, in, oy * w->stride_h - w->pad_top + ky * w->dilation_h,
+            ed_tap(w, in, oy * w->stride_h - w->pad_top + ky * w->dilation_h,
                 ox * w->stride_w - w->pad_left + kx * w->dilation_w, to);
           }
         }

@@ -7,6 +7,8 @@
 #ifndef ROWS_H
 #define ROWS_H
 
+#include <string.h>
+
 #include "kernels.h"
 
 #if defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 1)
@@ -22,6 +24,15 @@
  * second: NULL where there is one patch. scratch: ED_SCRATCH bytes for each value of a patch. */
 void ed_rows(const ed_matrix *matrix, const int8_t *first, const int8_t *second, void *scratch, int8_t *out_first,
              int8_t *out_second);
+
+/* The values of one tap of a window: those of a pixel, or padding. */
+static inline void ed_tap(const ed_window *w, const int8_t *in, int32_t iy, int32_t ix, int8_t *patch) {
+  if (iy < 0 || iy >= w->in_h || ix < 0 || ix >= w->in_w) {
+    memset(patch, w->in_zero, (size_t)w->in_c);
+  } else {
+    memcpy(patch, in + (iy * w->in_w + ix) * w->in_c, (size_t)w->in_c);
+  }
+}
 
 /* The output of a row whose matrix rounds once. */
 int8_t ed_finish_once(const int32_t *multiplier, const int32_t *multiplier_low, int32_t right_shift, int32_t sum,
