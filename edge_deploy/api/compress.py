@@ -11,6 +11,7 @@ The folder it writes:
 from __future__ import annotations
 
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.zoo.datasets import open_dataset
 from edge_deploy.zoo.description import find_description
 
-__all__ = ["CompressReport", "CompressRequest", "TableReport", "compress", "count_rows"]
+__all__ = ["CompressReport", "CompressRequest", "TableReport", "compress", "count_rows", "read_counts"]
 
 REPORT = "compressed.json"
 COUNT_BATCH = 4096
@@ -47,9 +48,10 @@ class CompressRequest:
 
     Attributes:
         source: "package.module:factory" of the PyTorch module.
-        counts: Samples whose ids say how often each row is looked up; only hot rows need them.
+        counts: How often each row is looked up, which only hot rows need: an npz with an array for each table, by the
+            name of its module, or samples whose ids are counted.
         hot: Share of all rows that stays wide.
-        inputs: Of the module, as for a conversion; needed to count.
+        inputs: Of the module, as for a conversion; needed to count samples.
     """
 
     source: str
@@ -67,8 +69,6 @@ class CompressRequest:
             problems.append(f"--hot {self.hot}: must be a share from 0 to 1, or from 0% to 100%.")
         if self.hot and self.counts is None:
             problems.append("--hot: which rows are hot is counted; pass --counts with training samples.")
-        if self.hot and not self.inputs:
-            problems.append("--hot: counting runs the module; declare its inputs with --input.")
         if problems:
             raise BadInput(*problems)
 
@@ -141,7 +141,14 @@ def compress(
     counts: Mapping[str, np.ndarray] = {}
     if request.counts is not None:
         progress("count the looked-up rows")
-        counts = count_rows(module, request.source, request.inputs, request.counts)
+        rows = {name: table.num_embeddings for name, table in tables.items()}
+        found = read_counts(request.counts, rows)
+        if found is None and not request.inputs:
+            raise BadInput(
+                f"--counts {request.counts}: has no counts for {next(iter(rows))}, so that its ids are counted by "
+                "running the module: declare its inputs with --input."
+            )
+        counts = found or count_rows(module, request.source, request.inputs, request.counts)
     hot = hottest(counts, request.hot) if request.hot else {}
     state: dict[str, Any] = dict(module.state_dict())
     reports = []
@@ -166,6 +173,34 @@ def compress(
         torch.save(state, folder / "weights.pt")
         write_json(report, folder / REPORT)
     return report
+
+
+def read_counts(path: Path, rows: Mapping[str, int]) -> dict[str, np.ndarray] | None:
+    """The counts in an npz, as `edge-deploy train` writes it; None where the file holds other things.
+
+    Args:
+        rows: Of each table, by the name of its module.
+
+    Raises:
+        BadInput: A table has another number of rows than its counts, or counts are negative or no integers.
+    """
+    if path.suffix != ".npz":
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            if not set(rows) <= set(held.files):
+                return None
+            found = {name: held[name] for name in rows}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInput(f"--counts {path}: cannot be read ({error}).") from error
+    problems = [
+        f"--counts {path}: {name}: {counts.dtype} {counts.shape}: must be counts of the table's {rows[name]} rows."
+        for name, counts in found.items()
+        if counts.dtype.kind not in "iu" or counts.shape != (rows[name],) or (counts < 0).any()
+    ]
+    if problems:
+        raise BadInput(*problems)
+    return found
 
 
 def count_rows(module: Any, source: str, inputs: tuple[TensorInfo, ...], samples: Path) -> dict[str, np.ndarray]:

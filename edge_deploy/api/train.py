@@ -10,6 +10,7 @@ divides the rows of each step among the processes. The folder it writes:
 | `NAME.py` | factory `NAME:NAME`, for `--source` |
 | `features.json` (+ `vocabulary-K.json`) | raw rows to inputs, with golden rows of the test part |
 | `calibration.npz`, `eval.npz` | training rows, test rows with labels |
+| `counts.npz` | how often training looked each row of each table up |
 | `training.json` | `TrainingReport` |
 """
 
@@ -257,6 +258,7 @@ def _write(
         golden = _golden(request, spec, model)
         write_features(dataclasses.replace(spec, golden=golden), folder)
         _write_samples(folder, log, request.seed)
+        _write_counts(folder, log, spec.table_rows)
         write_json(report, folder / REPORT)
 
 
@@ -397,6 +399,13 @@ def _golden(request: TrainRequest, spec: FeatureSpec, model: Any) -> tuple[Golde
         GoldenRow(raw=tuple(raw), dense=tuple(d.tolist()), ids=tuple(i.tolist()), score=float(score))
         for raw, d, i, score in zip(rows, dense, ids, scores, strict=True)
     )
+
+
+def _write_counts(folder: Path, log: EncodedLog, table_rows: tuple[int, ...]) -> None:
+    """How often each row of each table was looked up by a training row: what `edge-deploy compress --counts` takes."""
+    ids = log.ids["train"]
+    counts = {f"tables.{k}": np.bincount(ids[:, k], minlength=rows) for k, rows in enumerate(table_rows)}
+    np.savez(folder / "counts.npz", allow_pickle=False, **counts)
 
 
 def _write_samples(folder: Path, log: EncodedLog, seed: int) -> None:

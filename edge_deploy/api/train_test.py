@@ -48,6 +48,7 @@ def test_the_folder_holds_what_a_conversion_takes(trained):
     assert sorted(path.name for path in out.iterdir()) == [
         "calibration.npz",
         "config.json",
+        "counts.npz",
         "dlrm_day_1.py",
         "eval.npz",
         "features.json",

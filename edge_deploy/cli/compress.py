@@ -41,7 +41,10 @@ def command(
     hot_bits: Annotated[int, typer.Option(metavar="16|32", help="Of hot rows.")] = 16,
     counts: Annotated[
         Path | None,
-        typer.Option(metavar="DATA", help="Training samples whose ids are counted: whatever --calibrate takes."),
+        typer.Option(
+            metavar="DATA",
+            help="counts.npz of `edge-deploy train`, or training samples to count: whatever --calibrate takes.",
+        ),
     ] = None,
     input_: ModuleInputs = [],  # noqa: B006
     seed: Annotated[int, typer.Option(metavar="N", help="Of stochastic rounding.")] = 0,

@@ -76,6 +76,20 @@ def test_bytes_and_errors_are_told_and_both_formats_store_what_was_compressed(
         assert artifact.verification.comparisons[0].snr_db > 30
 
 
+def test_counts_may_come_from_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {"tables.0": np.arange(900), "tables.1": np.zeros(40, np.int64), "tables.2": np.zeros(6, np.int64)}
+    np.savez(folder / "counts.npz", allow_pickle=False, **counts)
+    answer = run(folder, monkeypatch, "--hot", "1%", "--counts", "counts.npz", "--out", "counted", "--json")
+    assert answer.exit_code == 0, answer.output
+    assert [table["hot_rows"] for table in json.loads(answer.stdout)["tables"]] == [9, 0, 0]
+    state = torch.load(folder / "counted" / "weights.pt", weights_only=True)
+    assert state["tables.0.hot_rows"].tolist() == list(range(891, 900))
+    np.savez(folder / "counts.npz", allow_pickle=False, **{**counts, "tables.2": np.zeros(7, np.int64)})
+    answer = run(folder, monkeypatch, "--hot", "1%", "--counts", "counts.npz", "--out", "other")
+    assert isinstance(answer.exception, BadInput)
+    assert "the table's 6 rows" in str(answer.exception)
+
+
 def test_what_cannot_be_compressed_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for options, told in ((("--hot", "5%"), "--counts"), (("--hot", "many"), "must be a share")):
         answer = run(folder, monkeypatch, *options, "--out", "other")
