@@ -100,7 +100,7 @@ def _size_ratio(model: Model, entry: Entry) -> Child | None:
 
 
 def _size(entry: Entry) -> Child:
-    weights = sum(outcome.weight_bytes for outcome in entry.artifact.outcomes)
+    weights = sum(outcome.weight_bytes + outcome.beside_bytes for outcome in entry.artifact.outcomes)
     below = element("small", f"weights {weights / 1e6:.3f} MB") if weights else ""
     return join([format_bytes(entry.artifact.device_bytes), below])
 

@@ -78,7 +78,10 @@ def _bits(outcome: LayerOutcome) -> Child | None:
 
 
 def _bytes(outcome: LayerOutcome) -> Child | None:
-    return format_bytes(outcome.weight_bytes) if outcome.weight_bytes else None
+    if not outcome.weight_bytes:
+        return None
+    beside = f" + {format_bytes(outcome.beside_bytes)} beside" if outcome.beside_bytes else ""
+    return format_bytes(outcome.weight_bytes) + beside
 
 
 def _snr(entry: Entry, snr_db: float | None) -> Child | None:
