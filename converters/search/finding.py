@@ -7,7 +7,9 @@ from typing import Literal
 
 from edge_deploy.core.artifact import PairedDifference
 
-__all__ = ["SearchPoint", "SearchReport"]
+__all__ = ["UNIFORM", "SearchPoint", "SearchReport"]
+
+UNIFORM = "uniform-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,8 +19,9 @@ class SearchPoint:
     Attributes:
         name: Of its folder in `points`.
         bits: By layer; as asked.
-        expected_noise: Sum of the layers' sensitivities; None for a uniform precision.
-        cost: What the search minimises, as expected: bytes of weights, or seconds.
+        expected_noise: Sum of the layers' sensitivities.
+        cost: What mixes are ordered by, as expected: bytes of weights, or seconds.
+        seconds: Of a call, measured in turns with the other points; only where the fastest is searched.
         snr_db: Of its answers, measured.
         difference: Of the metric from the float model, on the samples of the search.
         failure: Why there is no artifact; then the measured fields are empty.
@@ -29,9 +32,15 @@ class SearchPoint:
     expected_noise: float | None
     cost: float
     device_bytes: int = 0
+    seconds: float | None = None
     snr_db: float = 0.0
     difference: PairedDifference | None = None
     failure: str = ""
+
+    @property
+    def is_uniform(self) -> bool:
+        """One width for all layers, as far as they can have it."""
+        return self.name.startswith(UNIFORM)
 
     @property
     def drop(self) -> float:
@@ -45,11 +54,11 @@ class SearchReport:
 
     Attributes:
         points: All that were converted, the cheapest first; `front`: names of those that no other beats.
-        chosen: Name of the cheapest point within `max_drop`; empty where none is.
+        chosen: Name of the smallest or fastest point within `max_drop`; empty where none is.
         confirmation: Of the chosen point, on samples that the search did not use.
         verdict: Of the confirmation.
-        noise_rank: Rank correlation of expected noise with the measured squared error of the answers over converted
-            mixed points; `drop_rank`: with the measured drop. None where it cannot be told.
+        noise_rank: Rank correlation of expected noise with the measured squared error of the answers over all
+            converted points, `ranked` of them; `drop_rank`: with the measured drop. None where it cannot be told.
         cost_unit: Of `cost`, e.g. "bytes of weights".
         recipe: Path of the chosen point's recipe in the folder, for convert --recipe; `command` uses it.
     """
@@ -69,6 +78,7 @@ class SearchReport:
     confirmation: PairedDifference | None = None
     noise_rank: float | None = None
     drop_rank: float | None = None
+    ranked: int = 0
     recipe: str = ""
     command: str = ""
     notes: tuple[str, ...] = ()

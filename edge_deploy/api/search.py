@@ -22,13 +22,16 @@ from edge_deploy.api.search_folder import open_folder
 from edge_deploy.api.search_outcome import describe, write
 from edge_deploy.api.search_points import Points, Wanted, mixed_spec, uniform_spec
 from edge_deploy.api.search_request import SearchRequest
+from edge_deploy.api.search_times import timed
 from edge_deploy.core.errors import Unsupported
+from edge_deploy.core.profile import ModelProfile
 from edge_deploy.core.serde import read_json, write_json
 
 __all__ = ["search"]
 
 SENSITIVITY = "sensitivity.json"
 RECOMMENDER_SAMPLES = 1024  # computed in NumPy, many at a time
+PROFILE_SECONDS, PREFIXES = 0.3, 8
 MOST_CLOSING = 4  # conversions that close in on the cheapest point within the limit
 Progress = Callable[[str], None]
 
@@ -61,7 +64,11 @@ def search(request: SearchRequest, *, progress: Progress = lambda stage: None) -
         options, unit = _options(request, points, uniform, sensitivity)
         assignments = front(options)
         found = _points(request, points, assignments, options, uniform, started)
-        report = describe(request, captured, found, assignments, sensitivity, points, part, unseen, work, unit)
+        notes: tuple[str, ...] = ()
+        if request.aim == "speed":
+            progress("time the points in turns")
+            found, notes = timed(found, points.folder)
+        report = describe(request, captured, found, assignments, sensitivity, points, part, unseen, work, unit, notes)
         write(request, report, points)
     return report
 
@@ -129,8 +136,16 @@ def _bytes(points: Points, uniform: Mapping[int, SearchPoint]) -> tuple[dict[int
 
 def _seconds(points: Points, usable: Mapping[int, SearchPoint]) -> tuple[dict[int, dict[str, float]], str]:
     """Seconds of each layer in the model at each width alone, as the host's runtime measures them."""
-    found = {bits: dict(profile(points.folder / point.name).layer_s) for bits, point in usable.items()}
+    found = {bits: dict(_profiled(points.folder / point.name).layer_s) for bits, point in usable.items()}
     return found, "seconds of layers with weights, profiled on this host at each width alone"
+
+
+def _profiled(folder: Path) -> ModelProfile:
+    """By the runtime's profiler where it tells layers apart, be they off by a few percent: points are timed whole."""
+    try:
+        return profile(folder, how="profiler", min_seconds=PROFILE_SECONDS)
+    except Unsupported:
+        return profile(folder, most_prefixes=PREFIXES)
 
 
 def _points(
@@ -196,5 +211,6 @@ def _as_uniform(
         return point
     got = bits_of(points.artifact(point.name).outcomes)
     known = {layer: got.get(layer, bits) for layer in costs}
-    cost = sum(costs[layer][width].cost for layer, width in known.items() if width in costs[layer])
-    return replace(point, bits=known, cost=cost)
+    options = [costs[layer][width] for layer, width in known.items() if width in costs[layer]]
+    noise = sum(option.noise for option in options) if len(options) == len(known) else None
+    return replace(point, bits=known, cost=sum(option.cost for option in options), expected_noise=noise)

@@ -46,10 +46,16 @@ def _key(request: SearchRequest, part: Part, unseen: Part) -> str:
     files = [Path(request.capture.source), request.capture.weights, request.calibrate]
     told = {
         "capture": to_json(request.capture),
-        "files": [file_sha256(path) if path is not None and path.is_file() else str(path) for path in files],
+        "files": [None if path is None else _content(path) for path in files],
         "target": request.target,
         "spec": to_json(request.spec),
         "calibrate_limit": request.calibrate_limit,
         "samples": [part.digest, unseen.digest],
     }
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def _content(path: Path) -> list[str]:
+    """What stands in a file, or in the files of a folder (a SavedModel, images); a factory's name tells only itself."""
+    inside = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    return [f"{each.name} {file_sha256(each)}" if each.is_file() else str(each) for each in inside]

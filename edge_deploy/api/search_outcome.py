@@ -40,19 +40,20 @@ def describe(
     unseen: Part,
     work: Path,
     unit: str,
+    notes: Sequence[str],
 ) -> SearchReport:
     """The report on all points, with the chosen one confirmed on samples that the search did not use."""
     made = [point for point in found if not point.failure]
-    mixed = [point for point in made if point.expected_noise is not None]
-    size: Callable[[SearchPoint], float] = (
-        (lambda point: point.cost) if request.aim == "speed" else (lambda point: float(point.device_bytes))
-    )
+    mixed = [point for point in made if not point.is_uniform]
+    ranked = [point for point in made if point.expected_noise is not None]
+    size = _seconds if request.aim == "speed" else _bytes
     good = [point for point in made if point.drop <= request.max_drop]
     chosen = min(good, key=lambda point: (size(point), point.drop)) if good else None
     confirmation = None if chosen is None else _confirmed(captured, points.folder / chosen.name, unseen, work)
-    expected = [point.expected_noise or 0.0 for point in mixed]
-    notes = [f"{point.name}: {point.failure}" for point in found if point.failure]
-    notes.append(
+    expected = [point.expected_noise or 0.0 for point in ranked]
+    told = [f"{point.name}: {point.failure}" for point in found if point.failure]
+    told += notes
+    told.append(
         f"{len(assignments)} assignments on the expected front, {len(mixed)} of them converted; sensitivities of "
         f"{len(sensitivity.noise)} layers on {sensitivity.samples} samples"
     )
@@ -71,8 +72,9 @@ def describe(
         verdict=_verdict(confirmation, request.max_drop),
         cost_unit=unit,
         confirmation=confirmation,
-        noise_rank=rank_correlation(expected, [-point.snr_db for point in mixed]),
-        drop_rank=rank_correlation(expected, [point.drop for point in mixed]),
+        noise_rank=rank_correlation(expected, [-point.snr_db for point in ranked]),
+        drop_rank=rank_correlation(expected, [point.drop for point in ranked]),
+        ranked=len(ranked),
         recipe=RECIPE if spec is not None and spec.rules else "",
         command=""
         if spec is None
@@ -86,8 +88,17 @@ def describe(
             evaluate=request.evaluate,
             out=request.out.parent / "chosen",
         ),
-        notes=tuple(notes),
+        notes=tuple(told),
     )
+
+
+def _bytes(point: SearchPoint) -> float:
+    return float(point.device_bytes)
+
+
+def _seconds(point: SearchPoint) -> float:
+    assert point.seconds is not None, "points are timed where the fastest is searched"
+    return point.seconds
 
 
 def _told_spec(request: SearchRequest, artifact: Artifact, bits: Mapping[str, int]) -> QuantSpec:

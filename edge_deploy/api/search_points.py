@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from converters.debugger.diagnose import Opened
-from converters.search.finding import SearchPoint
+from converters.search.finding import UNIFORM, SearchPoint
 from edge_deploy.api.convert import convert
 from edge_deploy.api.request import ConvertRequest, folder_name
 from edge_deploy.api.search_data import Part
@@ -23,7 +23,7 @@ from runtimes.folder import check_files, read_artifact
 
 __all__ = ["Points", "Wanted", "mixed_spec", "uniform_spec"]
 
-UNIFORM = {4: "int4", 8: "int8", 16: "float16", 32: "float32"}
+PRECISIONS = {4: "int4", 8: "int8", 16: "float16", 32: "float32"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,12 +39,12 @@ class Wanted:
 
 def uniform_spec(base: QuantSpec, bits: int) -> QuantSpec:
     """The base at one width; layers that cannot have 4 bits get 8."""
-    usual = spec_for_recipe(UNIFORM[bits])
+    usual = spec_for_recipe(PRECISIONS[bits])
     mlp = bits if usual.mlp_bits != bits and base.for_device == "phone" else usual.mlp_bits
     return replace(
         base,
         recipe=usual.recipe,
-        label=f"uniform-{UNIFORM[bits]}",
+        label=f"{UNIFORM}{PRECISIONS[bits]}",
         weight_bits=usual.weight_bits,
         mlp_bits=mlp,
         fallback_bits=8 if bits == 4 else base.fallback_bits,

@@ -146,13 +146,16 @@ def command(
 
 
 def _print(report: SearchReport, out: Path) -> None:
+    from edge_deploy.core.units import format_seconds
     from edge_deploy.report.search_page import told_bits, told_difference
 
+    is_timed = any(point.seconds is not None for point in report.points)
     rows = [
         (
             point.name + (" <- chosen" if point.name == report.chosen else ""),
             told_bits(point),
             human_bytes(point.device_bytes) if point.device_bytes else "",
+            *((format_seconds(point.seconds) if point.seconds is not None else "",) if is_timed else ()),
             f"{point.cost:.3g}",
             f"{point.snr_db:.1f}" if point.difference is not None else "",
             told_difference(point.difference) if point.difference is not None else point.failure,
@@ -160,7 +163,11 @@ def _print(report: SearchReport, out: Path) -> None:
         )
         for point in report.points
     ]
-    columns = ("point", "layers x bits", "size", "cost", "SNR dB", report.metric, "front")
+    columns = (
+        *("point", "layers x bits", "size"),
+        *(("time",) if is_timed else ()),
+        *("cost", "SNR dB", report.metric, "front"),
+    )
     print_table(
         f"{report.model} {report.target}, {report.search_samples} samples; cost: {report.cost_unit}", columns, rows
     )
@@ -168,7 +175,7 @@ def _print(report: SearchReport, out: Path) -> None:
         print(f"note: {note}")
     for name, value in (("answers' error", report.noise_rank), (f"drop of {report.metric}", report.drop_rank)):
         told = "cannot be told" if value is None else f"{value:+.2f}"
-        print(f"rank correlation of expected noise with the measured {name}: {told}")
+        print(f"rank correlation of expected noise with the measured {name} over {report.ranked} points: {told}")
     if report.confirmation is not None:
         print(
             f"{report.verdict}: {report.chosen}, on {report.confirm_samples} samples that the search did not use: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from converters.search.finding import SearchPoint, SearchReport
+from converters.search.finding import UNIFORM, SearchPoint, SearchReport
 from edge_deploy.core.artifact import PairedDifference
 from edge_deploy.core.units import format_bytes, format_seconds
 from edge_deploy.report.document import document
@@ -57,14 +57,19 @@ def _facts(report: SearchReport) -> list[tuple[str, Child]]:
                 told_difference(report.confirmation),
             )
         )
-    pairs.append(("expected noise against measured, rank correlation", _rank(report.noise_rank)))
-    pairs.append((f"expected noise against the drop of {report.metric}, rank correlation", _rank(report.drop_rank)))
+    pairs.append(("expected noise against measured, rank correlation", _rank(report.noise_rank, report.ranked)))
+    pairs.append(
+        (
+            f"expected noise against the drop of {report.metric}, rank correlation",
+            _rank(report.drop_rank, report.ranked),
+        )
+    )
     pairs.append(("cost", report.cost_unit))
     return pairs
 
 
-def _rank(value: float | None) -> str:
-    return "cannot be told (too few points, or all alike)" if value is None else f"{value:+.2f}"
+def _rank(value: float | None, points: int) -> str:
+    return "cannot be told (too few points, or all alike)" if value is None else f"{value:+.2f} over {points} points"
 
 
 def told_difference(found: PairedDifference) -> str:
@@ -84,10 +89,8 @@ def _picture(report: SearchReport, made: list[SearchPoint]) -> Markup:
     for point in made:
         found = point.difference
         assert found is not None, "the caller asks for evaluated points only"
-        style = (
-            "p-int4" if point.name == report.chosen else "p-int8" if point.expected_noise is not None else "p-float32"
-        )
-        label = "chosen" if point.name == report.chosen else point.name.removeprefix("uniform-")
+        style = "p-int4" if point.name == report.chosen else "p-float32" if point.is_uniform else "p-int8"
+        label = "chosen" if point.name == report.chosen else point.name.removeprefix(UNIFORM)
         points.append(
             Point(
                 label=label if not label.startswith("mix-") else "",
@@ -101,7 +104,7 @@ def _picture(report: SearchReport, made: list[SearchPoint]) -> Markup:
         )
     write = format_bytes if report.aim == "size" else format_seconds
     x = Axis(
-        title="size on the device" if report.aim == "size" else "time of layers",
+        title="size on the device" if report.aim == "size" else "time of a call on this host",
         write=lambda v: write(v),
         is_amount=True,
     )
@@ -116,7 +119,7 @@ def _picture(report: SearchReport, made: list[SearchPoint]) -> Markup:
 
 
 def _size(report: SearchReport, point: SearchPoint) -> float:
-    return float(point.device_bytes) if report.aim == "size" else point.cost
+    return float(point.device_bytes) if report.aim == "size" or point.seconds is None else point.seconds
 
 
 def _points(report: SearchReport) -> Markup:
@@ -125,10 +128,11 @@ def _points(report: SearchReport) -> Markup:
         Column(title="Layers x bits", cell=told_bits),
         Column(title="Size", cell=lambda p: format_bytes(p.device_bytes) if p.device_bytes else None, numeric=True),
         Column(
-            title="Time of layers",
+            title="Layers with weights, expected",
             cell=lambda p: format_seconds(p.cost) if report.aim == "speed" and not p.failure else None,
             numeric=True,
         ),
+        Column(title="Call", cell=lambda p: None if p.seconds is None else format_seconds(p.seconds), numeric=True),
         Column(title="SNR", cell=lambda p: f"{p.snr_db:.1f} dB" if p.difference is not None else None, numeric=True),
         Column(title=report.metric, cell=lambda p: None if p.difference is None else told_difference(p.difference)),
         Column(title="On the front", cell=lambda p: "yes" if p.name in report.front else None),
