@@ -14,10 +14,11 @@ class Limits:
     """Bounds of one server process; what exceeds one is refused, and everybody else goes on being served.
 
     Attributes:
-        message_bytes: Of one request; None for what the largest model takes (many rows: 16 MB) and 64 KiB.
+        message_bytes: Of one request; None for what the largest model takes (many rows: 4 MiB) and 64 KiB.
         tensors: Of one request.
         rows: Samples of one request, where the model takes several.
         at_once: Requests that the process holds, in whatever state, health checks included.
+        held_bytes: Of all requests that the process holds; more are told that the server is overloaded.
         connections: Open ones.
         receive_s: From the first header of a request to its last byte.
         answer_s: From the last byte to the answer; a client's own deadline counts where it is shorter.
@@ -32,6 +33,7 @@ class Limits:
     tensors: int = 64
     rows: int = 1024
     at_once: int = 4096
+    held_bytes: int = 512 * 1024 * 1024
     connections: int = 4096
     receive_s: float = 10.0
     answer_s: float = 60.0

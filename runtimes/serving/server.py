@@ -35,7 +35,7 @@ __all__ = ["Server", "Serving", "ServerThread", "most_message_bytes"]
 BESIDE_TENSORS = 64 * 1024
 LARGEST_METADATA = 16 * 1024
 STREAMS_PER_CONNECTION = 256
-MANY_ROWS_BYTES = 16 * 1024 * 1024
+MANY_ROWS_BYTES = 4 * 1024 * 1024
 LEAST_PING_S = 5.0
 STUCK = 2.0  # times the longest that an answer may take
 
@@ -65,7 +65,7 @@ class Serving:
 
 
 def most_message_bytes(offers: Sequence[Offer], limits: Limits) -> int:
-    """The bound of one request: what was asked for, or what the largest model takes, 16 MB at most unless one row is
+    """The bound of one request: what was asked for, or what the largest model takes, 4 MiB at most unless one row is
     more.
     """
     if limits.message_bytes is not None:

@@ -236,6 +236,17 @@ def test_a_server_with_more_requests_than_it_may_hold_says_so_at_once(halves):
     assert any("out" in each for each in found if not isinstance(each, CloudOverloaded))
 
 
+def test_requests_of_more_bytes_than_may_be_held_are_overload_and_nothing_stays_held(halves):
+    with (
+        ServerThread(Serving(artifacts=(halves[0],), limits=Limits(held_bytes=2000))) as server,
+        RemoteClient(Endpoint(host="127.0.0.1", port=server.port), artifact="net") as client,
+    ):
+        for _ in range(5):
+            client.infer(nets.inputs(8), deadline_s=LONG_S, cut="all-cloud")
+            with pytest.raises(CloudOverloaded, match="as many bytes of requests as it may"):
+                client.infer(nets.inputs(100), deadline_s=LONG_S, cut="all-cloud")
+
+
 def test_nobody_there_is_gone_and_not_a_timeout():
     with RemoteClient(Endpoint(host="127.0.0.1", port=1), artifact="net") as client, pytest.raises(CloudGone):
         client.infer(nets.inputs(), deadline_s=LONG_S, cut="all-cloud")

@@ -56,6 +56,7 @@ class Service:
         self, offers: Sequence[Offer], shelf: Shelf, *, limits: Limits, tokens: Tokens, metrics: Metrics, version: str
     ) -> None:
         self.is_ready = True
+        self._held_bytes = 0
         self._shelf, self._limits, self._tokens, self._metrics = shelf, limits, tokens, metrics
         self._version = version
         self._grpc = require("grpc", extra="serve")
@@ -80,6 +81,7 @@ class Service:
         codes = self._grpc.StatusCode
 
         async def answer(requests: Any, context: Any) -> bytes:
+            size = 0
             held.inc()
             try:
                 if not self._tokens.admit(context.invocation_metadata() or ()):
@@ -91,6 +93,10 @@ class Service:
                     raise _Refused("INVALID_ARGUMENT", "no message came.")
                 if not is_inference and len(raw) > SMALL_MESSAGE:
                     raise _Refused("INVALID_ARGUMENT", f"{len(raw)} bytes, {name} takes at most {SMALL_MESSAGE}.")
+                size = len(raw)
+                self._held_bytes += size
+                if self._held_bytes > self._limits.held_bytes:
+                    raise CloudOverloaded("the server holds as many bytes of requests as it may; try again later.")
                 left_s = context.time_remaining()
                 most_s = answer_s if left_s is None else min(answer_s, left_s)
                 return await method(raw, most_s)
@@ -108,6 +114,7 @@ class Service:
                 _log.error("%s: %s", name, error)
                 await context.abort(codes.INTERNAL, str(error)[:1000])
             finally:
+                self._held_bytes -= size
                 held.dec()
             raise AssertionError("abort always raises")
 

@@ -14,6 +14,7 @@ __all__ = ["check_fields"]
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LONGEST_VARINT = 10
+LARGEST_TAG = 0xFFFFFFFF
 
 # Fields of ModelInferRequest, by number, that hold messages; of each the fields that hold messages again.
 _PARAMETERS: dict[int, Any] = {4: {2: {}}}
@@ -38,6 +39,9 @@ def _count(raw: bytes, place: int, end: int, nested: dict[int, Any], left: int) 
         if left < 0:
             return left
         tag, place = _varint(raw, place, end)
+        if not 8 <= tag <= LARGEST_TAG:
+            # Some parsers cut such a tag to 32 bits and find a field that was not counted here.
+            raise BadInput(f"request: a field of number {tag >> 3}; it is damaged.")
         kind = tag & 7
         if kind == BYTES:
             length, place = _varint(raw, place, end)

@@ -69,6 +69,8 @@ def test_what_is_let_through_costs_protobuf_no_more_objects_than_were_allowed(re
         (b"\x2a\xff\xff\xff\x7f", "longer than the message"),
         (b"\xff" * 30, "number without an end"),
         (b"\x0b", "wire type 3"),
+        (b"\x02\x00", "a field of number 0"),
+        (b"\xaa\x80\x80\x80\x10\x00", "a field of number 536870917"),
         (b"\x09\x00", "ends in the middle"),
     ],
 )
