@@ -117,19 +117,30 @@ def _transposed(op: Operator, build: Builder) -> None:
     image, shape = build.image(op.inputs[2]), build.shape(op.outputs[0])
     outputs, height, width, inputs = weights.shape
     strides = _strides(op)
+    reached = tuple(
+        (size - 1) * stride + window
+        for size, stride, window in zip(image.shape[1:3], strides, (height, width), strict=True)
+    )
+    # Pixels that no input reaches, behind the others: they hold the bias alone.
+    behind = tuple(max(wanted - size, 0) for wanted, size in zip(shape[1:3], reached, strict=True))
+    if any(extra >= stride for extra, stride in zip(behind, strides, strict=True)):
+        raise op.refuse(f"output {shape[1:3]} is larger than the {reached} pixels that its inputs reach")
     has_bias = build.has(op, 3)
-    module = nn.utils.skip_init(nn.ConvTranspose2d, inputs, outputs, (height, width), stride=strides, bias=has_bias)
+    module = nn.utils.skip_init(
+        nn.ConvTranspose2d,
+        inputs,
+        outputs,
+        (height, width),
+        stride=strides,
+        output_padding=behind,
+        bias=has_bias,
+    )
     module.weight = build.parameter(op.inputs[1], op.kind, lambda array: array.transpose(3, 0, 1, 2))
     if has_bias:
         build.needed(op, 3, "bias")
         module.bias = build.parameter(op.inputs[3], "bias", lambda array: array.reshape(-1))
-    full = tuple(
-        (size - 1) * stride + window
-        for size, stride, window in zip(image.shape[1:3], strides, (height, width), strict=True)
-    )
+    full = tuple(size + extra for size, extra in zip(reached, behind, strict=True))
     made = build.emit(op.layer, module, [image], shape=(shape[0], *full, outputs), layout="image")
-    if any(wanted > size for wanted, size in zip(shape[1:3], full, strict=True)):
-        raise op.refuse(f"output {shape[1:3]} is larger than the {full} pixels that its inputs reach")
     top, left = (
         0 if op.option("padding", 0) == 1 else (size - wanted) // 2
         for size, wanted in zip(full, shape[1:3], strict=True)

@@ -52,6 +52,11 @@ CASES = {
         "TRANSPOSE_CONV",
         IMAGE,
     ),
+    "transposed, beyond what inputs reach": (
+        lambda x: nn.conv2d_transpose(x, WT, (1, 18, 22, 5), 2, "VALID"),
+        "TRANSPOSE_CONV",
+        IMAGE,
+    ),
     "fully connected": (lambda x: relu(tf.reshape(x, (1, 320)) @ WF), "FULLY_CONNECTED", IMAGE),
     "fully connected after an image": (
         lambda x: tf.reshape(relu(x + MAP), (1, -1)) @ WF,
