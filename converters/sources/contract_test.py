@@ -67,7 +67,16 @@ def onnx(folder):
     return CaptureRequest(source=str(folder / "net.onnx"))
 
 
+def arrays(folder):
+    random = np.random.default_rng(0)
+    shapes = {"table": (9, 4), "low.0.weight": (4, 6), "low.0.bias": (4,), "high.0.weight": (1, 5), "high.0.bias": (1,)}
+    for name, shape in shapes.items():
+        np.save(folder / f"{name}.npy", random.normal(size=shape).astype(np.float32))
+    return CaptureRequest(source=str(folder))
+
+
 MODELS = {
+    "dlrm-arrays": arrays,
     "onnx": onnx,
     "keras": keras,
     "pt2": pt2,
@@ -115,6 +124,10 @@ def test_accepting_loads_no_heavy_library(name):
 
 
 def test_what_it_captures_needs_its_framework_no_more(captured):
+    if captured.is_streamed:
+        assert captured.program is captured.float_tflite is None
+        assert captured.kind == "recommender" and captured.recommender.is_relative_to(captured.folder)
+        return
     assert (captured.program is not None) == (captured.framework == "torch")
     assert (captured.float_tflite is not None) == (captured.framework == "keras")
     for path in (captured.program, captured.float_tflite):
@@ -124,18 +137,28 @@ def test_what_it_captures_needs_its_framework_no_more(captured):
     assert [info.shape[1:] for info in captured.outputs] == [(3,)]
 
 
+def feeds(captured):
+    random = np.random.default_rng(0)
+    return {
+        info.name: random.standard_normal((5, *info.shape[1:])).astype(info.dtype)
+        if info.dtype == "float32"
+        else random.integers(0, 9, (5, *info.shape[1:]))
+        for info in captured.inputs
+    }
+
+
 def test_the_float_model_answers_for_every_sample(captured, tmp_path):
-    (given,), (gotten,) = captured.inputs, captured.outputs
-    samples = np.random.default_rng(0).standard_normal((5, 6)).astype(np.float32)
-    np.savez(tmp_path / "feeds.npz", **{given.name: samples})
+    (gotten,) = captured.outputs
+    np.savez(tmp_path / "feeds.npz", **feeds(captured))
     run_float(captured, tmp_path / "feeds.npz", tmp_path / "answers.npz")
     with np.load(tmp_path / "answers.npz") as answers:
-        assert answers.files == [gotten.name] and answers[gotten.name].shape == (5, 3)
+        assert answers.files == [gotten.name] and answers[gotten.name].shape == (5, *gotten.shape[1:])
         assert np.isfinite(answers[gotten.name]).all() and np.ptp(answers[gotten.name], axis=0).min() > 0
 
 
 def test_feeds_of_another_shape_are_bad_input(captured, tmp_path):
-    np.savez(tmp_path / "feeds.npz", **{captured.inputs[0].name: np.zeros((5, 7), np.float32)})
+    wrong = {captured.inputs[0].name: np.zeros((5, 7), np.float32)}
+    np.savez(tmp_path / "feeds.npz", **{**feeds(captured), **wrong})
     with pytest.raises(BadInput):
         run_float(captured, tmp_path / "feeds.npz", tmp_path / "answers.npz")
     assert not (tmp_path / "answers.npz").exists()
