@@ -201,7 +201,7 @@ def written(path, folder):
     inputs = random_inputs(graph, SAMPLES, seed=5)
     for number, end in enumerate((-128, 127)):  # where saturation and overflow would show
         for values in inputs:
-            values[number] = end
+            values[number] = end + 128 * (values.dtype == np.uint8)
     answers = [theirs.run(_feeds(theirs.signature, inputs, number)) for number in range(SAMPLES)]
     wanted = {info.name: np.stack([each[info.name] for each in answers]) for info in theirs.signature.outputs}
     vectors = Vectors(inputs=inputs, outputs=tuple(wanted.values()))

@@ -134,6 +134,28 @@ def test_random_nets_are_bit_exact_with_dsp_and_vector_instructions(seed, tmp_pa
         assert [name for name in wanted if got[name].tobytes() != wanted[name].tobytes()] == []
 
 
+@pytest.mark.parametrize("family", ("auto_encoder", "deep_convolutions", "legacy", "resizes"))
+def test_kernels_for_small_arenas_old_files_and_enlarging_are_bit_exact_on_a_board(family, tmp_path):
+    pytest.importorskip("ai_edge_litert")
+    for program in ("arm-none-eabi-gcc", "qemu-system-arm", "cc"):
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (make packages)")
+    from converters.c import frugal_test, kernels_test
+    from converters.c.random_nets_test import written
+
+    net = kernels_test.Net(kernels_test.ByHand(), np.random.default_rng(5), {}, {})
+    if family in kernels_test.FAMILIES:
+        kernels_test.FAMILIES[family](net)
+    else:
+        getattr(frugal_test, family)(net, 8)
+    net.hand.signature("main", dict(net.inputs), dict(net.outputs))
+    (tmp_path / "c").mkdir()
+    signature, inputs, wanted = written(net.hand.write(tmp_path / "net.tflite"), tmp_path / "c")
+    feeds = {info.name: inputs[place] for place, info in enumerate(signature.inputs)}
+    got = run_on_board(tmp_path / "c", signature, BOARDS["cortex-m4"], feeds).outputs
+    assert [name for name in wanted if got[name].tobytes() != wanted[name].tobytes()] == []
+
+
 def test_an_artifact_is_verified_on_a_board(artifact):
     _, result = verify(artifact, device="qemu:cortex-m55")
     assert [(each.threads, each.snr_db) for each in result.comparisons] == [(1, 999.0)]
