@@ -173,7 +173,7 @@ class TunLink:
                 if b"s" in told:
                     return
                 if b"w" in told:  # the link changed: what waits leaves at another time
-                    waiting = [(passage.arrives_s, *rest, passage) for _, *rest, passage in waiting]  # type: ignore[attr-defined,misc]  # a Passage
+                    waiting = [(passage.arrives_s, *rest, passage) for _, *rest, passage in waiting]  # type: ignore[attr-defined]  # a Passage
                     heapq.heapify(waiting)
             for fd in ready:
                 if fd == self._stop_read:
