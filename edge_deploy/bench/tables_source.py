@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import struct
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +108,9 @@ def _write_torch(path: Path, source: Path) -> None:
     from converters.loading.weight_index import index_weights
     from converters.recommender.rows import map_array
 
-    state = {name: torch.from_numpy(map_array(stored)) for name, stored in index_weights(source).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that what is mapped must not be written
+        state = {name: torch.from_numpy(map_array(stored)) for name, stored in index_weights(source).items()}
     torch.save(state, path)
 
 
