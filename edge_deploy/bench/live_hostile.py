@@ -30,7 +30,7 @@ from runtimes.serving.messages import METHODS, method_path
 DEADLINE_S = 30.0
 PART = 1000  # messages between two looks at the memory
 STALLED, HALF_OPEN, WRONG_DIGESTS = 200, 300, 200
-WARM_UP = 2000
+WARM_UP = 8000
 
 
 class Honest:
@@ -86,7 +86,7 @@ def main() -> None:
 def _run(server: BenchServer, artifact: str, cut: str, messages: int) -> dict[str, object]:
     workers = server.worker_ids()
     honest = Honest(server, artifact, cut)
-    # Allocators grow to their working size first.
+    # Allocators grow to their working size over the first thousands; what comes after must stay flat.
     _send(server, artifact, WARM_UP, seed=1)
     _stalled(server)
     _half_open(server, seed=1)

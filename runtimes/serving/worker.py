@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -47,6 +48,10 @@ async def _serve(serving: Serving) -> int:
         loop.add_signal_handler(number, told_to_stop.set)
     server = Server(serving)
     await server.start()
+    # What is there stays: looking through it again and again would only put off the rest, which requests that fail
+    # leave behind in cycles.
+    gc.collect()
+    gc.freeze()
     _say({"port": server.port})
     threading.Thread(target=_until_parent_ends, args=(loop, told_to_stop), daemon=True).start()
     watching = asyncio.ensure_future(_until_stuck(server))
