@@ -39,8 +39,12 @@ def command(
         int, typer.Option(metavar="N", help="Criteo: values seen less often in training count as unseen.")
     ] = 2,
     bits: Annotated[
-        int, typer.Option(metavar="4|8|32", help="Train for tables of so many bits (DQRM); 32 trains in float.")
-    ] = 4,
+        int | None,
+        typer.Option(
+            metavar="4|8|32",
+            help="Train for tables of so many bits (DQRM); 32 trains in float. Without: 4, or 32 with --robe.",
+        ),
+    ] = None,
     mlp_bits: Annotated[
         int | None, typer.Option(metavar="4|8|32", help="The same for fully connected layers; without: as --bits.")
     ] = None,
@@ -111,6 +115,7 @@ def command(
         raise BadInput(f"--interaction {interaction}: must be dot or concat.")
     if schema is not None and (modulus is not None or min_count != 2):
         raise BadInput("--modulus and --min-count are for Criteo's layout; a --schema says it for each column.")
+    bits = bits or (32 if robe else 4)
     mlp = bits if mlp_bits is None else mlp_bits
     quantized = None
     if bits != 32 or mlp != 32:
