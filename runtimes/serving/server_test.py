@@ -198,7 +198,7 @@ def test_a_server_that_drains_answers_what_it_took_and_nothing_after(halves):
             target=lambda: answers.append(client.infer(nets.inputs(), deadline_s=LONG_S, cut="all-cloud"))
         )
         asking.start()
-        while not held(server):
+        while asking.is_alive() and not held(server):
             pass
         server.close()
         asking.join()

@@ -169,8 +169,6 @@ class Service:
             request = _read("ModelInferRequest", raw)
             offer = self._offer(request.model_name, request.model_version)
             model = offer.info.name
-            if not self.is_ready:
-                raise CloudGone("the server is stopping; ask another one.")
             arrays, rows = self._arrays(request, offer)
             times: list[tuple[float, float]] = []
             found = await self._shelf.infer(
