@@ -21,6 +21,7 @@ from converters.targets import tflite
 from edge_deploy.api.convert import convert
 from edge_deploy.api.request import convert_request
 from edge_deploy.bench.tables_source import make_source
+from edge_deploy.core import registry
 from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.quant_spec import spec_for_recipe
@@ -153,7 +154,14 @@ def test_executorch_reads_the_tables_from_the_ptd_where_they_lie(tmp_path, captu
     assert all(entry.sha256 == file_sha256(tmp_path / entry.path) for entry in lowered.files)
     model, arrays = load(captured.recommender)
     given = feeds()
-    session = open_session(tmp_path / "model.pte", trusted=True)
+    session = registry.load("runtimes.backends", "executorch").open_model(
+        tmp_path / "model.pte",
+        data_files=(tmp_path / "model.ptd",),
+        known=lowered.signatures,
+        signature=None,
+        threads=1,
+        kernels="default",
+    )
     found = answers(session, given)
     np.testing.assert_allclose(found, run_reference(model, arrays, given, batch=20), atol=0.05)
     status = Path("/proc/self/status").read_text() if sys.platform.startswith("linux") else "VmLck: 0 kB"
