@@ -30,6 +30,7 @@ SEEDS = {"generated": 3, "movielens_100k": 5, "bank_marketing": 5}
 LEAST = -0.001
 FLOAT = Setting(name="float32")
 SETTINGS = (
+    Setting(name="INT4, searched scale a table", quantized=DqrmPlan(table_range="mse", refresh_steps=50)),
     Setting(name="INT4, scale a table", quantized=DqrmPlan()),
     Setting(name="INT4, scale a row", quantized=DqrmPlan(table_scale="row")),
 )

@@ -51,7 +51,15 @@ def command(
     table_scale: Annotated[
         str, typer.Option(metavar="row|table", help="A scale for each row, or (smaller) one for each table.")
     ] = "table",
-    refresh: Annotated[int, typer.Option(metavar="STEPS", help="Steps between two looks for a table's scale.")] = 200,
+    table_range: Annotated[
+        str,
+        typer.Option(
+            metavar="mse|max",
+            help="A table's scale: for the least squared error of the rows that are looked up, or from the table's "
+            "largest value.",
+        ),
+    ] = "mse",
+    refresh: Annotated[int, typer.Option(metavar="STEPS", help="Steps between two looks for a table's scale.")] = 50,
     dim: Annotated[int, typer.Option(metavar="N", help="Width of the embeddings.")] = 16,
     bottom: Annotated[str, typer.Option(metavar="N,N", help="Hidden layers of the bottom MLP.")] = "64",
     top: Annotated[str, typer.Option(metavar="N,N", help="Hidden layers of the top MLP.")] = "128,64",
@@ -119,7 +127,13 @@ def command(
     mlp = bits if mlp_bits is None else mlp_bits
     quantized = None
     if bits != 32 or mlp != 32:
-        quantized = DqrmPlan(table_bits=bits, mlp_bits=mlp, table_scale=table_scale, refresh_steps=refresh)  # type: ignore[arg-type]  # it checks them
+        quantized = DqrmPlan(
+            table_bits=bits,
+            mlp_bits=mlp,
+            table_scale=table_scale,  # type: ignore[arg-type]  # it checks them
+            table_range=table_range,  # type: ignore[arg-type]  # likewise
+            refresh_steps=refresh,
+        )
     request = TrainRequest(
         log=log,
         schema=read_schema(schema) if schema is not None else criteo_schema(modulus=modulus, min_count=min_count),
