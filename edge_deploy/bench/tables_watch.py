@@ -45,9 +45,12 @@ def run_watched(command: Sequence[str], *, limit_bytes: int | None, log: Path, f
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdout=sink, stderr=sink, preexec_fn=limit, cwd=folder)
         most = 0
-        while process.poll() is None:
-            most = max(most, tree_anonymous_bytes(process.pid))
-            time.sleep(LOOK_S)
+        try:
+            while process.poll() is None:
+                most = max(most, tree_anonymous_bytes(process.pid))
+                time.sleep(LOOK_S)
+        finally:
+            process.kill()  # what it has started ends with it
     seconds = time.monotonic() - begin
     text = log.read_text(encoding="utf-8", errors="replace")
     return Watched(code=process.returncode, seconds=seconds, anonymous_bytes=most, output=text)
