@@ -52,8 +52,8 @@ def fit(
 
     \b
     Example:
-      edge-deploy exits fit build/net/tflite-int8 --calibrate fit.npz --eval test.npz
-        --max-drop 0.01
+      edge-deploy exits fit build/net/tflite-int8 --calibrate fit.npz
+        --eval test.npz --max-drop 0.01
     """
     from edge_deploy.api.exits import fit_exits
     from edge_deploy.core.errors import BadInput
