@@ -149,7 +149,9 @@ def test_it_is_opened_as_the_contract_says(name: str) -> None:
 
 def test_every_backend_but_null_opens_a_type_of_file() -> None:
     # These open what others open, where they are asked for by name.
-    assert {*BACKENDS.values(), "null", "tflite-micro", "executorch-native"} == set(registry.names(PACKAGE)) == set(MODELS)
+    assert (
+        {*BACKENDS.values(), "null", "tflite-micro", "executorch-native"} == set(registry.names(PACKAGE)) == set(MODELS)
+    )
 
 
 def test_arrays_go_in_and_come_out_by_name(name: str, opened: Any) -> None:
