@@ -198,7 +198,12 @@ def _table(rows: list[dict[str, Any]]) -> str:
 def _share(score: dict[str, Any]) -> str:
     if score["captured"] is None:
         return f"gain {score['gain']:+.1%}"
-    return f"{score['captured']:.0%} ({score['captured_low']:.0%} to {score['captured_high']:.0%})"
+    return f"{score['captured']:.0%} ({_percent(score['captured_low'])} to {_percent(score['captured_high'])})"
+
+
+def _percent(share: float) -> str:
+    """Where a resample leaves nothing to gain, shares have no end."""
+    return f"{share:.0%}" if abs(share) < 10 else "below -999%" if share < 0 else "over 999%"
 
 
 def _kept(cell: Cell, data: Path, version: str) -> dict[str, Any]:
