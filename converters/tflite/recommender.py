@@ -72,9 +72,9 @@ def _lower(
         raise Unsupported("a hybrid recommender has float inputs and outputs: leave out --io int8, or use --for mcu.")
     _refuse_int16(model, request.spec)
     path = request.folder / MODEL
-    staging = (
-        None if request.resume is None else Staging(folder=request.resume, key=source_key(request.captured.recommender))
-    )
+    home = request.captured.recommender
+    assert home is not None, "the caller asks for recommenders only"
+    staging = None if request.resume is None else Staging(folder=request.resume, key=source_key(home))
     plan, widths, digest = emit_hybrid(
         model, arrays, request.spec, path, batches=request.captured.batches, staging=staging, trained=trained
     )

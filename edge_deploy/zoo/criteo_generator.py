@@ -208,7 +208,8 @@ def _text(chunk: _Chunk, count: int) -> bytes:
         parts += [tab, np.where(chunk.id_gaps[:, table, None], 0, hexadecimal).astype(np.uint8)]
     parts.append(np.full((CHUNK_ROWS, 1), ord("\n"), np.uint8))
     lines = np.concatenate(parts, axis=1)[:count]
-    return lines[lines != 0].tobytes()
+    text: bytes = lines[lines != 0].tobytes()
+    return text
 
 
 def _mixed(numbers: np.ndarray) -> np.ndarray:
