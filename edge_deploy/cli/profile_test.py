@@ -84,7 +84,7 @@ def test_the_device_s_codecs_are_timed_so_that_a_plan_with_one_is_no_estimate(mo
     code, _, err = run(model, "--out", tmp_path / "p.json", "--by", "profiler", *QUICK)
     assert code == 0, err
     found = read_json(ModelProfile, tmp_path / "p.json")
-    assert set(found.codec_s_per_byte) == {"requantize:int8", "requantize:int4"}
+    assert set(found.codec_s_per_byte) >= {"requantize:int8", "requantize:int4"}
     assert all(0 < seconds < 1e-6 for both in found.codec_s_per_byte.values() for seconds in both)
     now = Conditions(uplink_bps=1e6, downlink_bps=1e6, rtt_s=0.01)
     plan = plan_partition(PlanRequest(artifact=model, edge=found, cloud=found, codec="requantize:int4"), now)
