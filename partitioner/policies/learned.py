@@ -4,7 +4,7 @@ Three things are learned. How long transfers really take after a measured rate (
 traces, then from every measurement. How far edge, uplink and cloud are off the model: one factor each, the moving
 geometric mean of observed over expected seconds of answered requests, as SPINN's scale factors (Laskaridis et al.,
 MobiCom 2020). And how sure that is: another cut than the static one is chosen only when its expected latency is lower
-by more than the standard error of the difference, so that rare conditions do not invite bets.
+by more than twice the standard error of the difference, so that rare conditions do not invite bets.
 """
 
 from __future__ import annotations
