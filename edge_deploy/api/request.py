@@ -19,6 +19,7 @@ from edge_deploy.zoo.description import find_description
 
 __all__ = [
     "ConvertRequest",
+    "capture_request",
     "folder_name",
     "one_source",
     "parse_input",
@@ -332,3 +333,19 @@ def one_source(model: str | None, source: str | None) -> str:
     if (model is None) == (source is None):
         raise BadInput("name one model: a file (resnet8.h5), or --source package.module:factory.")
     return model if model is not None else str(source)
+
+
+def capture_request(
+    model: str | None, source: str | None, *, weights: Path | None, inputs: Sequence[str], shapes: Sequence[str]
+) -> CaptureRequest:
+    """The one model that the command line names, with its inputs and sizes as they are written there.
+
+    Raises:
+        BadInput: No model, two, or an input or shape that cannot be read.
+    """
+    return CaptureRequest(
+        source=one_source(model, source),
+        weights=weights,
+        inputs=tuple(parse_input(text) for text in inputs),
+        shapes=dict(parse_shape(text) for text in shapes) or None,
+    )

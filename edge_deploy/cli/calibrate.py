@@ -40,20 +40,14 @@ def command(
     Example:
       edge-deploy calibration resnet8.h5 --calibrate train.npz
     """
-    from converters.contracts import CaptureRequest
     from edge_deploy.api.calibration import check_calibration
-    from edge_deploy.api.request import one_source, parse_input, parse_shape
+    from edge_deploy.api.request import capture_request
     from edge_deploy.core.errors import BadInput
     from edge_deploy.zoo.description import find_description
 
     if calibrate is None:
         raise BadInput("--calibrate: name the samples to look at.")
-    request = CaptureRequest(
-        source=one_source(model, source),
-        weights=weights,
-        inputs=tuple(parse_input(text) for text in input_),
-        shapes=dict(parse_shape(text) for text in shape) or None,
-    )
+    request = capture_request(model, source, weights=weights, inputs=input_, shapes=shape)
     report = check_calibration(request, find_description(calibrate), limit=limit)
     if as_json:
         print_json(report)

@@ -63,10 +63,9 @@ def command(
       edge-deploy debug build/resnet8/tflite-int4 --model resnet8.h5
         --data test.npz --calibrate train.npz --prove best
     """
-    from converters.contracts import CaptureRequest
     from edge_deploy.api.debug import debug
     from edge_deploy.api.debug_request import DebugRequest
-    from edge_deploy.api.request import one_source, parse_input, parse_shape
+    from edge_deploy.api.request import capture_request
     from edge_deploy.core.errors import BadInput
     from edge_deploy.zoo.description import find_description
 
@@ -75,12 +74,7 @@ def command(
     best = prove == "best"
     request = DebugRequest(
         folder=folder,
-        source=CaptureRequest(
-            source=one_source(model, source),
-            weights=weights,
-            inputs=tuple(parse_input(text) for text in input_),
-            shapes=dict(parse_shape(text) for text in shape) or None,
-        ),
+        source=capture_request(model, source, weights=weights, inputs=input_, shapes=shape),
         data=find_description(data),
         calibrate=find_description(calibrate) if calibrate is not None else None,
         calibrate_limit=calibrate_limit,

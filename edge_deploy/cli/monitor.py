@@ -72,10 +72,9 @@ def command(
       edge-deploy monitor build/resnet8/tflite-int8 --model resnet8.h5
         --data this-week.npz --reference test.npz
     """
-    from converters.contracts import CaptureRequest
     from edge_deploy.api.monitor import monitor
     from edge_deploy.api.monitor_values import Limits, MonitorRequest
-    from edge_deploy.api.request import one_source, parse_input, parse_shape
+    from edge_deploy.api.request import capture_request
     from edge_deploy.core.errors import BadInput
     from edge_deploy.zoo.click_schema import criteo_schema, read_schema
 
@@ -86,12 +85,7 @@ def command(
         columns = criteo_schema() if schema == "criteo" else read_schema(Path(schema))
     request = MonitorRequest(
         folder=folder,
-        source=CaptureRequest(
-            source=one_source(model, source),
-            weights=weights,
-            inputs=tuple(parse_input(text) for text in input_),
-            shapes=dict(parse_shape(text) for text in shape) or None,
-        ),
+        source=capture_request(model, source, weights=weights, inputs=input_, shapes=shape),
         data=data,
         reference=reference,
         schema=columns,

@@ -65,9 +65,8 @@ def command(
       edge-deploy qat resnet8.h5 --data train.npz --bits 4 --crop 4 --flip
     """
     from converters.compress.qat_train import QatPlan
-    from converters.contracts import CaptureRequest
     from edge_deploy.api.qat import QatRequest, train_for_integers
-    from edge_deploy.api.request import one_source, parse_input, parse_shape
+    from edge_deploy.api.request import capture_request
     from edge_deploy.core.errors import BadInput
 
     if data is None:
@@ -85,12 +84,7 @@ def command(
         seed=seed,
     )
     request = QatRequest(
-        source=CaptureRequest(
-            source=one_source(model, source),
-            weights=weights,
-            inputs=tuple(parse_input(text) for text in input_),
-            shapes=dict(parse_shape(text) for text in shape) or None,
-        ),
+        source=capture_request(model, source, weights=weights, inputs=input_, shapes=shape),
         data=data,
         validation=validation,
         limit=limit,

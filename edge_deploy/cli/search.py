@@ -79,8 +79,7 @@ def command(
       edge-deploy search resnet8.h5 --to tflite --max-drop 0.01
         --calibrate train.npz --eval test.npz --budget 600
     """
-    from converters.contracts import CaptureRequest
-    from edge_deploy.api.request import one_source, parse_input, parse_shape, quant_options
+    from edge_deploy.api.request import capture_request, quant_options
     from edge_deploy.api.search import search
     from edge_deploy.api.search_request import SearchRequest
     from edge_deploy.core.errors import BadInput
@@ -114,12 +113,7 @@ def command(
     if problems or max_drop is None or evaluate is None:
         raise BadInput(*problems)
     request = SearchRequest(
-        capture=CaptureRequest(
-            source=one_source(model, source),
-            weights=weights,
-            inputs=tuple(parse_input(text) for text in input_),
-            shapes=dict(parse_shape(text) for text in shape) or None,
-        ),
+        capture=capture_request(model, source, weights=weights, inputs=input_, shapes=shape),
         target=to,  # type: ignore[arg-type]  # just checked
         spec=spec_for_recipe("int8", **options),
         evaluate=find_description(evaluate),

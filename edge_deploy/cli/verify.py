@@ -54,19 +54,12 @@ def command(
     Digests of its files, what each layer is in the bytes, outputs at 1 and 2 threads; with --model or --source also
     against the float model. With --device it runs there.
     """
-    from converters.contracts import CaptureRequest
-    from edge_deploy.api.request import one_source, parse_input, parse_shape
+    from edge_deploy.api.request import capture_request
     from edge_deploy.api.verify import verify
 
     request = None
     if model is not None or source is not None:
-        inputs = tuple(parse_input(text) for text in input_)
-        request = CaptureRequest(
-            source=one_source(model, source),
-            weights=weights,
-            inputs=inputs,
-            shapes=dict(parse_shape(text) for text in shape) or None,
-        )
+        request = capture_request(model, source, weights=weights, inputs=input_, shapes=shape)
     with progress_bar(3 if device == "host" else 4) as progress:
         artifact, result = verify(
             folder,
