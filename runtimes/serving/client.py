@@ -17,6 +17,7 @@ from runtimes.serving.channel import call_metadata, client_credentials, client_o
 from runtimes.serving.contracts import Cancellation, Endpoint, RemoteModel, Reply, SegmentInfo, wire_name
 from runtimes.serving.errors import CloudGone
 from runtimes.serving.exchange import RAW, error_for, read_answer, read_index, read_segment, write_request
+from runtimes.serving.fast_lane import FastLane
 from runtimes.serving.messages import message, method_path
 
 __all__ = ["RemoteClient"]
@@ -53,6 +54,8 @@ class RemoteClient:
             self._channel = self._grpc.insecure_channel(endpoint.address, options)
         else:
             self._channel = self._grpc.secure_channel(endpoint.address, client_credentials(endpoint.tls), options)
+        self._lane = FastLane(self._channel, metadata=self._metadata, where=self._where)
+        self._has_lane = False
         self._calls: dict[str, Any] = {}  # gRPC's own callables, which carry `future` too
         self._coders: dict[str, Codec] = {}
         self._is_closed = False
@@ -77,10 +80,23 @@ class RemoteClient:
             codec=codec,
             coder=self._coder(codec),
             boundary=self._boundaries.get(cut),
+            deadline_s=deadline_s if self._has_lane else 0.0,
         )
         encoded = time.perf_counter()
-        raw = self._call("ModelInfer", request, deadline_s, cancel)
-        reply = read_answer(raw, where=self._where, version=self._digest, request_id=request_id, outputs=self._outputs)
+        raw = self._lane.ask(request, wait_s=deadline_s, cancel=cancel) if self._has_lane else None
+        streamed = raw is not None
+        if raw is None:
+            raw = self._call("ModelInfer", request, deadline_s - (time.perf_counter() - encoded), cancel)
+        reply = read_answer(
+            raw,
+            where=self._where,
+            version=self._digest,
+            request_id=request_id,
+            outputs=self._outputs,
+            streamed=streamed,
+        )
+        # Only a server of ours tells its times, and only of such a one it is known what it makes of a stream.
+        self._has_lane = reply.compute_s >= 0
         reply.encode_s, reply.sent_bytes = encoded - begun, len(request)
         return reply
 
@@ -103,6 +119,7 @@ class RemoteClient:
     def close(self) -> None:
         """End the connection; calls under way end as `CloudGone`."""
         self._is_closed = True
+        self._lane.close()
         self._channel.close()
 
     def __enter__(self) -> RemoteClient:

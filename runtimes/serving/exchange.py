@@ -26,6 +26,7 @@ from runtimes.serving.tensors import array_bytes, array_from_raw, array_from_val
 __all__ = [
     "CODEC",
     "COMPUTE_NS",
+    "DEADLINE_NS",
     "QUEUE_NS",
     "RAW",
     "error_for",
@@ -38,6 +39,7 @@ __all__ = [
 RAW = "raw"
 CODEC = "codec"  # parameter of a request: how the one entry of raw_input_contents was made of the tensors
 TOO_LARGE = "larger than max"  # what gRPC says of a message above a limit, with the status of an overload
+DEADLINE_NS = "deadline_ns"  # parameter of a request on a stream: how long its sender will wait
 QUEUE_NS, COMPUTE_NS = "queue_ns", "compute_ns"  # parameters of an answer: the server's own times
 MOST_DETAIL = 300
 
@@ -66,10 +68,12 @@ def write_request(
     codec: str = RAW,
     coder: Codec | None = None,
     boundary: Sequence[TensorInfo] | None = None,
+    deadline_s: float = 0.0,
 ) -> bytes:
     """A ModelInferRequest with raw contents.
 
     Args:
+        deadline_s: How long the sender will wait, for a request that goes over a stream; 0 to say nothing of it.
         coder: The codec of this name that the sender keeps, because it may remember what it sent; None for a new one.
         boundary: What the arrays are; needed by every codec but raw.
 
@@ -79,6 +83,8 @@ def write_request(
     request = message("ModelInferRequest")(model_name=model, model_version=version, id=request_id)
     for name, array in arrays.items():
         request.inputs.add(name=name, datatype=datatype_of(array, name), shape=array.shape)
+    if deadline_s > 0:
+        request.parameters[DEADLINE_NS].int64_param = int(deadline_s * 1e9)
     if codec == RAW:
         request.raw_input_contents.extend(map(array_bytes, arrays.values()))
     else:
@@ -101,19 +107,34 @@ def _sized(info: TensorInfo, arrays: Mapping[str, np.ndarray]) -> TensorInfo:
 
 
 def read_answer(
-    raw: bytes, *, where: str, version: str, request_id: str, outputs: Sequence[TensorInfo] | None = None
+    raw: bytes,
+    *,
+    where: str,
+    version: str,
+    request_id: str,
+    outputs: Sequence[TensorInfo] | None = None,
+    streamed: bool = False,
 ) -> Reply:
     """Outputs by name out of a ModelInferResponse, and the server's own times where it tells them.
 
     Args:
+        streamed: It came over a stream, in a ModelStreamInferResponse.
         version: That the answer must bear; empty for any.
         outputs: What the model gives, where the caller knows it.
 
     Raises:
         CloudRefused: Another version answered.
         CloudGarbled: Not a response, the answer to another request, or other tensors than the model gives.
+        CloudError: What came over a stream was an error.
     """
-    answer = _parse("ModelInferResponse", raw, where)
+    if streamed:
+        told = _parse("ModelStreamInferResponse", raw, where)
+        if told.error_message:
+            status, _, text = told.error_message.partition(": ")
+            raise error_for(status, text, where=where)
+        answer = told.infer_response
+    else:
+        answer = _parse("ModelInferResponse", raw, where)
     if answer.id and request_id and answer.id != request_id:
         raise CloudGarbled(f"{where}: answered request {answer.id[:40]!r}, asked was {request_id!r}.")
     if version and answer.model_version and answer.model_version != version:

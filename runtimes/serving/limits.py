@@ -20,7 +20,8 @@ class Limits:
         at_once: Requests that the process holds, in whatever state, health checks included.
         held_bytes: Of all requests that the process holds; more are told that the server is overloaded.
         connections: Open ones.
-        receive_s: From the first header of a request to its last byte.
+        receive_s: From the first header of a request to its last byte; a stream of requests is ended when no whole one
+            came for so long.
         answer_s: From the last byte to the answer; a client's own deadline counts where it is shorter.
         handshake_s: From accepting a connection to the end of its handshakes.
         silent_s: A connection from which nothing has come for so long is asked whether it is there, and closed when as

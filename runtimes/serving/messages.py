@@ -1,6 +1,7 @@
 """Messages of the Open Inference Protocol (KServe v2, gRPC): field numbers and names are the public standard's.
 
-`RepositoryIndex` is the model repository extension, which clients and other servers share.
+`RepositoryIndex` is the model repository extension, which clients and other servers share, and so is the stream of
+requests.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 from edge_deploy.core.require import require
 
-__all__ = ["METHODS", "SERVICE", "message", "method_path"]
+__all__ = ["METHODS", "SERVICE", "STREAM", "message", "method_path"]
 
 PACKAGE = "inference"
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
@@ -25,6 +26,9 @@ METHODS = {
     "ModelInfer": ("ModelInferRequest", "ModelInferResponse"),
     "RepositoryIndex": ("RepositoryIndexRequest", "RepositoryIndexResponse"),
 }
+
+# Requests and answers in turns over one stream, ModelInferRequest to ModelStreamInferResponse.
+STREAM = "ModelStreamInfer"
 
 # Message to its fields in the order of their numbers, from 1 on: name, type, with * where it is repeated. A dotted name
 # is a message inside another one; "map" is from strings to InferParameter.
@@ -79,6 +83,7 @@ _MESSAGES: dict[str, tuple[str, ...]] = {
         "outputs ModelInferResponse.InferOutputTensor*",
         "raw_output_contents bytes*",
     ),
+    "ModelStreamInferResponse": ("error_message string", "infer_response ModelInferResponse"),
     "RepositoryIndexRequest": ("repository_name string", "ready bool"),
     "RepositoryIndexResponse.ModelIndex": (*_NAMED, "state string", "reason string"),
     "RepositoryIndexResponse": ("models RepositoryIndexResponse.ModelIndex*",),

@@ -153,7 +153,7 @@ class Server:
         if server is None:
             return
         assert self._service is not None and self._shelf is not None and self._threads is not None
-        self._service.is_ready = False
+        self._service.drain()
         await server.stop(self._serving.limits.drain_s)
         try:
             async with asyncio.timeout(self._serving.limits.drain_s):

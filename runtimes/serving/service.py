@@ -15,13 +15,14 @@ from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.codecs import load_codec
 from runtimes.serving.errors import CloudGone, CloudOverloaded
-from runtimes.serving.exchange import CODEC, COMPUTE_NS, QUEUE_NS, RAW
+from runtimes.serving.exchange import CODEC, COMPUTE_NS, DEADLINE_NS, QUEUE_NS, RAW
 from runtimes.serving.limits import Limits
-from runtimes.serving.messages import METHODS, SERVICE, message
+from runtimes.serving.messages import METHODS, SERVICE, STREAM, message
 from runtimes.serving.metrics import Metrics
 from runtimes.serving.offers import ANY, Offer
 from runtimes.serving.security import Tokens
 from runtimes.serving.shelf import Shelf
+from runtimes.serving.streams import Streams
 from runtimes.serving.tensors import array_bytes, array_from_raw, array_from_values, datatype, fits
 from runtimes.serving.wire import check_fields
 
@@ -33,6 +34,7 @@ HEALTH = {True: b"\x08\x01", False: b"\x08\x02"}  # HealthCheckResponse: SERVING
 SMALL_MESSAGE = 65536
 FIELDS_BESIDE, FIELDS_PER_TENSOR = 64, 16
 MOST_NAME = 200
+MOST_SAID = 1000
 MOST_DIMENSIONS = 16
 _log = logging.getLogger(__name__)
 
@@ -63,29 +65,30 @@ class Service:
         self._offers: dict[str, dict[str, Offer]] = {}
         for offer in offers:
             self._offers.setdefault(offer.info.name, {})[offer.info.version] = offer
+        self._streams = Streams(self._streamed, silent_s=limits.receive_s, answer_s=limits.answer_s)
         self._most_fields = FIELDS_BESIDE + FIELDS_PER_TENSOR * limits.tensors
 
     def handlers(self) -> tuple[Any, ...]:
         """What a gRPC server is given."""
-        methods = {name: getattr(self, f"_{name}") for name in METHODS}
+        methods = {name: self._handler(name, getattr(self, f"_{name}")) for name in METHODS}
+        methods[STREAM] = self._grpc.stream_stream_rpc_method_handler(self._stream)
         return (
-            self._grpc.method_handlers_generic_handler(
-                SERVICE, {name: self._handler(name, method) for name, method in methods.items()}
-            ),
+            self._grpc.method_handlers_generic_handler(SERVICE, methods),
             self._grpc.method_handlers_generic_handler(HEALTH_SERVICE, {"Check": self._handler("Check", self._health)}),
         )
 
+    def drain(self) -> None:
+        """Say that the server is not ready, and end the streams of requests; those under way are answered."""
+        self.is_ready = False
+        self._streams.end()
+
     def _handler(self, name: str, method: Callable[[bytes, float], Awaitable[bytes]]) -> Any:
-        receive_s, answer_s = self._limits.receive_s, self._limits.answer_s
-        held, is_inference = self._metrics.held, name == "ModelInfer"
+        receive_s, is_inference = self._limits.receive_s, name == "ModelInfer"
         codes = self._grpc.StatusCode
 
         async def answer(requests: Any, context: Any) -> bytes:
-            size = 0
-            held.inc()
             try:
-                if not self._tokens.admit(context.invocation_metadata() or ()):
-                    raise _Refused("UNAUTHENTICATED", "send `authorization: Bearer TOKEN` with a token of this server.")
+                self._admit(context)
                 # As a stream of one message: only so can the time be bounded that a peer takes to send it.
                 async with asyncio.timeout(receive_s):
                     raw = await anext(aiter(requests), None)
@@ -93,32 +96,48 @@ class Service:
                     raise _Refused("INVALID_ARGUMENT", "no message came.")
                 if not is_inference and len(raw) > SMALL_MESSAGE:
                     raise _Refused("INVALID_ARGUMENT", f"{len(raw)} bytes, {name} takes at most {SMALL_MESSAGE}.")
-                size = len(raw)
-                self._held_bytes += size
-                if self._held_bytes > self._limits.held_bytes:
-                    raise CloudOverloaded("the server holds as many bytes of requests as it may; try again later.")
-                left_s = context.time_remaining()
-                most_s = answer_s if left_s is None else min(answer_s, left_s)
-                return await method(raw, most_s)
-            except _Refused as refused:
-                await context.abort(codes[refused.status], str(refused))
-            except TimeoutError:
-                await context.abort(codes.DEADLINE_EXCEEDED, "the request, or its answer, took too long.")
-            except CloudOverloaded as error:
-                await context.abort(codes.RESOURCE_EXHAUSTED, str(error))
-            except CloudGone as error:
-                await context.abort(codes.UNAVAILABLE, str(error))
-            except BadInput as error:
-                await context.abort(codes.INVALID_ARGUMENT, str(error)[:1000])
-            except EdgeDeployError as error:
-                _log.error("%s: %s", name, error)
-                await context.abort(codes.INTERNAL, str(error)[:1000])
-            finally:
-                self._held_bytes -= size
-                held.dec()
+                return await self._held(method, raw, context.time_remaining())
+            except _ANSWERED as error:
+                status, text = _told(error, name)
+                await context.abort(codes[status], text)
             raise AssertionError("abort always raises")
 
         return self._grpc.stream_unary_rpc_method_handler(answer)
+
+    async def _stream(self, requests: Any, context: Any) -> None:
+        try:
+            self._admit(context)
+        except _Refused as refused:
+            await context.abort(self._grpc.StatusCode[refused.status], str(refused))
+        await self._streams.serve(context)
+
+    def _admit(self, context: Any) -> None:
+        if not self._tokens.admit(context.invocation_metadata() or ()):
+            raise _Refused("UNAUTHENTICATED", "send `authorization: Bearer TOKEN` with a token of this server.")
+
+    async def _held(
+        self, method: Callable[[bytes, float], Awaitable[bytes]], raw: bytes, left_s: float | None
+    ) -> bytes:
+        """Carry out one request, within what may be held at once."""
+        size, held = len(raw), self._metrics.held
+        held.inc()
+        self._held_bytes += size
+        try:
+            if self._held_bytes > self._limits.held_bytes:
+                raise CloudOverloaded("the server holds as many bytes of requests as it may; try again later.")
+            answer_s = self._limits.answer_s
+            return await method(raw, answer_s if left_s is None else min(answer_s, left_s))
+        finally:
+            self._held_bytes -= size
+            held.dec()
+
+    async def _streamed(self, raw: bytes) -> bytes:
+        """A ModelStreamInferResponse: an answer, or why there is none."""
+        try:
+            return await self._held(self._infer_streamed, raw, None)
+        except _ANSWERED as error:
+            status, text = _told(error, STREAM)
+            return _written(message("ModelStreamInferResponse")(error_message=f"{status}: {text}"))
 
     async def _health(self, raw: bytes, most_s: float) -> bytes:
         return HEALTH[self.is_ready]
@@ -161,6 +180,17 @@ class Service:
         return _written(answer)
 
     async def _ModelInfer(self, raw: bytes, most_s: float) -> bytes:
+        answer = message("ModelInferResponse")()
+        await self._infer(raw, most_s, answer)
+        return _written(answer)
+
+    async def _infer_streamed(self, raw: bytes, most_s: float) -> bytes:
+        answer = message("ModelStreamInferResponse")()
+        await self._infer(raw, most_s, answer.infer_response)
+        return _written(answer)
+
+    async def _infer(self, raw: bytes, most_s: float, answer: Any) -> None:
+        """Put the outputs into an empty ModelInferResponse."""
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         model, status = "unknown", "OK"
@@ -170,6 +200,8 @@ class Service:
             offer = self._offer(request.model_name, request.model_version)
             model = offer.info.name
             arrays, rows = self._arrays(request, offer)
+            if DEADLINE_NS in request.parameters:
+                most_s = min(most_s, request.parameters[DEADLINE_NS].int64_param * 1e-9)
             times: list[tuple[float, float]] = []
             found = await self._shelf.infer(
                 offer,
@@ -179,7 +211,7 @@ class Service:
                 told=lambda waited_s, ran_s: times.append((waited_s, ran_s)),
             )
             queue_s = max((waited_s for waited_s, _ in times), default=0.0)
-            return _answer(request, offer, found, queue_s=queue_s, compute_s=loop.time() - began_s - queue_s)
+            _fill(answer, request, offer, found, queue_s=queue_s, compute_s=loop.time() - began_s - queue_s)
         except BaseException as error:
             status = _status_of(error)
             raise
@@ -257,8 +289,10 @@ class Service:
         }
 
 
-def _answer(request: Any, offer: Offer, arrays: Mapping[str, np.ndarray], *, queue_s: float, compute_s: float) -> bytes:
-    answer = message("ModelInferResponse")(model_name=offer.info.name, model_version=offer.info.version, id=request.id)
+def _fill(
+    answer: Any, request: Any, offer: Offer, arrays: Mapping[str, np.ndarray], *, queue_s: float, compute_s: float
+) -> None:
+    answer.model_name, answer.model_version, answer.id = offer.info.name, offer.info.version, request.id
     answer.parameters[QUEUE_NS].int64_param = round(queue_s * 1e9)
     answer.parameters[COMPUTE_NS].int64_param = round(compute_s * 1e9)
     wanted = {each.name for each in request.outputs}
@@ -267,7 +301,6 @@ def _answer(request: Any, offer: Offer, arrays: Mapping[str, np.ndarray], *, que
             array = arrays[info.name]
             answer.outputs.add(name=info.name, datatype=datatype(info.dtype), shape=array.shape)
             answer.raw_output_contents.append(array_bytes(array))
-    return _written(answer)
 
 
 def _read(name: str, raw: bytes) -> Any:
@@ -282,6 +315,19 @@ def _read(name: str, raw: bytes) -> Any:
 def _written(answer: Any) -> bytes:
     written: bytes = answer.SerializeToString()
     return written
+
+
+_ANSWERED = (_Refused, TimeoutError, EdgeDeployError)
+
+
+def _told(error: BaseException, name: str) -> tuple[str, str]:
+    """Status and words for the client."""
+    if isinstance(error, TimeoutError):
+        return "DEADLINE_EXCEEDED", "the request, or its answer, took too long."
+    status = _status_of(error)
+    if status == "INTERNAL":
+        _log.error("%s: %s", name, error)
+    return status, str(error)[:MOST_SAID]
 
 
 def _status_of(error: BaseException) -> str:
