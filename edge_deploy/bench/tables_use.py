@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,20 @@ def measure_use(folder: Path, backend: str | None = None) -> dict[str, float]:
 
     Returns:
         load_ms (of the runtime's own loading, files in cache, after imports), resident_mb (RssAnon + RssFile of the
-        process at the end of the power-law rounds), runtime_mb (the same before it loaded anything), and us a sample
-        on power-law and on uniform ids.
+        process, the most that was seen after any sample), anonymous_mb (of that), runtime_mb (resident before it
+        loaded anything), and us a sample on power-law and on uniform ids.
     """
-    command = [sys.executable, "-m", "edge_deploy.bench.tables_use", str(folder), backend or ""]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    signature = read_artifact(folder).signatures[0]
+    (ids,) = [info for info in signature.inputs if info.id_bounds]
+    random = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as drawn:
+        # Drawn here, so that the measured process holds nothing but what it runs with.
+        for name, make in IDS.items():
+            for number in range(ROUNDS):
+                rows = make(random, np.array(ids.id_bounds), SAMPLES).astype(ids.dtype)
+                np.save(Path(drawn, f"{name}-{number}.npy"), rows.reshape(-1, *ids.shape))
+        command = [sys.executable, "-m", "edge_deploy.bench.tables_use", str(folder), drawn, backend or ""]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -49,14 +59,17 @@ def uniform_ids(random: np.random.Generator, rows: np.ndarray, samples: int) -> 
     return found
 
 
-def _measure_here(folder: Path, backend: str | None) -> dict[str, float]:
+IDS = {"power_law": power_law_ids, "uniform": uniform_ids}
+
+
+def _measure_here(folder: Path, drawn: Path, backend: str | None) -> dict[str, float]:
     artifact = read_artifact(folder)
     path = folder / artifact.model_file.path
     data = tuple(folder / entry.path for entry in artifact.files if entry.role == "data")
     module: Any = load("runtimes.backends", backend or BACKENDS[path.suffix])
     _import_runtime(path.suffix, native=backend is not None)
     options: dict[str, Any] = {"data_files": data, "known": artifact.signatures, "signature": None, "threads": 1}
-    runtime_mb = _resident_mb(0)
+    runtime_mb = _resident_mb(0)[0]
     times = []
     for _ in range(5):
         begin = time.perf_counter()
@@ -64,13 +77,12 @@ def _measure_here(folder: Path, backend: str | None) -> dict[str, float]:
         times.append(time.perf_counter() - begin)
         session.close()
     session = module.open_model(path, kernels="default", **options)
-    process = getattr(session, "process_id", 0)
-    random = np.random.default_rng(0)
     found = {"load_ms": 1e3 * float(np.median(times)), "runtime_mb": runtime_mb}
-    for name, make in (("power_law", power_law_ids), ("uniform", uniform_ids)):
-        found[f"{name}_us"] = float(np.median([_microseconds(session, random, make) for _ in range(ROUNDS)]))
+    for name in IDS:
+        files = [drawn / f"{name}-{number}.npy" for number in range(ROUNDS)]
+        found[f"{name}_us"] = float(np.median([_microseconds(session, np.load(file)) for file in files]))
         if name == "power_law":
-            found["resident_mb"] = _resident_mb(process)
+            found["resident_mb"], found["anonymous_mb"] = _most_resident(session, np.load(files[0]))
     session.close()
     return found
 
@@ -83,21 +95,38 @@ def _import_runtime(suffix: str, *, native: bool) -> None:
         import executorch.kernels.quantized  # noqa: F401
 
 
-def _microseconds(session: Any, random: np.random.Generator, make: Any) -> float:
-    dense, ids = sorted(session.signature.inputs, key=lambda info: not info.dtype.startswith("float"))
-    drawn = make(random, np.array(ids.id_bounds), SAMPLES).astype(ids.dtype).reshape(SAMPLES, *ids.shape)
-    value = random.standard_normal(dense.shape).astype(np.float32)
+def _microseconds(session: Any, rows: np.ndarray) -> float:
+    given, name = _feed(session)
     begin = time.perf_counter()
-    for each in drawn:
-        session.run({dense.name: value, ids.name: each})
-    return 1e6 * (time.perf_counter() - begin) / SAMPLES
+    for each in rows:
+        given[name] = each
+        session.run(given)
+    return 1e6 * (time.perf_counter() - begin) / len(rows)
 
 
-def _resident_mb(process: int) -> float:
+def _most_resident(session: Any, rows: np.ndarray) -> tuple[float, float]:
+    given, name = _feed(session)
+    process = getattr(session, "process_id", 0)
+    seen = []
+    for each in rows:
+        given[name] = each
+        session.run(given)
+        seen.append(_resident_mb(process))
+    return max(seen)
+
+
+def _feed(session: Any) -> tuple[dict[str, np.ndarray], str]:
+    dense, ids = sorted(session.signature.inputs, key=lambda info: not info.dtype.startswith("float"))
+    return {dense.name: np.full(dense.shape, 0.5, np.float32)}, ids.name
+
+
+def _resident_mb(process: int) -> tuple[float, float]:
+    """Anonymous and file pages together, and anonymous pages alone."""
     status = Path("/proc", str(process or "self"), "status").read_text(encoding="utf-8")
     kinds = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-    return sum(int(kinds[kind].split()[0]) for kind in ("RssAnon", "RssFile")) / 1000
+    anonymous, files = (int(kinds[kind].split()[0]) * 1024 / 1e6 for kind in ("RssAnon", "RssFile"))
+    return anonymous + files, anonymous
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure_here(Path(sys.argv[1]), sys.argv[2] or None)))
+    print(json.dumps(_measure_here(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] or None)))
