@@ -1,26 +1,38 @@
-"""Load a file from outside for the first time in a child process, because a damaged one can end its process."""
+"""Load a file from outside for the first time in another process, because a damaged one can end its process.
+
+`trial` does so beside what its caller does meanwhile: libraries are imported and the file is looked through here, while
+the other process imports and opens. In a process of one thread that is a fork, which needs no interpreter's start. So
+nothing heavy may be imported above: NumPy starts threads wherever there are several cores.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 try:
     import resource
 except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]  # asked for before each use
 
-from edge_deploy.core.child import run_in_child
-from edge_deploy.core.digest import file_sha256
 from edge_deploy.core.registry import load
-from runtimes.calling import zeros_for
-from runtimes.contracts import Kernels
-from runtimes.forked import run_forked
+from runtimes.forked import Forked, has_one_thread, run_forked
 
-__all__ = ["first_load", "forked_load", "load_and_run_once"]
+if TYPE_CHECKING:
+    from runtimes.contracts import Kernels
+
+__all__ = ["first_load", "forked_load", "load_and_run_once", "trial"]
 
 TIMEOUT_S = 120.0
 SPARE_BYTES = 4 << 30
+MOST_REMEMBERED = 1024
+
+# What has loaded and run: contents of model and data files, backend, kernels. The oldest is forgotten first.
+_sound: dict[tuple[str, ...], None] = {}
 
 
 def first_load(
@@ -31,14 +43,55 @@ def first_load(
     kernels: Kernels = "default",
     timeout_s: float = TIMEOUT_S,
 ) -> None:
-    """Load the file and run it once on zeros, in a fresh interpreter; the same bytes are tried once a process.
+    """Load the file and run it once on zeros, in another process; bytes that did so are not tried again.
 
     Raises:
-        ToolchainError: The child died, e.g. of SIGSEGV, ran too long, or the runtime failed.
+        ToolchainError: The process died, e.g. of SIGSEGV, ran too long, or the runtime failed.
         BadInput: The runtime refused the file.
     """
-    digests = tuple(file_sha256(file) for file in (path, *data_files))
-    _tried(digests, path, backend, data_files, kernels, timeout_s)
+    with trial(path, backend=backend, data_files=data_files, kernels=kernels, timeout_s=timeout_s) as wait:
+        wait()
+
+
+@contextmanager
+def trial(
+    path: Path,
+    *,
+    backend: str,
+    data_files: tuple[Path, ...] = (),
+    kernels: Kernels = "default",
+    timeout_s: float = TIMEOUT_S,
+) -> Iterator[Callable[[], None]]:
+    """`first_load`, started with the `with` block: its value is to be called before the file is loaded here.
+
+    It waits for the other process, and raises what `first_load` raises. The process ends with the block.
+    """
+    files = (path, *data_files)
+    # Before the first file of this process there is nothing to remember, and digests can wait until it runs.
+    if _sound and _contents(files, backend, kernels) in _sound:
+        yield lambda: None
+        return
+    stage = f"first load of {path.name}"
+    if has_one_thread() and len(os.sched_getaffinity(0)) == 1:
+        # Nothing can go on beside this process, so what both would import comes first; one core brings no threads.
+        module = load("runtimes.backends", backend)
+        if hasattr(module, "runtime_version"):
+            module.runtime_version()
+    if has_one_thread():
+        attempt = partial(_attempt, path, backend, data_files, kernels)
+        with Forked(attempt, stage=stage, timeout_s=timeout_s) as fork:
+            yield lambda: _wait(fork.answer, files, backend, kernels)
+        return
+    from edge_deploy.core.child import Child
+
+    with Child() as child:
+        answer = child.begin(
+            "runtimes.first_load:load_and_run_once",
+            {"path": path, "backend": backend, "data_files": data_files, "kernels": kernels},
+            stage=stage,
+            timeout_s=timeout_s,
+        )
+        yield lambda: _wait(answer, files, backend, kernels)
 
 
 def forked_load(
@@ -49,34 +102,32 @@ def forked_load(
     kernels: Kernels = "default",
     timeout_s: float = TIMEOUT_S,
 ) -> None:
-    """As `first_load`, in a fork of this process and without memory of earlier tries: for many files in a row.
+    """As `first_load`, always in a fork of this process and without memory of earlier tries: for many files in a row.
 
     Raises:
         ToolchainError: The fork died, ran too long, or the runtime refused the file.
     """
-
-    def attempt() -> str:
-        load_and_run_once(str(path), backend, [str(file) for file in data_files], kernels)
-        return ""
-
+    attempt = partial(_attempt, path, backend, data_files, kernels)
     run_forked(attempt, stage=f"first load of {path.name}", timeout_s=timeout_s)
 
 
-@lru_cache(maxsize=1024)
-def _tried(
-    digests: tuple[str, ...],
-    path: Path,
-    backend: str,
-    data_files: tuple[Path, ...],
-    kernels: Kernels,
-    timeout_s: float,
-) -> None:
-    run_in_child(
-        "runtimes.first_load:load_and_run_once",
-        {"path": path, "backend": backend, "data_files": data_files, "kernels": kernels},
-        stage=f"first load of {path.name}",
-        timeout_s=timeout_s,
-    )
+def _attempt(path: Path, backend: str, data_files: tuple[Path, ...], kernels: Kernels) -> str:
+    load_and_run_once(str(path), backend, [str(file) for file in data_files], kernels)
+    return ""
+
+
+def _wait(answer: Callable[[], object], files: tuple[Path, ...], backend: str, kernels: Kernels) -> None:
+    contents = _contents(files, backend, kernels)
+    answer()
+    while len(_sound) >= MOST_REMEMBERED:
+        _sound.pop(next(iter(_sound)), None)
+    _sound[contents] = None
+
+
+def _contents(files: tuple[Path, ...], backend: str, kernels: Kernels) -> tuple[str, ...]:
+    from edge_deploy.core.digest import file_sha256
+
+    return (backend, kernels, *(file_sha256(file) for file in files))
 
 
 def load_and_run_once(path: str, backend: str, data_files: list[str], kernels: Kernels) -> None:
@@ -85,6 +136,8 @@ def load_and_run_once(path: str, backend: str, data_files: list[str], kernels: K
     Raises:
         EdgeDeployError: As the backend raises it; nothing when the process dies.
     """
+    from runtimes.calling import zeros_for
+
     module = load("runtimes.backends", backend)
     limit_memory(SPARE_BYTES + 4 * sum(Path(file).stat().st_size for file in (path, *data_files)))
     session = module.open_model(

@@ -1,22 +1,43 @@
-"""Run a function in a fork of this process: milliseconds instead of an interpreter's start, for many files in a row.
+"""Run a function in a fork of this process: milliseconds instead of an interpreter's start, beside what goes on here.
 
-A fork has only the thread that forked, so use it where this process has loaded libraries but started no work in them.
+A fork has only the thread that forked, so use it where this process has loaded libraries but started no work in them;
+`has_one_thread` says where nothing can have been started.
 """
 
 from __future__ import annotations
 
 import faulthandler
+import json
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-from edge_deploy.core.errors import EdgeDeployError, ToolchainError
+from edge_deploy.core.errors import EdgeDeployError, ToolchainError, error_from_json, error_to_json
 
-__all__ = ["run_forked"]
+__all__ = ["Forked", "has_one_thread", "run_forked"]
 
 MOST_ANSWER_BYTES = 1 << 20
+MOST_TEXT_CHARACTERS = 60000
+TAIL_BYTES = 2000
+GRACE_S = 1.0  # after which a fork that nobody waits for any more ends itself
+
+
+def has_one_thread() -> bool:
+    """Whether a fork can lack no thread and meet no lock that is held: this process has one thread, and can fork.
+
+    False where that cannot be told, also where the only other threads sleep in a linear algebra library.
+    """
+    if not hasattr(os, "fork") or not sys.platform.startswith("linux"):
+        return False
+    try:
+        return len(list(Path("/proc/self/task").iterdir())) == 1
+    except OSError:
+        return False
 
 
 def run_forked(function: Callable[[], str], *, stage: str, timeout_s: float) -> str:
@@ -25,51 +46,119 @@ def run_forked(function: Callable[[], str], *, stage: str, timeout_s: float) -> 
     Raises:
         ToolchainError: The fork died, ran too long, or the function raised; an error of ours keeps its message.
     """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        _answer(function, writer)
-    os.close(writer)
-    try:
-        answer, in_time = _read(reader, timeout_s)
+    with Forked(function, stage=stage, timeout_s=timeout_s) as fork:
+        try:
+            return fork.answer()
+        except ToolchainError:
+            raise
+        except EdgeDeployError as error:
+            raise ToolchainError(str(error)) from error
+
+
+class Forked:
+    """A function under way in a fork; it ends with the `with` block, also in the middle of its work."""
+
+    def __init__(self, function: Callable[[], str], *, stage: str, timeout_s: float) -> None:
+        """Start it.
+
+        Args:
+            stage: What the user should read when it fails, e.g. "first load of resnet8.tflite".
+            timeout_s: From now; it is ended then, also when this process is gone.
+        """
+        self._stage = stage
+        self._timeout_s = timeout_s
+        self._deadline = time.monotonic() + timeout_s
+        # Without a name in any folder: nothing is left behind, however this process ends.
+        self._log = os.memfd_create("log") if hasattr(os, "memfd_create") else os.open(os.devnull, os.O_RDWR)
+        self._reader, writer = os.pipe()
+        self._status = 0
+        self._pid: int | None = os.fork()
+        if self._pid == 0:
+            os.close(self._reader)
+            _work(function, writer, self._log, timeout_s + GRACE_S)
+        os.close(writer)
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        os.close(self._reader)
+        os.close(self._log)
+
+    def answer(self) -> str:
+        """Wait for it and return its text.
+
+        Raises:
+            EdgeDeployError: The one the function raised.
+            ToolchainError: The fork died, ran too long, or the function raised anything else.
+        """
+        text, in_time = _read(self._reader, self._deadline)
+        self._end(is_killed=not in_time)
         if not in_time:
+            raise ToolchainError(f"{self._stage}: gave no answer within {self._timeout_s:g} s.")
+        try:
+            said: dict[str, Any] = json.loads(text)
+        except ValueError as error:
+            raise ToolchainError(f"{self._stage}: the child process {self._how()}{self._last_words()}") from error
+        if "error" in said:
+            raise error_from_json(said["error"])
+        if "failure" in said:
+            raise ToolchainError(f"{self._stage}: {said['failure']}")
+        return str(said["value"])
+
+    def _end(self, *, is_killed: bool = True) -> None:
+        if self._pid is None:
+            return
+        pid, self._pid = self._pid, None
+        if is_killed:
             os.kill(pid, signal.SIGKILL)
-    finally:
-        os.close(reader)
-        _, status = os.waitpid(pid, 0)
-    if not in_time:
-        raise ToolchainError(f"{stage}: gave no answer within {timeout_s:g} s.")
-    if os.WIFSIGNALED(status):
-        raise ToolchainError(f"{stage}: the child process died of {signal.Signals(os.WTERMSIG(status)).name}.")
-    text = answer.decode("utf-8", errors="replace")
-    if os.WEXITSTATUS(status):
-        raise ToolchainError(text or f"{stage}: the child process ended with exit code {os.WEXITSTATUS(status)}.")
-    return text
+        try:
+            _, self._status = os.waitpid(pid, 0)
+        except ChildProcessError:  # a process that ignores SIGCHLD is not told how its children ended
+            self._status = 0
+
+    def _how(self) -> str:
+        if os.WIFSIGNALED(self._status):
+            return f"died of {signal.Signals(os.WTERMSIG(self._status)).name}."
+        return f"ended with exit code {os.WEXITSTATUS(self._status)}."
+
+    def _last_words(self) -> str:
+        size = os.fstat(self._log).st_size
+        start = max(0, size - TAIL_BYTES)
+        tail = os.pread(self._log, size - start, start).decode("utf-8", errors="replace").strip() if size else ""
+        return f" Its last words:\n{tail}" if tail else ""
 
 
-def _answer(function: Callable[[], str], writer: int) -> None:
+def _work(function: Callable[[], str], writer: int, log: int, alarm_s: float) -> None:
     # Nothing may leave this function: the parent's stack lies above it.
-    code = 1
     try:
         faulthandler.disable()  # its report of a crash would go past the redirection below
-        silence = os.open(os.devnull, os.O_RDWR)
-        for stream in (0, 1, 2):
-            os.dup2(silence, stream)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        # An endless loop in the library must not outlive an owner that was killed.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, alarm_s)
+        said: dict[str, Any]
         try:
-            text, code = function(), 0
+            said = {"value": function()[:MOST_TEXT_CHARACTERS]}
         except EdgeDeployError as error:
-            text = str(error)
+            said = {"error": error_to_json(error)}
         except Exception as error:  # noqa: BLE001  # whatever a third-party library raises is told to the parent
-            text = f"{type(error).__name__}: {error}"
-        os.write(writer, text.encode("utf-8", errors="replace")[:60000])
+            said = {"failure": f"{type(error).__name__}: {error}"[:MOST_TEXT_CHARACTERS]}
+        left = json.dumps(said).encode()
+        while left:
+            left = left[os.write(writer, left) :]
+        code = 0
+    except BaseException:  # noqa: BLE001  # see above
+        code = 1
     finally:
         os._exit(code)
 
 
-def _read(reader: int, timeout_s: float) -> tuple[bytes, bool]:
+def _read(reader: int, deadline: float) -> tuple[bytes, bool]:
     """What the fork wrote until it closed its end, and whether it did so in time."""
-    deadline = time.monotonic() + timeout_s
     answer = b""
     while len(answer) < MOST_ANSWER_BYTES:
         left = deadline - time.monotonic()

@@ -1,20 +1,23 @@
-"""Open an artifact folder or a bare model file as a session: checked, tried in a child process, then loaded here."""
+"""Open an artifact folder or a bare model file as a session: checked, tried in another process, then loaded here.
+
+This is the door: what it opens lies in `runtimes.opening`. Nothing heavy is imported above, so that the other process
+can start first and import beside this one, see `runtimes.first_load`.
+"""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import BadInput
-from edge_deploy.core.registry import load
-from runtimes.contracts import Kernels, Session
-from runtimes.first_load import first_load
-from runtimes.folder import artifact_file, check_files, read_artifact, weights_beside
-from runtimes.minimum import check_minimum_runtime
+from runtimes.first_load import trial
+from runtimes.model_file import BACKENDS, backend_of, weights_beside
 
-__all__ = ["BACKENDS", "open_bare_file", "open_session"]
+if TYPE_CHECKING:
+    from runtimes.contracts import Kernels, Session
 
-BACKENDS = {".tflite": "litert", ".pte": "executorch", ".onnx": "onnxruntime", ".pt2": "torch-eager", ".c": "c-host"}
+__all__ = ["BACKENDS", "open_session"]
 
 
 def open_session(
@@ -53,90 +56,38 @@ def open_session(
     if kernels not in ("default", "builtin", "reference"):
         raise BadInput(f"kernels = {kernels!r}: must be default, builtin or reference.")
     source = Path(source)
-    if not source.is_dir():
-        if public_key is not None and source.exists():
-            raise BadInput(f"{source}: a bare file has no signed manifest; give the artifact's folder.")
-        return open_bare_file(
-            source, backend=backend, signature=signature, threads=threads, kernels=kernels, trusted=trusted
+    if source.is_dir():
+        from runtimes.opening import open_folder
+
+        return open_folder(
+            source,
+            backend=backend,
+            signature=signature,
+            threads=threads,
+            kernels=kernels,
+            public_key=public_key,
         )
-    artifact = read_artifact(source, public_key=public_key)
-    check_files(source, artifact)
-    path = artifact_file(source, artifact.model_file.path)
-    data_files = tuple(artifact_file(source, entry.path) for entry in artifact.files if entry.role == "data")
-    name = backend or _backend_of(path)
-    check_minimum_runtime(artifact, backend=name)
-    _look_through(path)
-    module = load("runtimes.backends", name)
-    opened: Session = module.open_model(
-        path,
-        data_files=data_files,
-        known=artifact.signatures,
-        signature=signature,
-        threads=threads,
-        kernels=kernels,
-    )
-    return opened
+    if not source.is_file():
+        raise BadInput(f"{source}: no such file or folder.")
+    if public_key is not None:
+        raise BadInput(f"{source}: a bare file has no signed manifest; give the artifact's folder.")
+    name = backend or backend_of(source)
+    data_files = weights_beside(source)
+    is_tried = not trusted and name != "null"
+    tried = trial(source, backend=name, data_files=data_files, kernels=kernels) if is_tried else nullcontext(_no_trial)
+    with tried as wait_for_trial:
+        from runtimes.opening import open_bare_file
+
+        return open_bare_file(
+            source,
+            backend=name,
+            data_files=data_files,
+            wait_for_trial=wait_for_trial,
+            signature=signature,
+            threads=threads,
+            kernels=kernels,
+        )
 
 
-def open_bare_file(
-    path: Path,
-    *,
-    backend: str | None,
-    signature: str | None,
-    threads: int,
-    kernels: Kernels,
-    trusted: bool,
-) -> Session:
-    """Load a model file that has no manifest; see `open_session`."""
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file or folder.")
-    name = backend or _backend_of(path)
-    _look_through(path)
-    data_files = weights_beside(path)
-    if not trusted and name != "null":
-        first_load(path, backend=name, data_files=data_files, kernels=kernels)
-    module = load("runtimes.backends", name)
-    opened: Session = module.open_model(
-        path,
-        data_files=data_files,
-        known=_signatures(path) if name == "litert" else (),
-        signature=signature,
-        threads=threads,
-        kernels=kernels,
-    )
-    return opened
-
-
-def _backend_of(path: Path) -> str:
-    if path.suffix not in BACKENDS:
-        raise BadInput(f"{path}: unknown type of file; must end in {', '.join(BACKENDS)}, or be an artifact folder.")
-    return BACKENDS[path.suffix]
-
-
-def _look_through(path: Path) -> None:
-    if path.suffix == ".tflite" and _schema_is_installed():
-        from runtimes.formats.tflite import lint
-
-        problems = lint(path)
-    else:
-        problems = ()
-    if problems:
-        raise BadInput(*(f"{path}: {problem}" for problem in problems))
-
-
-def _signatures(path: Path) -> tuple[Signature, ...]:
-    if path.suffix != ".tflite" or not _schema_is_installed():
-        return ()
-    from runtimes.formats.tflite import read_signatures
-
-    return read_signatures(path)
-
-
-def _schema_is_installed() -> bool:
-    import importlib.util
-
-    # A device with tflite-runtime only has no schema; the interpreter's own verifier remains.
-    try:
-        return importlib.util.find_spec("ai_edge_litert.schema_py_generated") is not None
-    except ModuleNotFoundError:
-        return False
+def _no_trial() -> None:
+    """A file of one's own is taken for sound."""

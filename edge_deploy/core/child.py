@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -96,29 +96,50 @@ class Child:
 
     def call(self, function: str, arguments: Mapping[str, Any], *, stage: str, timeout_s: float = 3600.0) -> Any:
         """See `run_in_child`."""
+        return self.begin(function, arguments, stage=stage, timeout_s=timeout_s)()
+
+    def begin(
+        self, function: str, arguments: Mapping[str, Any], *, stage: str, timeout_s: float = 3600.0
+    ) -> Callable[[], Any]:
+        """`call` in two halves: the child works from now on, and what this returns waits for its answer.
+
+        One call at a time: its answer is to be had before the next one begins.
+        """
         self._calls += 1
         self._is_busy = True
+        request, answer = (Path(self._files.name, f"{word}-{self._calls}.json") for word in ("request", "answer"))
+        latest = time.monotonic() + timeout_s
+        with self._unless_ended(stage):
+            text = json.dumps({"function": function, "arguments": to_json(dict(arguments))})
+            request.write_text(text, encoding="utf-8")
+            assert self._process.stdin is not None
+            with contextlib.suppress(BrokenPipeError):  # it has died; how is told with its answer
+                self._process.stdin.write(f"{json.dumps([str(request), str(answer)])}\n".encode())
+                self._process.stdin.flush()
+
+        def wait() -> Any:
+            with self._unless_ended(stage):
+                result = self._answer(answer, stage, timeout_s, latest)
+            self._is_busy = False
+            if "error" in result:
+                raise error_from_json(result["error"])
+            if "traceback" in result:
+                raise ToolchainError(f"{stage}: {result['summary']}") from EdgeDeployError(result["traceback"])
+            return result["value"]
+
+        return wait
+
+    @contextlib.contextmanager
+    def _unless_ended(self, stage: str) -> Iterator[None]:
         try:
-            result = self._answer(function, arguments, stage, timeout_s)
+            yield
         except (OSError, ValueError) as error:
             if self._is_closed:  # by another thread, which takes the files away too
                 raise ToolchainError(f"{stage}: was ended.") from error
             raise
-        self._is_busy = False
-        if "error" in result:
-            raise error_from_json(result["error"])
-        if "traceback" in result:
-            raise ToolchainError(f"{stage}: {result['summary']}") from EdgeDeployError(result["traceback"])
-        return result["value"]
 
-    def _answer(self, function: str, arguments: Mapping[str, Any], stage: str, timeout_s: float) -> dict[str, Any]:
-        request, answer = (Path(self._files.name, f"{word}-{self._calls}.json") for word in ("request", "answer"))
-        request.write_text(json.dumps({"function": function, "arguments": to_json(dict(arguments))}), encoding="utf-8")
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it has died; how is told below
-            self._process.stdin.write(f"{json.dumps([str(request), str(answer)])}\n".encode())
-            self._process.stdin.flush()
-        code = self._wait(answer, timeout_s, stage)
+    def _answer(self, answer: Path, stage: str, timeout_s: float, latest: float) -> dict[str, Any]:
+        code = self._wait(answer, stage, timeout_s, latest)
         if code is not None and not answer.exists():
             how = f"died of {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
             tail = self._log.read_text(encoding="utf-8", errors="replace")[-TAIL_CHARACTERS:].strip()
@@ -126,9 +147,9 @@ class Child:
         result: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
         return result
 
-    def _wait(self, answer: Path, timeout_s: float, stage: str) -> int | None:
+    def _wait(self, answer: Path, stage: str, timeout_s: float, latest: float) -> int | None:
         """The exit code when it ended before or with its answer; None while it runs on."""
-        latest, look_s = time.monotonic() + timeout_s, 0.0005
+        look_s = 0.0005
         while (code := self._process.poll()) is None and not answer.exists():
             if time.monotonic() > latest:
                 self.close()

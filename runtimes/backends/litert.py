@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,11 +204,21 @@ def _runtime() -> tuple[ModuleType, str, str]:
             module, name = require("tflite_runtime.interpreter", extra="run-tflite"), "tflite-runtime"
         except MissingExtra:
             raise missing from None
+    return module, name, _version_of(name)
+
+
+def _version_of(package: str) -> str:
+    # As the package says itself: what reads the metadata of installed packages is Python's parser of mail, which takes
+    # a twentieth of a session's opening to import.
+    said = getattr(sys.modules[package.replace("-", "_")], "__version__", None)
+    if said is not None:
+        return str(said)
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
-        version = importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        version = "of unknown version"
-    return module, name, version
+        return version(package)
+    except PackageNotFoundError:
+        return "of unknown version"
 
 
 def _signatures(path: Path, interpreter: Any) -> tuple[tuple[Signature, _Call], ...]:
