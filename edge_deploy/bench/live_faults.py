@@ -37,7 +37,7 @@ def measure_faults(
     *, requests: int = REQUESTS, seconds: float = SECONDS, kills: int = KILLS, drops: int = DROPS, seed: int = 0
 ) -> dict[str, Any]:
     """Numbers of requests, answers, wrong answers, and of everything that was done to them."""
-    rig = make_rig()
+    rig = make_rig(feeds=requests)  # an input of its own for each: the answer to another one would be a wrong one
     HOME.mkdir(parents=True, exist_ok=True)
     file = HOME / "faults.jsonl"
     options = LiveOptions(setting=Setting(fallback_after_s=0.5), probe_idle_s=float("inf"))
@@ -101,8 +101,10 @@ def _counted(asked: list[Future[dict[str, np.ndarray]]], rig: Rig, file: Path) -
         "answers": len(found),
         "wrong": wrong,
         "errors": dict(errors),
-        # A request that was answered twice would be recorded twice.
         "recorded": len(run.requests),
+        # Every answer is written down under the number of its request, which is its id on the wire too.
+        "twice": sum(count - 1 for count in Counter(one.number for one in run.requests).values()),
+        "never": len(set(range(1, len(asked) + 1)) - {one.number for one in run.requests}),
         "on the edge": told[1],
         "by the cloud": told[2],
         "fell back": told[3],

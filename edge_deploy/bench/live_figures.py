@@ -70,11 +70,11 @@ def _overhead(row: Mapping[str, Any]) -> list[Row]:
 
 def _faults(row: Mapping[str, Any]) -> list[Row]:
     wrong, answers, asked = row["wrong"], row["answers"], row["asked"]
-    # A request that was answered twice would be recorded twice.
-    whole = answers == asked == row["recorded"] and not wrong and not row["errors"]
+    once = answers == asked == row["recorded"] and not row["twice"] and not row["never"]
+    whole = once and not wrong and not row["errors"]
     enough = asked >= REQUESTS and row["seconds"] >= FAULT_S
     kills, drops = row.get("kills", 0), row.get("drops", 0)
-    said = f"{answers} answers of {asked} in {row['seconds']} s, {wrong} wrong, {row['recorded']} recorded"
+    said = f"{answers} answers of {asked} in {row['seconds']} s, {wrong} wrong, {row['twice']} twice"
     said += (
         f"; {row['switches']} switches, {kills} kills, {drops} drops; p50 {row['p50_ms']} ms, p99 {row['p99_ms']} ms"
     )

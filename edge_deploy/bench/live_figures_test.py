@@ -23,7 +23,7 @@ GOOD = {
     },
     "faults": {
         **{"answers": 10_000, "asked": 10_000, "recorded": 10_000, "wrong": 0, "errors": {}, "seconds": 300},
-        **{"switches": 290, "kills": 20, "drops": 20, "p50_ms": 1.0, "p99_ms": 600.0},
+        **{"switches": 290, "kills": 20, "drops": 20, "twice": 0, "never": 0, "p50_ms": 1.0, "p99_ms": 600.0},
     },
     "clients": {"clients": 1000, "seconds": 60.0, "right_answers": 60_000, "errors": {}, "median_ms": 3, "p99_ms": 9},
     "hostile": {
@@ -37,6 +37,8 @@ BAD = [
     ("overhead", lambda row: row["net, all-cloud beside a bare echo"].update(added_us=301.0)),
     ("faults", lambda row: row.update(answers=9_999)),
     ("faults", lambda row: row.update(recorded=10_001)),
+    ("faults", lambda row: row.update(twice=1)),
+    ("faults", lambda row: row.update(never=1)),
     ("faults", lambda row: row.update(wrong=1)),
     ("faults", lambda row: row.update(kills=19)),
     ("faults", lambda row: row.update(seconds=60)),

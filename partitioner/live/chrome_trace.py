@@ -55,7 +55,7 @@ def _requests(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _spans(run: Run, number: int, one: Happened) -> Iterator[_Span]:
-    facts: dict[str, Any] = {"request": number, "cut": run.start.cuts[one.cut], "answered": HOW[one.how]}
+    facts: dict[str, Any] = {"request": one.number or number, "cut": run.start.cuts[one.cut], "answered": HOW[one.how]}
     if one.reason:
         facts["reason"] = one.reason
     yield _Span(EDGE, one.begun_s, one.headed_s, "head", facts)

@@ -21,6 +21,7 @@ class Happened(NamedTuple):
         begun_s: When the edge took it up; `headed_s`: when the head was done; `encoded_s`: when it was sent.
         answered_s: When the cloud's answer was there, or was given up; 0 where it was not asked.
         done_s: When the caller got its answer.
+        number: Of the request, from 1 on in the order of the calls of `infer`; it is part of its id on the wire.
         queue_s: That it waited in the cloud, and `cloud_s`: was computed there, as the cloud says; -1 if it does not.
         up_bytes, down_bytes: On the wire.
         attempts: Calls of the cloud.
@@ -33,6 +34,7 @@ class Happened(NamedTuple):
     begun_s: float
     headed_s: float
     done_s: float
+    number: int = 0
     encoded_s: float = 0.0
     answered_s: float = 0.0
     queue_s: float = -1.0

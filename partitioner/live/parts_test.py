@@ -108,7 +108,7 @@ def test_live_decisions_are_those_that_the_simulator_takes(policy):
 def test_what_requests_took_reaches_policies_that_learn_from_it():
     made = train("learned", table(), Training(traces=()))
     decide = Decide(made, CUTS)
-    one = Happened(1, BY_CLOUD, 0.0, 0.0, 0.03, 0.2, 0.03, 0.2, 0.01, 0.02, 40_000, 1_000, 1)
+    one = Happened(1, BY_CLOUD, 0.0, 0.0, 0.03, 0.2, 1, 0.03, 0.2, 0.01, 0.02, 40_000, 1_000, 1)
     seen = decide._observation(one, 0.05, 8e5)
     assert seen.cut == 1
     assert seen.edge_s == pytest.approx(0.03)

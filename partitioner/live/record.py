@@ -258,6 +258,7 @@ class _Request:
     down_bytes: int
     attempts: int
     reason: str
+    number: int = 0  # records of former versions have none
 
 
 def _request(values: Mapping[str, Any], where: str) -> Happened:

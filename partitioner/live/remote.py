@@ -65,14 +65,18 @@ class Remote:
         *,
         wait_s: float,
         cancel: Cancellation | None = None,
+        number: int = 0,
     ) -> Called:
         """The tail's outputs, by another connection if the first one breaks.
+
+        Args:
+            number: Of the request, for its id; 0 for one of the session's own.
 
         Raises:
             CloudError: No answer, within the time.
         """
         until = self._now() + wait_s
-        request_id = self._prefix + str(next(self._numbers))
+        request_id = f"{self._prefix}{number}" if number else f"{self._prefix}own-{next(self._numbers)}"
         for attempt in itertools.count(1):
             segment = self._segment
             begun = self._now()

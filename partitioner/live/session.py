@@ -6,6 +6,7 @@ the way (no connection, no answer in time, another version, nonsense) ends in an
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -38,6 +39,8 @@ __all__ = ["LiveSession"]
 
 RESERVE = 1.5
 AGREE_S = 5.0
+
+_Moments = tuple[float, float, float, int]  # arrived, begun, headed; and the request's number
 
 
 class LiveSession:
@@ -87,6 +90,7 @@ class LiveSession:
         self._breaker = Breaker(failures=options.breaker_failures)
         crossing = tuple(half.cut for half in halves if half.crosses)
         self._remote = Remote(connect, digest=whole.sha256, codec=options.codec, clock=clock, cuts=crossing)
+        self._number = itertools.count(1).__next__
         self._happened: deque[Happened] = deque()
         self._note = self._happened.append
         self._loop = Loop(
@@ -129,6 +133,7 @@ class LiveSession:
         """
         now = self._now
         arrived = now()
+        number = self._number()
         with self._edge:
             begun = now()
             running = in_force = self._stage.running
@@ -143,12 +148,12 @@ class LiveSession:
             ends = self._exits[running.index]
             ended = None if ends is None else ends.answer(values)
             if ended is not None:
-                return self._leave(running, values, ended, (arrived, begun, headed), deadline_s, cancel)
-            return self._cross(running, inputs, values, (arrived, begun, headed), deadline_s, cancel)
+                return self._leave(running, values, ended, (arrived, begun, headed, number), deadline_s, cancel)
+            return self._cross(running, inputs, values, (arrived, begun, headed, number), deadline_s, cancel)
         if shut or deadline_s is not None or cancel is not None or self._deadline_s != math.inf:
-            self._finish(in_force, (arrived, begun, headed), deadline_s, cancel, shut=shut)
+            self._finish(in_force, (arrived, begun, headed, number), deadline_s, cancel, shut=shut)
         else:
-            self._note(Happened(running.index, ON_EDGE, arrived, begun, headed, headed))
+            self._note(Happened(running.index, ON_EDGE, arrived, begun, headed, headed, number))
         return values
 
     @property
@@ -214,17 +219,18 @@ class LiveSession:
         running: Loaded,
         values: Mapping[str, np.ndarray],
         ended: tuple[str, dict[str, np.ndarray]],
-        moments: tuple[float, float, float],
+        moments: _Moments,
         deadline_s: float | None,
         cancel: Cancellation | None,
     ) -> dict[str, np.ndarray]:
         """The answer of a request that ended at an early exit; outputs of later exits are not there."""
         name, answer = ended
-        arrived, begun, _ = moments
+        arrived, begun, headed, number = moments
         if deadline_s is not None or cancel is not None or self._deadline_s != math.inf:
             self._finish(running, moments, deadline_s, cancel, shut=False, reason=f"exit {name}")
         else:
-            self._note(Happened(running.index, ON_EDGE, arrived, begun, moments[2], self._now(), reason=f"exit {name}"))
+            done = self._now()
+            self._note(Happened(running.index, ON_EDGE, arrived, begun, headed, done, number, reason=f"exit {name}"))
         outputs = {**values, **answer}
         return {info.name: outputs[info.name] for info in self._signature.outputs if info.name in outputs}
 
@@ -233,12 +239,12 @@ class LiveSession:
         running: Loaded,
         inputs: Mapping[str, np.ndarray],
         values: dict[str, np.ndarray],
-        moments: tuple[float, float, float],
+        moments: _Moments,
         deadline_s: float | None,
         cancel: Cancellation | None,
     ) -> dict[str, np.ndarray]:
         """Send the boundary, take the answer, and answer on the edge where there is none."""
-        arrived, begun, headed = moments
+        arrived, begun, headed, number = moments
         until = arrived + (self._deadline_s if deadline_s is None else deadline_s)
         half = running.half
         arrays = {info.name: values[info.name] if info.name in values else inputs[info.name] for info in half.up}
@@ -247,7 +253,7 @@ class LiveSession:
             patience_s = self._patience_s(until, headed)
             if patience_s <= 0:
                 raise CloudTimedOut("no time was left to ask the cloud.")
-            reply, attempts, began = self._remote.call(half, arrays, wait_s=patience_s, cancel=cancel)
+            reply, attempts, began = self._remote.call(half, arrays, wait_s=patience_s, cancel=cancel, number=number)
             answered = self._now()
             wrong = wrong_with(reply, half.down)
             if wrong:
@@ -270,6 +276,7 @@ class LiveSession:
                 begun,
                 headed,
                 done,
+                number,
                 began + reply.encode_s,
                 answered,
                 reply.queue_s,
@@ -287,7 +294,7 @@ class LiveSession:
         self,
         running: Loaded,
         inputs: Mapping[str, np.ndarray],
-        moments: tuple[float, float, float],
+        moments: _Moments,
         until: float,
         cancel: Cancellation | None,
         error: CloudError,
@@ -295,12 +302,14 @@ class LiveSession:
         counts: bool,
     ) -> dict[str, np.ndarray]:
         """The answer of a request that the cloud did not answer."""
-        arrived, begun, headed = moments
+        arrived, begun, headed, number = moments
         gave_up = self._now()
         reason = f"{type(error).__name__}: {error}"
 
         def note(how: int, done: float) -> None:
-            self._note(Happened(running.index, how, arrived, begun, headed, done, headed, gave_up, reason=reason))
+            self._note(
+                Happened(running.index, how, arrived, begun, headed, done, number, headed, gave_up, reason=reason)
+            )
 
         if cancel is not None and cancel.is_asked:
             note(LOST, gave_up)
@@ -331,7 +340,7 @@ class LiveSession:
     def _finish(
         self,
         running: Loaded,
-        moments: tuple[float, float, float],
+        moments: _Moments,
         deadline_s: float | None,
         cancel: Cancellation | None,
         *,
@@ -339,7 +348,7 @@ class LiveSession:
         reason: str = "",
     ) -> None:
         """The end of a request that the edge answered alone, where more than that has to be said of it."""
-        arrived, begun, headed = moments
+        arrived, begun, headed, number = moments
         late_s = headed - arrived - (self._deadline_s if deadline_s is None else deadline_s)
         error: EdgeDeployError | None = None
         if cancel is not None and cancel.is_asked:
@@ -348,7 +357,7 @@ class LiveSession:
             error = DeadlineMissed(_late(late_s))
         how = LOST if error is not None else FELL_BACK if shut else ON_EDGE
         reason = (reason or self._breaker.reason) if error is None else f"{type(error).__name__}: {error}"
-        self._note(Happened(running.index, how, arrived, begun, headed, headed, reason=reason))
+        self._note(Happened(running.index, how, arrived, begun, headed, headed, number, reason=reason))
         if error is not None:
             raise error
 
