@@ -43,9 +43,9 @@ def spool_samples(
 def _spool_log(
     path: Path, captured: Captured, features: FeatureSpec | None, schema: ClickSchema, limit: int, feeds: Path
 ) -> np.ndarray:
-    if features is None or any(feature.direct for feature in features.categorical):
+    if features is None or not set(features.fields) & set(schema.used):
         raise BadInput(
-            f"{path}: is a log of raw rows, and the artifact's {FEATURES_FILE} does not say how they become ids; "
+            f"{path}: is a log of raw rows, and the artifact's {FEATURES_FILE} does not say how its columns become ids; "
             "convert with --features, or give encoded samples as .npz."
         )
     missing = [name for name in features.fields if name not in schema.used]

@@ -19,7 +19,7 @@ from edge_deploy.core.quant_spec import spec_for_recipe
 
 pytestmark = pytest.mark.slow
 IMAGE = "image:1,1,8,8"
-COLUMNS = (("dense", "age"), ("categorical", "site"), ("categorical", "kind"))
+COLUMNS = (("dense", "age"), ("categorical", "site"), ("categorical", "kind"), ("categorical", "day"))
 
 
 @pytest.fixture(scope="module")
@@ -105,18 +105,18 @@ def test_a_log_with_new_values_is_encoded_as_in_training_and_their_share_is_told
     rng = np.random.default_rng(3)
 
     def log(name, sites):
-        rows = [(rng.integers(0, 9), rng.choice(sites), rng.choice(["a", "b"])) for _ in range(800)]
+        rows = [(rng.integers(0, 9), rng.choice(sites), rng.choice(["a", "b"]), rng.integers(0, 7)) for _ in range(800)]
         labels = [int(age > 4) ^ int(rng.random() < 0.2) for age, *_ in rows]
-        lines = [f"{y},{age},{site},{kind}" for y, (age, site, kind) in zip(labels, rows, strict=True)]
+        lines = [",".join(map(str, (y, *row))) for y, row in zip(labels, rows, strict=True)]
         with gzip.open(tmp_path / name, "wt") as file:
-            file.write("\n".join(["clicked,age,site,kind", *lines]) + "\n")
+            file.write("\n".join(["clicked,age,site,kind,day", *lines]) + "\n")
         return tmp_path / name
 
     old = log("old.csv.gz", [f"s{i}" for i in range(20)])
     new = log("new.csv.gz", [f"s{i}" for i in range(10, 40)])
     schema = tmp_path / "schema.toml"
     columns = "".join(f'[[{kind}]]\nfield = "{name}"\n' for kind, name in COLUMNS)
-    schema.write_text(f'label = "clicked"\n{columns}')
+    schema.write_text(f'label = "clicked"\n{columns}rows = 7\n')
     made = tmp_path / "made"
     train_recommender(
         TrainRequest(
@@ -128,7 +128,7 @@ def test_a_log_with_new_values_is_encoded_as_in_training_and_their_share_is_told
         source=f"{module}:{module}",
         search_path=(str(made),),
         weights=made / "weights.pt",
-        inputs=(parse_input("dense:1,1"), parse_input("sparse:1,2:int64")),
+        inputs=(parse_input("dense:1,1"), parse_input("sparse:1,3:int64")),
     )
     convert(
         ConvertRequest(

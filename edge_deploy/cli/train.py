@@ -20,7 +20,9 @@ def command(
     ),
     schema: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="TOML that says what the columns of a CSV log mean; see the README."),
+        typer.Option(
+            metavar="FILE", help="TOML that says what the columns of a CSV log mean; see docs/train-a-recommender.md."
+        ),
     ] = None,
     validation: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Rows to stop by; without: a tenth of LOG, by hash of the row.")
