@@ -1,13 +1,11 @@
 """Load a file from outside for the first time in another process, because a damaged one can end its process.
 
-`trial` does so beside what its caller does meanwhile: libraries are imported and the file is looked through here, while
-the other process imports and opens. In a process of one thread that is a fork, which needs no interpreter's start. So
-nothing heavy may be imported above: NumPy starts threads wherever there are several cores.
+`trial` does so beside what its caller does meanwhile, e.g. look through the file. Where this process has no other
+thread that the attempt could miss, a fork of it spares an interpreter's start and imports; else there is a fresh one.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -20,7 +18,7 @@ except ImportError:  # Windows has no such limits
     resource = None  # type: ignore[assignment]  # asked for before each use
 
 from edge_deploy.core.registry import load
-from runtimes.forked import Forked, has_one_thread, run_forked
+from runtimes.forked import Forked, may_fork, run_forked
 
 if TYPE_CHECKING:
     from runtimes.contracts import Kernels
@@ -72,16 +70,15 @@ def trial(
         yield lambda: None
         return
     stage = f"first load of {path.name}"
-    if has_one_thread() and len(os.sched_getaffinity(0)) == 1:
-        # Nothing can go on beside this process, so what both would import comes first; one core brings no threads.
+    if may_fork():
         module = load("runtimes.backends", backend)
         if hasattr(module, "runtime_version"):
-            module.runtime_version()
-    if has_one_thread():
+            module.runtime_version()  # imports the runtime, once for both processes
         attempt = partial(_attempt, path, backend, data_files, kernels)
         with Forked(attempt, stage=stage, timeout_s=timeout_s) as fork:
-            yield lambda: _wait(fork.answer, files, backend, kernels)
-        return
+            if fork.is_complete:
+                yield lambda: _wait(fork.answer, files, backend, kernels)
+                return
     from edge_deploy.core.child import Child
 
     with Child() as child:

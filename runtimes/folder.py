@@ -10,7 +10,7 @@ from edge_deploy.core.errors import BadInput
 from edge_deploy.core.serde import loads, read_json
 from edge_deploy.core.signing import check_signature
 
-__all__ = ["artifact_file", "check_files", "read_artifact"]
+__all__ = ["artifact_file", "check_files", "read_artifact", "weights_beside"]
 
 
 def read_artifact(folder: Path | str, *, public_key: Path | str | None = None) -> Artifact:
@@ -71,3 +71,9 @@ def check_files(folder: Path, artifact: Artifact) -> None:
             problems.append(f"{path}: its sha256 differs from the manifest's; the file is damaged or replaced.")
     if problems:
         raise BadInput(*problems)
+
+
+def weights_beside(path: Path) -> tuple[Path, ...]:
+    """The `.ptd` of the same name beside a bare `.pte`, which it may need; empty where there is none."""
+    data = path.with_suffix(".ptd")
+    return (data,) if path.suffix == ".pte" and data.is_file() else ()

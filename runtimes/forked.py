@@ -1,7 +1,7 @@
 """Run a function in a fork of this process: milliseconds instead of an interpreter's start, beside what goes on here.
 
-A fork has only the thread that forked, so use it where this process has loaded libraries but started no work in them;
-`has_one_thread` says where nothing can have been started.
+A fork has only the thread that forked, so use it where this process has loaded libraries but started no work in them.
+Where that is not known, `may_fork` rules it out beforehand, and `Forked.is_complete` tells afterwards.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,25 +20,18 @@ from typing import Any
 
 from edge_deploy.core.errors import EdgeDeployError, ToolchainError, error_from_json, error_to_json
 
-__all__ = ["Forked", "has_one_thread", "run_forked"]
+__all__ = ["Forked", "may_fork", "run_forked"]
 
 MOST_ANSWER_BYTES = 1 << 20
 MOST_TEXT_CHARACTERS = 60000
 TAIL_BYTES = 2000
+LOOKS, LOOK_S = 5, 0.0005
 GRACE_S = 1.0  # after which a fork that nobody waits for any more ends itself
 
 
-def has_one_thread() -> bool:
-    """Whether a fork can lack no thread and meet no lock that is held: this process has one thread, and can fork.
-
-    False where that cannot be told, also where the only other threads sleep in a linear algebra library.
-    """
-    if not hasattr(os, "fork") or not sys.platform.startswith("linux"):
-        return False
-    try:
-        return len(list(Path("/proc/self/task").iterdir())) == 1
-    except OSError:
-        return False
+def may_fork() -> bool:
+    """Whether this system forks and says how many threads there are, and no Python thread but this one runs here."""
+    return hasattr(os, "fork") and sys.platform.startswith("linux") and threading.active_count() == 1
 
 
 def run_forked(function: Callable[[], str], *, stage: str, timeout_s: float) -> str:
@@ -56,7 +50,13 @@ def run_forked(function: Callable[[], str], *, stage: str, timeout_s: float) -> 
 
 
 class Forked:
-    """A function under way in a fork; it ends with the `with` block, also in the middle of its work."""
+    """A function under way in a fork; it ends with the `with` block, also in the middle of its work.
+
+    Attributes:
+        is_complete: This process has one thread, on Linux: the fork lacks none and can meet no lock that a missing one
+            holds. Linear algebra libraries end their threads before a fork and start them again when they need them, so
+            that those do not count.
+    """
 
     def __init__(self, function: Callable[[], str], *, stage: str, timeout_s: float) -> None:
         """Start it.
@@ -77,6 +77,7 @@ class Forked:
             os.close(self._reader)
             _work(function, writer, self._log, timeout_s + GRACE_S)
         os.close(writer)
+        self.is_complete = sys.platform.startswith("linux") and _has_one_thread()
 
     def __enter__(self) -> Forked:
         return self
@@ -128,6 +129,14 @@ class Forked:
         start = max(0, size - TAIL_BYTES)
         tail = os.pread(self._log, size - start, start).decode("utf-8", errors="replace").strip() if size else ""
         return f" Its last words:\n{tail}" if tail else ""
+
+
+def _has_one_thread() -> bool:
+    for _ in range(LOOKS):
+        if len(list(Path("/proc/self/task").iterdir())) == 1:
+            return True
+        time.sleep(LOOK_S)  # a thread that was waited for is still listed for a moment
+    return False
 
 
 def _work(function: Callable[[], str], writer: int, log: int, alarm_s: float) -> None:

@@ -12,8 +12,8 @@ from edge_deploy.core.artifact import Format, LayerFacts, Signature
 from edge_deploy.core.errors import BadInput, EdgeDeployError, MissingExtra
 from edge_deploy.core.registry import load
 from runtimes.first_load import first_load, forked_load
+from runtimes.folder import weights_beside
 from runtimes.gpu_compatibility import GpuCompatibility, gpu_compatibility
-from runtimes.model_file import weights_beside
 from runtimes.placement import BY_RULE, IN_FILE, OBSERVED, observed_placement
 
 __all__ = ["FileReport", "Trial", "inspect"]

@@ -200,7 +200,7 @@ def form_of(path: Path, device: Device) -> Footprint:
     if path.suffix == ".tflite":
         return tflite_footprint(path, device)
     if path.suffix == ".pte":
-        from runtimes.model_file import weights_beside
+        from runtimes.folder import weights_beside
 
         return pte_footprint(path, sum(each.stat().st_size for each in weights_beside(path)))
     if path.suffix == ".c":
