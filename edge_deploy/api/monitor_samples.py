@@ -45,7 +45,7 @@ def _spool_log(
 ) -> np.ndarray:
     if features is None or not set(features.fields) & set(schema.used):
         raise BadInput(
-            f"{path}: is a log of raw rows, and the artifact's {FEATURES_FILE} does not say how its columns become ids; "
+            f"{path}: is a log of raw rows, and the artifact's {FEATURES_FILE} does not tell how columns become ids; "
             "convert with --features, or give encoded samples as .npz."
         )
     missing = [name for name in features.fields if name not in schema.used]
