@@ -66,6 +66,8 @@ class TrainRequest:
             `test` name files of their own.
         out: Folder to write; its state while it is not done lies beside it.
         quantized: Fake-quantize as this says; None trains in float.
+        float_share: Of the first epoch: rows and layers are fake-quantized only after it, which costs less quality
+            than from the first step on; without effect with `start`, where it is over.
         batch: Rows of a mini-batch, of each process.
         exchange: What of the gradients travels between processes, where torchrun started several.
         start: Folder of a former training, whose features, sizes and weights this one begins with.
@@ -90,8 +92,11 @@ class TrainRequest:
     robe: int = 0
     robe_block: int = 8
     start: Path | None = None
+    float_share: float = 0.9
 
     def __post_init__(self) -> None:
+        if not 0 <= self.float_share <= 1:
+            raise BadInput(f"--float-share {self.float_share}: must lie in [0, 1].")
         if self.robe < 0 or self.robe == 1:
             raise BadInput(f"--robe {self.robe}: must be how many times smaller than the tables, at least 2.")
         if self.robe and self.quantized is not None and self.quantized.table_bits != 32:
@@ -192,12 +197,14 @@ def _trained(
     model = dlrm.build(config)
     if request.start is not None:
         load_weights(model, request.start / WEIGHTS)
+    batches = _batches(log, "train", request.batch, seed=request.seed, exchange=exchange)
     if request.quantized is not None:
-        prepare(model, request.quantized)
+        first = 0 if request.start is not None else round(request.float_share * batches.steps)
+        prepare(model, dataclasses.replace(request.quantized, start_step=max(first, request.quantized.start_step)))
     progress("train")
     done = train(
         model,
-        _batches(log, "train", request.batch, seed=request.seed, exchange=exchange),
+        batches,
         _batches(log, "validation"),
         request.plan,
         checkpoint=state / "checkpoint.pt",

@@ -48,8 +48,15 @@ def command(
         ),
     ] = None,
     mlp_bits: Annotated[
-        int | None, typer.Option(metavar="4|8|32", help="The same for fully connected layers; without: as --bits.")
+        int | None,
+        typer.Option(metavar="4|8|32", help="The same for fully connected layers; without: 8, or 32 with --bits 32."),
     ] = None,
+    float_share: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", help="Of the first epoch: trained in float before the bits come; 0 with --start."
+        ),
+    ] = 0.9,
     table_scale: Annotated[
         str, typer.Option(metavar="row|table", help="A scale for each row, or (smaller) one for each table.")
     ] = "table",
@@ -126,7 +133,7 @@ def command(
     if schema is not None and (modulus is not None or min_count != 2):
         raise BadInput("--modulus and --min-count are for Criteo's layout; a --schema says it for each column.")
     bits = bits or (32 if robe else 4)
-    mlp = bits if mlp_bits is None else mlp_bits
+    mlp = mlp_bits or (32 if bits == 32 else 8)
     quantized = None
     if bits != 32 or mlp != 32:
         quantized = DqrmPlan(
@@ -144,6 +151,7 @@ def command(
         test=test,
         start=start,
         quantized=quantized,
+        float_share=float_share,
         dim=dim,
         bottom=_widths("--bottom", bottom),
         top=_widths("--top", top),
