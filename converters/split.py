@@ -17,6 +17,7 @@ from converters.verify import check_outcomes
 from edge_deploy.core import registry
 from edge_deploy.core.artifact import MANIFEST, Artifact, Comparison, FileEntry, Verification
 from edge_deploy.core.cut import ALL_CLOUD, ALL_EDGE, Cut, make_cut
+from edge_deploy.core.early_order import outputs_early
 from edge_deploy.core.errors import BadInput, Unsupported, VerificationFailed
 from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.legality import illegal_because
@@ -87,7 +88,7 @@ def choose_cuts(
         BadInput: No such cut, or nothing is named.
         Unsupported: A cut that was named is not legal; every reason is told.
     """
-    graph = parent.artifact.graph
+    graph = outputs_early(parent.artifact.graph)  # as cuts are listed
     named = [] if edge_layers is None else [make_cut(graph, edge_layers)]
     named += [cut_by_id(graph, wanted, known=named) for wanted in ids]
     if not named and not every:

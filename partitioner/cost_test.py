@@ -75,15 +75,15 @@ def test_a_link_that_is_down_leaves_only_all_edge(table):
     assert not np.isnan(mute.total_s).any()
 
 
-def test_requests_that_end_at_an_exit_neither_cross_nor_run_the_rest(graph):
+def test_requests_that_end_at_an_exit_do_not_cross_and_run_the_half_that_they_are_in(graph):
     edge, cloud = profile({"a": 0.1, "b": 0.2, "c": 0.3}), profile({"a": 0.01, "b": 0.02, "c": 0.03})
     cuts = [make_cut(graph, []), make_cut(graph, ["a", "b"]), make_cut(graph, ["a", "b", "c"])]
     table = build_cut_table(graph, cuts, edge=edge, cloud=cloud, exits={"a": 0.4})
     found = cost(table, {"uplink_bps": np.array([8000.0]), "downlink_bps": np.array([1e9]), "rtt_s": np.array([0.1])})
-    np.testing.assert_allclose(found.edge_s[0], [0.0, 0.1 + 0.6 * 0.2 + 0.01, 0.1 + 0.6 * 0.5 + 0.01])
+    np.testing.assert_allclose(found.edge_s[0], [0.0, 0.3 + 0.01, 0.6 + 0.01])
     np.testing.assert_allclose(found.rtt_s[0], [0.1, 0.06, 0.0])
     np.testing.assert_allclose(found.uplink_s[0], [2.0, 0.6 * 4.0, 0.0])
-    np.testing.assert_allclose(found.cloud_s[0], [0.01 + 0.6 * 0.05 + 0.01, 0.6 * (0.03 + 0.01), 0.0])
+    np.testing.assert_allclose(found.cloud_s[0], [0.06 + 0.01, 0.6 * (0.03 + 0.01), 0.0])
 
 
 def test_the_edge_holds_its_weights_and_the_largest_activations_alive_at_once(table):

@@ -111,7 +111,8 @@ def build_cut_table(
 
     Args:
         codec: Name of a codec of `runtimes.codecs`, e.g. "raw" or "requantize:int8".
-        exits: By layer name: share of requests that end as soon as this layer has run.
+        exits: By layer name: share of requests that this layer's output answers. They do not cross; a half is one
+            program, so that the edge runs all of its own for them too.
         coded_bytes: By cut id: mean bytes of the encoded boundary, measured; for codecs whose size the values decide.
             Cuts left out are priced at the most that the codec may send.
 
@@ -123,12 +124,8 @@ def build_cut_table(
     order = {layer.name: index for index, layer in enumerate(graph.layers)}
     on_edge = _on_edge(cuts, order)
     shares = _exit_shares(exits or {}, order)
-    # A layer runs for the requests that did not end at an exit before it.
-    runs = 1.0 - np.concatenate(([0.0], np.cumsum(shares)))[:-1]
-    edge_layer_s = np.array([edge.layer_s[name] for name in order]) * runs
-    cloud_layer_s = np.array([cloud.layer_s[name] for name in order]) * runs
-    exit_share = on_edge @ shares
-    gets_there = np.where(exit_share < 1.0, 1.0 - exit_share, 1.0)
+    edge_layer_s = np.array([edge.layer_s[name] for name in order])
+    cloud_layer_s = np.array([cloud.layer_s[name] for name in order])
     crosses = np.asarray(~on_edge.all(axis=1))
     coder = load_codec(codec)
     guesses: tuple[Provenance, ...] = tuple(
@@ -139,13 +136,13 @@ def build_cut_table(
         cuts=tuple(cut.id for cut in cuts),
         codec=codec,
         edge_s=on_edge @ edge_layer_s + np.where(on_edge.any(axis=1), edge.overhead_s, 0.0),
-        cloud_s=(~on_edge @ cloud_layer_s) / gets_there + np.where(crosses, cloud.overhead_s, 0.0),
+        cloud_s=~on_edge @ cloud_layer_s + np.where(crosses, cloud.overhead_s, 0.0),
         encode_s=uncoded * codec_speed(edge, codec)[0],
         decode_s=uncoded * codec_speed(cloud, codec)[1],
         up_bytes=np.array([_up_bytes(cut, coder, coded_bytes or {}) for cut in cuts], dtype=np.int64),
         down_bytes=np.array([cut.down_bytes for cut in cuts], dtype=np.int64),
         edge_bytes=edge_memories(graph, cuts, edge.memory_bytes),
-        exit_share=exit_share,
+        exit_share=on_edge @ shares,
         crosses=crosses,
         edge_cpu=edge.cpu,
         edge_memory=edge.memory,

@@ -25,7 +25,7 @@ class Problem:
 
     Attributes:
         codec: Name of a codec of `runtimes.codecs`.
-        exits: By layer name: share of requests that end as soon as it has run.
+        exits: By layer name: share of requests that its output answers, see `partitioner.cut_table`.
         coded_bytes: By cut id: mean bytes of the boundary as this codec was measured to encode it; see
             `partitioner.cut_table.build_cut_table`.
     """

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_deploy.core.digest import file_sha256
+from edge_deploy.core.early_exit import EarlyExit
+from edge_deploy.core.early_order import outputs_early
 from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.layer_graph import LayerGraph
 from partitioner.candidates import Candidate, fix_batch, prefixes
@@ -20,13 +23,15 @@ class ModelToCut:
 
     Attributes:
         sha256: Of the model file.
-        graph: With the batch fixed.
+        exits: By layer name: share of requests that its output answers, as fitted (`edge-deploy exits fit`).
+        graph: With the batch fixed, and every output made as early as it can be.
     """
 
     name: str
     format: str
     sha256: str
     graph: LayerGraph
+    exits: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +81,7 @@ def model_to_cut(artifact: Path | str, *, batch: int = 1) -> ModelToCut:
     if path.is_file() and path.suffix == ".tflite":
         from runtimes.formats.tflite import read_graph
 
-        graph = fix_batch(read_graph(path), batch)
+        graph = outputs_early(fix_batch(read_graph(path), batch))
         return ModelToCut(name=path.stem, format="tflite", sha256=file_sha256(path), graph=graph)
     if path.is_file() and path.suffix == ".pte":
         raise Unsupported(f"{path}: a bare .pte does not tell its layers; give the artifact's folder.")
@@ -87,5 +92,17 @@ def model_to_cut(artifact: Path | str, *, batch: int = 1) -> ModelToCut:
         name=found.name,
         format=found.format,
         sha256=found.model_file.sha256,
-        graph=fix_batch(found.graph, batch),
+        graph=outputs_early(fix_batch(found.graph, batch)),
+        exits=_shares(found.exits),
     )
+
+
+def _shares(exits: Sequence[EarlyExit]) -> dict[str, float]:
+    """Of requests that end at each exit and at none before it."""
+    found: dict[str, float] = {}
+    before = 0.0
+    for each in sorted(exits, key=lambda each: each.share):
+        if each.layer:
+            found[each.layer] = each.share - before
+            before = each.share
+    return found

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_deploy.api.cuts import list_cuts
+from edge_deploy.api.cuts import list_cuts, model_to_cut
 from edge_deploy.core.artifact import MANIFEST, Artifact
 from edge_deploy.core.dataset import check_samples
 from edge_deploy.core.early_exit import EarlyExit, confidence, meaning_of
@@ -43,7 +43,7 @@ class ExitPoint:
         q: Shares of the exits are proportional to q, q^2, ...; 0 for thresholds that were given.
         shares: Of the samples: that end at each exit, and at the end.
         agreement: Share of the samples whose answer is the whole model's; `accuracy` against labels, None without.
-        mean_bytes: That cross a sample, at the cut behind the last exit that sends the least, uncoded.
+        mean_bytes: That cross a sample, at the first cut behind the last exit, uncoded.
         mean_macs: Of edge and cloud together, a sample.
     """
 
@@ -64,7 +64,7 @@ class ExitsFitted:
         chosen: On the samples that it was fitted on; `held_out`: the same thresholds on others, None without any.
         curve: One point a budget, from the most to the fewest samples at the exits.
         accuracy: Of the end alone, on the samples of the fit; None without labels.
-        cut: Behind the last exit, the one that sends the least; empty where none is legal.
+        cut: The first legal one behind the last exit: the rest is the cloud's; empty where none is legal.
     """
 
     exits: tuple[EarlyExit, ...]
@@ -117,11 +117,12 @@ def fit_exits(
     known = read_artifact(folder)
     if write and (folder / SIGNATURE).exists():
         raise BadInput(f"{folder}: is signed; fit the exits first, then sign (`edge-deploy sign`).")
-    names = _exits_of(known, exits)
+    graph = model_to_cut(folder).graph
+    names = _exits_of(known, graph, exits)
     progress("run the calibration samples")
     meaning, seen = _run(folder, known, names, calibrate, limit)
-    places = _places(known)
-    bytes_behind, cut, macs = _costs(folder, known.graph, [places.get(name, -1) for name in names])
+    places = _places(known, graph)
+    bytes_behind, cut, macs = _costs(folder, graph, [places.get(name, -1) for name in names])
     curve = tuple(
         _point(seen, b, ran_thresholds(seen.sure, shares_of_budget(b, len(names))), bytes_behind, macs) for b in BUDGETS
     )
@@ -144,7 +145,7 @@ def fit_exits(
             answer=names[-1],
             threshold=chosen.thresholds[place],
             meaning=meaning,
-            layer=known.graph.layers[places[name]].name if name in places else "",
+            layer=graph.layers[places[name]].name if name in places else "",
             share=sum(chosen.shares[: place + 1]),
             agreement=chosen.agreement,
             samples=seen.sure.shape[1],
@@ -233,13 +234,13 @@ def _accuracy(seen: _Seen, answers: np.ndarray) -> float | None:
     return None if seen.labels is None else float((answers == seen.labels).mean())
 
 
-def _exits_of(artifact: Artifact, asked: Sequence[str]) -> tuple[str, ...]:
+def _exits_of(artifact: Artifact, graph: LayerGraph, asked: Sequence[str]) -> tuple[str, ...]:
     """Names of the exits in the order in which the model makes them, and of the end."""
     outputs = {info.name: info for info in artifact.signatures[0].outputs}
     unknown = [name for name in asked if name not in outputs]
     if unknown:
         raise BadInput(f"exits: no output named {', '.join(unknown)}; the model has {', '.join(outputs)}.")
-    order = _places(artifact)
+    order = _places(artifact, graph)
     ordered = sorted(outputs, key=lambda name: order.get(name, -1))
     end = ordered[-1]
     alike = [name for name in ordered[:-1] if outputs[name].shape == outputs[end].shape]
@@ -298,7 +299,7 @@ def _run(
 
 
 def _costs(folder: Path, graph: LayerGraph, places: Sequence[int]) -> tuple[float, str, list[int]]:
-    """Bytes of the smallest cut behind the last exit and its id; multiply-accumulates up to each exit and the end.
+    """Bytes of the first cut behind the last exit and its id; multiply-accumulates up to each exit and the end.
 
     Args:
         places: Of the layers that make the exits and the end; -1 for unknown.
@@ -310,14 +311,13 @@ def _costs(folder: Path, graph: LayerGraph, places: Sequence[int]) -> tuple[floa
     after = [item for item in legal if len(item.cut.edge_layers) > behind] if behind >= 0 else []
     if not after:
         return 0.0, "", macs
-    best = min(after, key=lambda item: item.cut.up_bytes)
-    return float(best.cut.up_bytes), best.cut.id, macs
+    return float(after[0].cut.up_bytes), after[0].cut.id, macs
 
 
-def _places(artifact: Artifact) -> dict[str, int]:
+def _places(artifact: Artifact, graph: LayerGraph) -> dict[str, int]:
     """By name of an output: the place of the layer that makes it. Graphs may name it as the file does."""
-    made = {tensor.name: place for place, layer in enumerate(artifact.graph.layers) for tensor in layer.outputs}
+    made = {tensor.name: place for place, layer in enumerate(graph.layers) for tensor in layer.outputs}
     names = [info.name for info in artifact.signatures[0].outputs]
-    inner = artifact.graph.outputs if len(artifact.graph.outputs) == len(names) else names
+    inner = graph.outputs if len(graph.outputs) == len(names) else names
     both = zip(names, inner, strict=True)
     return {name: made[name if name in made else tensor] for name, tensor in both if name in made or tensor in made}

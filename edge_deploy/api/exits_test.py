@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from edge_deploy.api.exits import fit_exits, ran_thresholds, shares_of_budget
+from edge_deploy.api.plan import PlanRequest, read_problem
+from edge_deploy.api.simulation_request import allowed_cuts
 from edge_deploy.api.split import split
 from edge_deploy.core.artifact import MANIFEST, Artifact, FileEntry
 from edge_deploy.core.early_exit import confidence
 from edge_deploy.core.errors import BadInput
+from edge_deploy.core.profile import ModelProfile
 from edge_deploy.core.quant_spec import QuantSpec
 from edge_deploy.core.serde import write_json
 from edge_deploy.core.signing import SIGNATURE
@@ -99,6 +102,32 @@ def test_a_threshold_keeps_the_loss_within_the_limit_and_is_written_into_the_man
     whole = read_whole(folder)
     with_exit = {half.cut: exit_share(whole, half) for half in read_halves(whole, tmp_path / "halves")}
     assert with_exit == {"all-cloud": 0.0, found.cut: written.share, "all-edge": 0.0}
+
+
+def test_a_plan_takes_the_share_that_was_fitted_and_prices_what_the_edge_really_runs(two_exits):
+    folder, data = two_exits
+    found = fit_exits(folder, data / "fit.npz", share=0.25)
+    layers = {layer.name: 0.01 for layer in read_artifact(folder).graph.layers}
+    profile = ModelProfile(
+        artifact="two",
+        sha256="",
+        device="test",
+        kernels="",
+        provenance="measured",
+        source="made",
+        layer_s=layers,
+        overhead_s=0.0,
+        whole_s=0.01 * len(layers),
+    )
+    problem = read_problem(PlanRequest(artifact=folder, edge=profile, cloud=profile))
+    assert problem.exits == {found.exits[0].layer: pytest.approx(0.25)}
+    table = allowed_cuts(problem).table
+    at = table.index(found.cut)
+    assert table.exit_share[at] == pytest.approx(0.25)
+    # Each half is one program: an exit in it saves the crossing, not the rest of the half.
+    np.testing.assert_allclose(table.edge_s + table.cloud_s, 0.01 * len(layers))
+    own = read_problem(PlanRequest(artifact=folder, edge=profile, cloud=profile, exits={"kept": 0.5}))
+    assert own.exits == {"kept": 0.5}
 
 
 def test_live_the_sure_ones_end_on_the_edge_and_the_others_get_the_whole_models_answer(two_exits, tmp_path):

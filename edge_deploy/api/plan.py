@@ -37,7 +37,7 @@ class PlanRequest:
         objective: See `partitioner.objectives.parse_objective`.
         codec: Name of a codec of `runtimes.codecs`.
         solver: A module of `partitioner.solvers`; None for all that can treat the problem.
-        exits: By layer name: share of requests that end as soon as it has run.
+        exits: By layer name: share of requests that its output answers; empty for those of the artifact's manifest.
         codec_measured: What `edge-deploy codecs` wrote: sizes and losses of the codec by cut; losses that the
             constraints tell win.
     """
@@ -73,7 +73,7 @@ def plan_over_three_tiers(request: PlanRequest, middle: Path | str | ModelProfil
         BadInput: A file cannot be read, or a profile does not fit the artifact.
         NoFeasiblePlan: Says which constraint rules out which cuts.
     """
-    problem = read_problem(request)
+    problem = dataclasses.replace(read_problem(request), exits=request.exits)
     if any(problem.exits.values()):
         raise BadInput("three tiers: early exits are priced between two tiers only; leave them or the middle tier out.")
     between = _profile(middle)
@@ -124,7 +124,7 @@ def read_problem(request: PlanRequest) -> Problem:
         codec=request.codec,
         objective=parse_objective(request.objective),
         constraints=constraints,
-        exits=request.exits,
+        exits=request.exits or model.exits,
         coded_bytes={} if measured is None else measured.bytes_of(request.codec),
     )
 

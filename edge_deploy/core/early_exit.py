@@ -26,7 +26,8 @@ class EarlyExit:
         threshold: A request ends at the exit when its confidence is at least this; above 1: never.
         meaning: Of both outputs' values.
         layer: The layer that makes the output.
-        share: Of the samples that the threshold was fitted on: how many end here. `samples`: of how many.
+        share: Of the samples that the threshold was fitted on: how many end here or at an exit before. `samples`: their
+            number.
         agreement: Share of all of them whose answer is the same as the whole model's.
     """
 

@@ -10,7 +10,9 @@ from edge_deploy.core.early_exit import EarlyExit, is_confident
 from edge_deploy.core.tensor import TensorInfo, dequantize_output
 from partitioner.live.halves import EdgeHalf, Whole
 
-__all__ = ["Ends", "ends_of", "exit_share"]
+__all__ = ["EXIT", "Ends", "ends_of", "exit_share"]
+
+EXIT = "exit "  # how the reason of a request begins that ended at one
 
 
 class Ends:

@@ -45,6 +45,7 @@ class Believed:
     provenance: Provenance
     edge_cpu: Slowdown = field(default_factory=Slowdown)
     edge_memory: Slowdown = field(default_factory=Slowdown)
+    exit_share: tuple[float, ...] = ()  # empty in records of former versions: none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ it as far as they were measured.
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 
 import numpy as np
 
@@ -14,7 +15,8 @@ from edge_deploy.core.conditions import CONDITION_FIELDS, Trace
 from edge_deploy.core.errors import BadInput
 from partitioner.cut_table import CutTable
 from partitioner.live.decide import Decide
-from partitioner.live.happened import BY_CLOUD, FELL_BACK, LOST
+from partitioner.live.exits import EXIT
+from partitioner.live.happened import BY_CLOUD, FELL_BACK, LOST, ON_EDGE
 from partitioner.live.record import Believed, Run
 from partitioner.simulator.compare import Outcome
 
@@ -53,11 +55,14 @@ def recorded_table(run: Run) -> CutTable:
     cloud: dict[int, list[float]] = {}
     encode: dict[int, list[float]] = {}
     sent: dict[int, tuple[int, int]] = {}
+    ended: Counter[int] = Counter()
     for one in run.requests:
         if one.how == BY_CLOUD:
             cloud.setdefault(one.cut, []).append(max(one.cloud_s, 0.0))
             encode.setdefault(one.cut, []).append(max(one.encoded_s - one.headed_s, 0.0))
             sent[one.cut] = (one.up_bytes, one.down_bytes)
+        if one.how == ON_EDGE and one.reason.startswith(EXIT):
+            ended[one.cut] += 1
         if one.how not in (LOST, FELL_BACK):
             edge.setdefault(one.cut, []).append(one.headed_s - one.begun_s)
     used = sorted(edge)
@@ -80,6 +85,7 @@ def recorded_table(run: Run) -> CutTable:
             edge_bytes=(0,) * len(used),
             crosses=tuple(cut in cloud for cut in used),
             provenance="measured",
+            exit_share=tuple(ended[cut] / len(edge[cut]) for cut in used),
         ),
     )
 
@@ -128,6 +134,7 @@ def believed(decide: Decide | None) -> Believed | None:
         provenance=table.provenance,
         edge_cpu=table.edge_cpu,
         edge_memory=table.edge_memory,
+        exit_share=tuple(table.exit_share.tolist()),
     )
 
 
@@ -142,7 +149,7 @@ def _table(codec: str, told: Believed) -> CutTable:
         up_bytes=np.array(told.up_bytes, dtype=np.int64),
         down_bytes=np.array(told.down_bytes, dtype=np.int64),
         edge_bytes=np.array(told.edge_bytes, dtype=np.int64),
-        exit_share=np.zeros(len(told.cuts)),
+        exit_share=np.array(told.exit_share or (0.0,) * len(told.cuts)),
         crosses=np.array(told.crosses, dtype=bool),
         edge_cpu=told.edge_cpu,
         edge_memory=told.edge_memory,

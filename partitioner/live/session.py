@@ -21,7 +21,7 @@ from partitioner.live.agreement import Agreement, agreements
 from partitioner.live.answers import wrong_with
 from partitioner.live.breaker import Breaker
 from partitioner.live.errors import Cancelled, DeadlineMissed
-from partitioner.live.exits import ends_of
+from partitioner.live.exits import EXIT, ends_of
 from partitioner.live.halves import EdgeHalf, Whole
 from partitioner.live.happened import BY_CLOUD, FELL_BACK, LOST, ON_EDGE, Happened
 from partitioner.live.loop import Decide, Loop
@@ -227,10 +227,10 @@ class LiveSession:
         name, answer = ended
         arrived, begun, headed, number = moments
         if deadline_s is not None or cancel is not None or self._deadline_s != math.inf:
-            self._finish(running, moments, deadline_s, cancel, shut=False, reason=f"exit {name}")
+            self._finish(running, moments, deadline_s, cancel, shut=False, reason=EXIT + name)
         else:
             done = self._now()
-            self._note(Happened(running.index, ON_EDGE, arrived, begun, headed, done, number, reason=f"exit {name}"))
+            self._note(Happened(running.index, ON_EDGE, arrived, begun, headed, done, number, reason=EXIT + name))
         outputs = {**values, **answer}
         return {info.name: outputs[info.name] for info in self._signature.outputs if info.name in outputs}
 
