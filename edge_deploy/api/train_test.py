@@ -152,3 +152,19 @@ def test_int4_can_begin_with_a_float_training_whose_tables_fit_the_log(log, trai
     torch.save({**weights, "tables.2.weight": torch.zeros(3, 4)}, damaged / "weights.pt")
     with pytest.raises(BadInput, match=r"another shape: tables\.2\.weight is \[3, 4\]"):
         train_recommender(request_for(log, tmp_path / "other", start=damaged))
+
+
+def test_bits_come_after_the_share_of_the_first_epoch_that_is_trained_in_float(log, tmp_path):
+    def losses(name, **changes):
+        found = []
+        request = request_for(log, tmp_path / name, **changes)
+        train_recommender(request, hook=lambda step, loss: found.append(loss))
+        return found
+
+    in_float = losses("float", quantized=None)
+    late = losses("late", float_share=0.5)
+    half = round(0.5 * len(in_float))
+    assert late[:half] == pytest.approx(in_float[:half], rel=1e-5)
+    assert late[half] != pytest.approx(in_float[half], rel=1e-5)
+    with pytest.raises(BadInput, match="float-share"):
+        request_for(log, tmp_path / "none", float_share=1.5)
