@@ -12,6 +12,7 @@ from pathlib import Path
 from converters.tflm.operators import check_operators
 from edge_deploy.core.artifact import Signature
 from edge_deploy.core.errors import BadInput, Refusal, Unsupported
+from edge_deploy.core.publish import published_folder
 from runtimes.micro.arena import MicroArena, measure_arena
 
 __all__ = ["Exported", "add_method", "export_tflm"]
@@ -41,15 +42,16 @@ class Exported:
     arena: MicroArena
 
 
-def export_tflm(path: Path, folder: Path, *, name: str = "model") -> Exported:
+def export_tflm(path: Path, folder: Path, *, name: str = "model", force: bool = False) -> Exported:
     """Write model_data.h, model_data.cc, model_settings.h and model_resolver.h into `folder`, which appears whole.
 
     Args:
         name: Prefix of the C++ names; other characters than letters, digits and _ become _.
+        force: Replace the folder where it exists.
 
     Raises:
         Unsupported: Operators that TensorFlow Lite Micro refuses, each by layer.
-        BadInput: Damaged, or the folder exists.
+        BadInput: Damaged, or the folder exists without `force`.
         MissingExtra: The wheel is not installed, which tries the operators and counts the arena.
     """
     from runtimes.formats.tflite import read_signatures
@@ -57,8 +59,8 @@ def export_tflm(path: Path, folder: Path, *, name: str = "model") -> Exported:
     from runtimes.formats.tflite_layers import layer_names
     from runtimes.micro.interpreter import inlined_bytes
 
-    if folder.exists():
-        raise BadInput(f"{folder}: exists already; choose another --out.")
+    if folder.exists() and not force:  # said before the slow steps
+        raise BadInput(f"{folder}: exists already; choose another --out or pass --force to replace it.")
     graph = read_tflite(path).subgraphs[0]
     check_operators(path)
     methods: dict[str, None] = {}
@@ -74,7 +76,7 @@ def export_tflm(path: Path, folder: Path, *, name: str = "model") -> Exported:
         raise Unsupported(refusals=tuple(refusals))
     arena = measure_arena(path)
     data = inlined_bytes(path)
-    words = re.sub(r"\W", "_", name)
+    words = re.sub(r"\W", "_", name, flags=re.ASCII)
     prefix = words if words[:1].isalpha() else f"model_{words}"
     texts = {
         "model_data.h": _data_header(prefix),
@@ -82,17 +84,10 @@ def export_tflm(path: Path, folder: Path, *, name: str = "model") -> Exported:
         "model_resolver.h": _resolver(prefix, tuple(methods)),
         "model_settings.h": _settings(prefix, arena, read_signatures(path)[0]),
     }
-    partial = folder.with_name(f".{folder.name}.partial")
-    try:
-        partial.mkdir(parents=True)
+    with published_folder(folder, force=force) as work:
         for file, text in texts.items():
-            (partial / file).write_text(text, encoding="ascii")
-        (partial / "model.tflite").write_bytes(data)
-        partial.rename(folder)
-    except OSError as error:
-        raise BadInput(f"{folder}: cannot be written ({error.strerror}).") from error
-    finally:
-        _remove(partial)
+            (work / file).write_text(text, encoding="ascii")
+        (work / "model.tflite").write_bytes(data)
     return Exported(files=tuple(sorted(folder.iterdir())), operators=tuple(methods), model_bytes=len(data), arena=arena)
 
 
@@ -164,9 +159,3 @@ def _settings(prefix: str, arena: MicroArena, signature: Signature) -> str:
 
 def _ascii(name: str) -> str:
     return name.encode("ascii", "replace").decode().replace("\n", " ").replace("\\", "/")
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)

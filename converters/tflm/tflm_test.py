@@ -104,6 +104,10 @@ def test_the_exported_sources_compile_and_hold_the_model(yardstick, tmp_path):
     assert found.arena.total_bytes > 0
     with pytest.raises(BadInput, match="exists already"):
         export_tflm(yardstick, tmp_path / "out")
+    again = export_tflm(yardstick, tmp_path / "out", name="modèle", force=True)
+    assert "mod_le_data[]" in (tmp_path / "out" / "model_data.h").read_text()
+    assert again.files == found.files and not list(tmp_path.glob(".out*"))
+    export_tflm(yardstick, tmp_path / "out", name="the model", force=True)
     model = inlined_bytes(yardstick)
     assert (tmp_path / "out" / "model.tflite").read_bytes() == model
     if shutil.which("g++") is None:

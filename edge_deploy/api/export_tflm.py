@@ -13,12 +13,15 @@ from runtimes.folder import artifact_file, check_files, read_artifact
 __all__ = ["Exported", "export_tflm"]
 
 
-def export_tflm(artifact: Path | str, out: Path | str) -> Exported:
+def export_tflm(artifact: Path | str, out: Path | str, *, force: bool = False) -> Exported:
     """Write C++ sources for the model into the new folder `out`.
+
+    Args:
+        force: Replace the folder where it exists.
 
     Raises:
         Unsupported: TensorFlow Lite Micro refuses operators; each is named with its layer.
-        BadInput: No .tflite file, damaged, or `out` exists.
+        BadInput: No .tflite file, damaged, or `out` exists without `force`.
     """
     path = Path(artifact)
     name = path.stem
@@ -33,4 +36,4 @@ def export_tflm(artifact: Path | str, out: Path | str) -> Exported:
         path, name = artifact_file(path, inside[0]), found.name
     if path.suffix != ".tflite" or not path.is_file():
         raise BadInput(f"{path}: must be a .tflite file, or the folder of an artifact that has one.")
-    return export(path, Path(out), name=name)
+    return export(path, Path(out), name=name, force=force)

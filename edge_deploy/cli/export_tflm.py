@@ -17,6 +17,7 @@ def command(
         Path, typer.Argument(metavar="ARTIFACT", help="A .tflite file, or the folder of an artifact that has one.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="New folder for the sources.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the folder if it exists.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write C++ sources for TensorFlow Lite Micro.
@@ -27,7 +28,7 @@ def command(
     """
     from edge_deploy.api.export_tflm import export_tflm
 
-    found = export_tflm(artifact, out)
+    found = export_tflm(artifact, out, force=force)
     if as_json:
         print_json({"folder": out, "exported": found})
         return
