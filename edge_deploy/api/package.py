@@ -16,6 +16,7 @@ from edge_deploy.core.errors import BadInput, Unsupported
 from edge_deploy.core.features import FEATURES_FILE, FeatureSpec, read_features
 from edge_deploy.core.publish import published_folder
 from runtimes.folder import artifact_file, check_files, read_artifact
+from runtimes.formats.nibble_ptd import is_packed
 
 __all__ = ["PackageReport", "Platform", "package"]
 
@@ -65,8 +66,9 @@ def package(folder: Path | str, *, platform: Platform, out: Path | str, force: b
         raise BadInput(f"platform {platform!r}: must be one of {', '.join(RUNTIMES)}.")
     artifact = read_artifact(folder)
     check_files(folder, artifact)
-    _check_loads(artifact, platform)
+    _check_loads(folder, artifact, platform)
     model = artifact_file(folder, artifact.model_file.path)
+    data = [entry for entry in artifact.files if entry.role == "data"]
     one = at_one_sample(artifact.signatures[0])
     called = _in_file(model, one)
     signature = replace(one, name=called.name)
@@ -76,6 +78,7 @@ def package(folder: Path | str, *, platform: Platform, out: Path | str, force: b
         signature=signature,
         features=features,
         model=f"model{model.suffix}",
+        data=tuple(Path(entry.path).name for entry in data),
         input_places=called.inputs,
         output_places=called.outputs,
         has_image=image_input(artifact, signature) is not None,
@@ -99,6 +102,8 @@ def package(folder: Path | str, *, platform: Platform, out: Path | str, force: b
         _write(code, {"model_counts.h": counts_header(artifact, signature, features)})
         _write(tests, {"selftest_vectors.h": vectors_header(artifact, signature, features)})
         shutil.copyfile(model, assets / project.model)
+        for entry in data:
+            shutil.copyfile(artifact_file(folder, entry.path), assets / Path(entry.path).name)
         shutil.copyfile(folder / MANIFEST, work / MANIFEST)
         built = (
             *check_c((code, header.parent, tests)),
@@ -110,14 +115,20 @@ def package(folder: Path | str, *, platform: Platform, out: Path | str, force: b
     return PackageReport(folder=out, platform=platform, dependency=dependency, files=files, built=built)
 
 
-def _check_loads(artifact: Artifact, platform: Platform) -> None:
+def _check_loads(folder: Path, artifact: Artifact, platform: Platform) -> None:
     problems = []
     if artifact.format not in RUNTIMES[platform]:
         problems.append(f"{artifact.format}: no runtime of it on phones; convert to tflite or executorch.")
-    if artifact.format == "executorch" and any(entry.role == "data" for entry in artifact.files):
+    data = [artifact_file(folder, entry.path) for entry in artifact.files if entry.role == "data"]
+    remedy = "convert with --plain-pte or --precision int8, a recommender --to tflite."
+    if any(is_packed(path) for path in data):
         problems.append(
-            "its weights lie in a .ptd beside the program, which the runtime's packages for phones cannot be given "
-            "(Module.load takes one path); convert with --plain-pte or --precision int8, a recommender --to tflite."
+            f"its 4-bit weights lie packed beside the program, which our own runner alone inflates; {remedy}"
+        )
+    elif data and platform == "android":
+        problems.append(
+            "its weights lie in a .ptd beside the program, which ExecuTorch's package for Android cannot be given "
+            f"(Module.load takes one path; on iOS it takes both); {remedy}"
         )
     if artifact.split is not None and artifact.split.half == "tail":
         problems.append("it is the half that runs in the cloud; package the head.")

@@ -14,8 +14,9 @@ from edge_deploy.core.features import Categorical, Dense, FeatureSpec, GoldenRow
 from edge_deploy.core.features import write_features as write
 from edge_deploy.core.layer_graph import LayerGraph
 from edge_deploy.core.quant_spec import QuantSpec
-from edge_deploy.core.serde import write_json
+from edge_deploy.core.serde import read_json, write_json
 from edge_deploy.core.tensor import TensorInfo
+from runtimes.formats.nibble_ptd import MAGIC
 
 WORDS = ("plain", "naïve", 'quo"te', "back\\slash", "%d 12", "漢字", "", "twice", "twice", "z" * 300)
 FEATURES = FeatureSpec(
@@ -213,3 +214,40 @@ def test_what_phones_cannot_load_is_refused(tmp_path):
     with pytest.raises(BadInput, match="damaged or replaced"):
         package(made, platform="ios", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_tables_beside_an_executorch_program_go_to_ios_and_are_refused_where_no_runtime_takes_them(tmp_path):
+    made = recommender(tmp_path / "a")
+    (made / "model.tflite").unlink()
+    (made / "model.pte").write_bytes(b"a program")
+
+    def described(tables: bytes) -> None:
+        (made / "model.ptd").write_bytes(tables)
+        found = read_json(Artifact, made / MANIFEST)
+        kept = [entry for entry in found.files if entry.role not in ("model", "data")]
+        entries = [
+            FileEntry(path=name, role=role, bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+            for name, role, data in (("model.pte", "model", b"a program"), ("model.ptd", "data", tables))
+        ]
+        write_json(replace(found, format="executorch", files=(*entries, *kept)), made / MANIFEST)
+
+    described(b"tables")
+    package(made, platform="ios", out=tmp_path / "ios")
+    resources = tmp_path / "ios/Sources/EdgeModel/Resources"
+    assert (resources / "model.pte").read_bytes() == b"a program"
+    assert (resources / "model.ptd").read_bytes() == b"tables"
+    swift = (tmp_path / "ios/Sources/EdgeModel/EdgeModel.swift").read_text()
+    assert 'Module(filePath: path, dataFilePaths: [try resource("model", "ptd")], loadMode: .mmap)' in swift
+    assert (
+        '[.copy("Resources/model.pte"), .copy("Resources/model.ptd")]' in (tmp_path / "ios/Package.swift").read_text()
+    )
+    assert (
+        f"- data: model.ptd, 6 B, sha256 {hashlib.sha256(b'tables').hexdigest()}"
+        in (tmp_path / "ios/DELIVERY.md").read_text()
+    )
+    with pytest.raises(Unsupported, match=r"Module\.load takes one path; on iOS it takes both"):
+        package(made, platform="android", out=tmp_path / "android")
+    described(MAGIC + b"packed")
+    for platform in ("android", "ios"):
+        with pytest.raises(Unsupported, match="packed beside the program, which our own runner alone inflates"):
+            package(made, platform=platform, out=tmp_path / platform, force=True)

@@ -32,7 +32,7 @@ STORES = {
 
 def delivery_note(artifact: Artifact, platform: str, *, dependency: str, built: Sequence[Built]) -> str:
     """The text of DELIVERY.md."""
-    size = artifact.model_file.bytes
+    size = artifact.device_bytes
     tables = sorted(
         (each for each in artifact.outcomes if "EMBEDDING" in each.op.upper() or "GATHER" in each.op.upper()),
         key=lambda each: -each.weight_bytes,
@@ -41,7 +41,11 @@ def delivery_note(artifact: Artifact, platform: str, *, dependency: str, built: 
     lines = [
         f"# {artifact.name} for {platform}",
         "",
-        f"- model: {artifact.model_file.path}, {format_bytes(size)}, sha256 {artifact.model_file.sha256}",
+        *(
+            f"- {entry.role}: {entry.path}, {format_bytes(entry.bytes)}, sha256 {entry.sha256}"
+            for entry in artifact.files
+            if entry.role in ("model", "data")
+        ),
         f"- precision: {artifact.spec.recipe}",
         f"- runtime: {dependency}",
     ]

@@ -48,6 +48,7 @@ class Project:
     Attributes:
         signature: With one sample.
         model: File name of the model in the project.
+        data: File names of what the model needs beside it: tables in a `.ptd`.
         input_places: Where the inputs of the signature stand in the file; the same of outputs.
         has_image: The model takes an image.
     """
@@ -56,6 +57,7 @@ class Project:
     signature: Signature
     features: FeatureSpec | None
     model: str
+    data: tuple[str, ...]
     input_places: tuple[int, ...]
     output_places: tuple[int, ...]
     has_image: bool
@@ -96,6 +98,9 @@ def ios_files(project: Project) -> dict[str, str]:
     """Path in the project to text, without the model and the C files."""
     values = {**_common(project, "ios"), "VERSION": IOS_RUNTIMES[project.artifact.format]}
     values["COMMON"] = _filled("ios/common.swift.template", values).rstrip("\n")
+    files_beside = [f'try resource({_quoted(Path(name).stem)}, "{Path(name).suffix[1:]}")' for name in project.data]
+    values["DATA"] = f"dataFilePaths: [{', '.join(files_beside)}], " if files_beside else ""
+    values["RESOURCES"] = ", ".join(f".copy({_quoted(f'Resources/{name}')})" for name in (project.model, *project.data))
     kind = TEMPLATES[project.artifact.format]
     files = {"Sources/EdgeModel/EdgeModel.swift": _filled(f"ios/EdgeModel.swift.{kind}.template", values)}
     if kind == "executorch":
