@@ -20,7 +20,7 @@ from edge_deploy.bench.qat_cnn import cnn_table
 from edge_deploy.bench.qat_hot_cold import hot_table
 from edge_deploy.bench.qat_parallel import parallel_table
 from edge_deploy.bench.qat_robe import robe_table, speed_table
-from edge_deploy.bench.qat_runs import Run, Setting, Task, generated_task, public_task, tuned
+from edge_deploy.bench.qat_runs import FLOAT_SHARE, USUAL, Run, Setting, Task, generated_task, public_task, tuned
 from edge_deploy.bench.qat_step import step_table
 from edge_deploy.bench.rows import markdown, revision
 from edge_deploy.core.errors import EdgeDeployError
@@ -28,21 +28,11 @@ from edge_deploy.zoo.metrics import auc, log_loss, normalized_entropy, paired_di
 
 SEEDS = {"generated": 3, "movielens_100k": 5, "bank_marketing": 5}
 LEAST = -0.001
-FLOAT_SHARE = 0.9
 FLOAT = Setting(name="float32")
 # The first is what `edge-deploy train --bits 4` does, and what is judged.
 SETTINGS = (
-    Setting(
-        name="INT4, scale a table",
-        quantized=DqrmPlan(table_range="mse", refresh_steps=50, mlp_bits=8),
-        float_share=FLOAT_SHARE,
-    ),
+    Setting(name="INT4, scale a table", quantized=USUAL, float_share=FLOAT_SHARE),
     Setting(name="INT4, scale a row", quantized=DqrmPlan(table_scale="row", mlp_bits=8), float_share=FLOAT_SHARE),
-    Setting(
-        name="INT4, scale a table, MLP INT4",
-        quantized=DqrmPlan(table_range="mse", refresh_steps=50),
-        float_share=FLOAT_SHARE,
-    ),
 )
 FROM_THE_FIRST_STEP = Setting(
     name="INT4 from the first step, scale of the largest value, MLP INT4", quantized=DqrmPlan()

@@ -16,9 +16,9 @@ from typing import Any, get_args
 
 from converters.compress.batches import ArrayBatches
 from converters.compress.data_parallel import Kind, joined
-from converters.compress.dqrm import DqrmPlan, finish, prepare
+from converters.compress.dqrm import finish, prepare
 from converters.compress.train import TrainPlan, predict, train
-from edge_deploy.bench.qat_runs import HOME, KAGGLE_ROWS, LARGEST_TABLE
+from edge_deploy.bench.qat_runs import FLOAT_SHARE, HOME, KAGGLE_ROWS, LARGEST_TABLE, USUAL
 from edge_deploy.bench.rows import markdown, revision
 from edge_deploy.core.errors import ToolchainError
 from edge_deploy.zoo.criteo_generator import GeneratedLog, generate_arrays
@@ -96,7 +96,7 @@ def worker(kind: Kind, seed: int, file: Path) -> None:
         assert exchange is not None, "torchrun starts several processes"
         shared = part(0, ROWS - 2 * HELD, batch=BATCH, seed=seed, rank=exchange.rank, world=exchange.world)
         model = build(config)
-        prepare(model, DqrmPlan())
+        prepare(model, replace(USUAL, start_step=round(FLOAT_SHARE * shared.steps)))
         done = train(model, shared, held, replace(PLAN), exchange=exchange)
         finish(model)
         labels, scores = predict(model, test)

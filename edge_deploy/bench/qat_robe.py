@@ -11,18 +11,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from converters.compress.train import predict
 from converters.contracts import Captured, LowerRequest
+from converters.quantize.uniform import integer_limits
 from converters.recommender.model import Dense, Interaction, Lookup, Recommender, Table, save
-from edge_deploy.bench.qat_smaller import BLOCK, DIM, SEEDS, SmallerRun, table_rows, tuned
+from converters.tflite.recommender_robe import shared_scale
+from edge_deploy.bench.qat_smaller import BLOCK, DIM, SEEDS, SmallerRun, data, make_model, table_rows, tuned
 from edge_deploy.bench.rows import kept, markdown, revision
 from edge_deploy.core import registry
 from edge_deploy.core.errors import EdgeDeployError
 from edge_deploy.core.quant_spec import spec_for_recipe
+from edge_deploy.core.require import require
 from edge_deploy.core.robe import RobeTable, make_hash
 from edge_deploy.core.tensor import TensorInfo
 from edge_deploy.zoo.metrics import auc, paired_difference
@@ -49,7 +54,32 @@ def robe_table(*, fresh: bool, tell: Callable[[str], None]) -> tuple[str, bool]:
         verdict = f"{'met' if gap >= GAP else 'NOT MET'} (full above hashing by {gap:.4f}, at least {GAP})"
         lines.append(_line("hashed by modulus", hashed, full, None, verdict))
         lines.append(_line(f"ROBE, blocks of {BLOCK}", robe, full, hashed, ""))
+        for bits in (8, 4):
+            rounded = [_rounded(run, bits, fresh=fresh) for run in robe]
+            lines.append(_line(f"ROBE, blocks of {BLOCK}, INT{bits}", rounded, full, hashed, ""))
     return markdown(COLUMNS, lines), is_met
+
+
+def _rounded(run: SmallerRun, bits: int, *, fresh: bool) -> SmallerRun:
+    """The run with its array in the integers of a TFLite file."""
+    name = f"{run.model.stem}-int{bits}"
+    scores = kept(run.model.parent / "robe", name, lambda: _rounded_scores(run, bits), fresh=fresh)
+    return replace(run, scores=np.array(scores, np.float32))
+
+
+def _rounded_scores(run: SmallerRun, bits: int) -> list[float]:
+    torch = require("torch", extra="run-executorch")
+    model = make_model(run.kind, run.factor, run.seed)
+    model.load_state_dict(torch.load(run.model, weights_only=True))
+    (array,) = {id(parameter): parameter for parameter in model.tables.parameters()}.values()
+    values = array.detach().numpy()
+    scale = np.float32(shared_scale(values, bits))
+    bottom, top = integer_limits(bits, narrow=bits == 8)
+    with torch.no_grad():
+        array.copy_(torch.from_numpy(np.clip(np.rint(values / scale), bottom, top) * scale))
+    _, _, test = data()
+    found: list[float] = predict(model, test.batches())[1].astype(np.float32).tolist()
+    return found
 
 
 def _auc(run: SmallerRun) -> float:

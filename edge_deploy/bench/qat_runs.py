@@ -31,7 +31,19 @@ from edge_deploy.zoo.clicks import fit_features
 from edge_deploy.zoo.criteo_generator import GeneratedLog, generate_arrays
 from edge_deploy.zoo.dlrm import DlrmConfig, build
 
-__all__ = ["KAGGLE_ROWS", "Rows", "Run", "Setting", "Task", "generated_task", "kept_run", "public_task", "tuned"]
+__all__ = [
+    "FLOAT_SHARE",
+    "KAGGLE_ROWS",
+    "USUAL",
+    "Rows",
+    "Run",
+    "Setting",
+    "Task",
+    "generated_task",
+    "kept_run",
+    "public_task",
+    "tuned",
+]
 
 HOME = Path("build/bench-qat")
 # Of the Criteo Kaggle log (Zhou et al., arXiv:2410.20046, in its code).
@@ -41,6 +53,9 @@ KAGGLE_ROWS = (
 )
 GENERATED_ROWS, HELD_ROWS, LARGEST_TABLE = 2_000_000, 200_000, 100_000
 SCORE_BATCH = 8192
+# What `edge-deploy train --bits 4` does: float for so much of the first epoch, then this.
+FLOAT_SHARE = 0.9
+USUAL = DqrmPlan(table_range="mse", refresh_steps=50, mlp_bits=8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
