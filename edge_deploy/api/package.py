@@ -120,7 +120,8 @@ def _check_loads(folder: Path, artifact: Artifact, platform: Platform) -> None:
     if artifact.format not in RUNTIMES[platform]:
         problems.append(f"{artifact.format}: no runtime of it on phones; convert to tflite or executorch.")
     data = [artifact_file(folder, entry.path) for entry in artifact.files if entry.role == "data"]
-    remedy = "convert with --plain-pte or --precision int8, a recommender --to tflite."
+    is_recommender = artifact.kind == "recommender"
+    remedy = "convert it --to tflite." if is_recommender else "convert with --plain-pte or --precision int8."
     if any(is_packed(path) for path in data):
         problems.append(
             f"its 4-bit weights lie packed beside the program, which our own runner alone inflates; {remedy}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edge_deploy.api.phone.compile_check import Built
-from edge_deploy.core.artifact import Artifact
+from edge_deploy.core.artifact import Artifact, LayerOutcome
 from edge_deploy.core.units import format_bytes
 
 __all__ = ["LARGE_BYTES", "delivery_note"]
@@ -35,7 +35,7 @@ def delivery_note(artifact: Artifact, platform: str, *, dependency: str, built: 
     size = artifact.device_bytes
     tables = sorted(
         (each for each in artifact.outcomes if "EMBEDDING" in each.op.upper() or "GATHER" in each.op.upper()),
-        key=lambda each: -each.weight_bytes,
+        key=lambda each: -_bytes(each),
     )
     large, stored = STORES[platform]
     lines = [
@@ -58,9 +58,9 @@ def delivery_note(artifact: Artifact, platform: str, *, dependency: str, built: 
         )
     lines += ["", "## Delivery", "", stored, ""]
     if tables:
-        held = sum(each.weight_bytes for each in tables)
+        held = sum(map(_bytes, tables))
         lines += [f"{len(tables)} embedding tables take {format_bytes(held)} of it; the largest:", ""]
-        lines += [f"- {each.layer}: {format_bytes(each.weight_bytes)}, {each.got}" for each in tables[:5]]
+        lines += [f"- {each.layer}: {format_bytes(_bytes(each))}, {each.got}" for each in tables[:5]]
         lines.append("")
     if size >= LARGE_BYTES:
         lines += [f"{format_bytes(size)} are too much for the first download. {large}", ""]
@@ -69,3 +69,7 @@ def delivery_note(artifact: Artifact, platform: str, *, dependency: str, built: 
     lines += ["## Built here", "", "| part | outcome |", "|---|---|"]
     lines += [f"| {each.part} | {each.outcome} |" for each in built]
     return "\n".join([*lines, ""])
+
+
+def _bytes(table: LayerOutcome) -> int:
+    return table.weight_bytes + table.beside_bytes
