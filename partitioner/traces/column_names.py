@@ -12,9 +12,9 @@ __all__ = ["Column", "TIME", "assign", "asked_columns", "time_factor"]
 
 TIME = "time"
 _RATE = {
-    "bps": 1.0, "bit/s": 1.0, "bits/s": 1.0, "kbps": 1e3, "kbit/s": 1e3, "kb/s": 1e3, "mbps": 1e6, "mbit/s": 1e6,
-    "mb/s": 1e6, "gbps": 1e9, "gbit/s": 1e9, "gb/s": 1e9, "B/s": 8.0, "Bps": 8.0, "bytes/s": 8.0, "kB/s": 8e3,
-    "kBps": 8e3, "MB/s": 8e6, "MBps": 8e6,
+    "bps": 1.0, "bit/s": 1.0, "bits/s": 1.0, "kbps": 1e3, "kbit/s": 1e3, "kb/s": 1e3, "kbit": 1e3, "mbps": 1e6,
+    "mbit/s": 1e6, "mb/s": 1e6, "mbit": 1e6, "gbps": 1e9, "gbit/s": 1e9, "gb/s": 1e9, "gbit": 1e9, "B/s": 8.0,
+    "Bps": 8.0, "bytes/s": 8.0, "kB/s": 8e3, "kBps": 8e3, "MB/s": 8e6, "MBps": 8e6,
 }  # fmt: skip
 _TIME = {
     "s": 1.0, "sec": 1.0, "secs": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "msec": 1e-3, "milliseconds": 1e-3,

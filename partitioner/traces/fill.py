@@ -55,9 +55,10 @@ def complete(recorded: Recorded, *, fill: Mapping[str, str], seed: int) -> Trace
         one, other = sorted(("uplink_bps", "downlink_bps"), key=lambda name: name not in values)
         values[other], filled[other] = values[one], f"as {one.removesuffix('_bps')}"
     if "uplink_bps" not in values:
+        unread = f", or which of {', '.join(recorded.unread)} it is (--column uplink=NAME:Mbit/s)"
         raise BadInput(
-            f"{recorded.source}: tells nothing about the link; say its rate (fill uplink: 20Mbit/s, or markov-link) "
-            "or merge it with a trace of a link."
+            f"{recorded.source}: tells nothing about the link; say its rate (--fill uplink=20Mbit/s, or "
+            f"uplink=markov-link){unread * bool(recorded.unread)}."
         )
     for name in CONDITION_FIELDS:
         if name not in values:

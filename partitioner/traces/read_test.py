@@ -134,13 +134,21 @@ def test_unknown_columns_fields_and_units_are_all_named_at_once(tmp_path):
     assert "unit 'MHz'" in message
 
 
+def test_a_rate_may_be_named_by_its_unit_alone(tmp_path):
+    trace = read_trace(write(tmp_path, "a.csv", "seconds,up_mbit,down_mbit,rtt_ms\n0,20,40,10\n1,2,4,60\n"))
+    np.testing.assert_allclose(trace.values["uplink_bps"], [20e6, 2e6])
+    np.testing.assert_allclose(trace.values["downlink_bps"], [40e6, 4e6])
+    np.testing.assert_allclose(trace.values["rtt_s"], [0.01, 0.06])
+
+
 def test_utilisation_without_time_needs_an_interval_and_a_link(tmp_path):
     path = write(tmp_path, "load.csv", "cpu_util_percent,mem_util_percent,net_in\n10,50,3\n20,60,3\n")
     assert "--interval 1s" in problems_of(path)
     recorded = read_recorded(path, interval_s=10)
     np.testing.assert_allclose(recorded.values["edge_load"], [0.1, 0.2])
     assert recorded.end_s == 20
-    assert "tells nothing about the link" in problems_of(path, interval_s=10)
+    message = problems_of(path, interval_s=10)
+    assert "tells nothing about the link" in message and "which of net_in it is" in message
     trace = read_trace(
         path, interval_s=10, fill={"uplink": "20 Mbit/s", "rtt": "30 ms", "cloud_load": "bursts"}, seed=3
     )

@@ -48,6 +48,7 @@ class Recorded:
         values: One array of shape (n,) for each field that the file tells.
         repairs: One line for each mended row; empty unless asked for.
         derived: By field: how it follows from another one, e.g. "as uplink: the file has one rate".
+        unread: Names of columns that told nothing known.
     """
 
     time_s: np.ndarray
@@ -56,6 +57,7 @@ class Recorded:
     source: str
     repairs: tuple[str, ...] = ()
     derived: dict[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 class RowProblems:

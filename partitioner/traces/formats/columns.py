@@ -70,6 +70,7 @@ def read(text: str, options: Options) -> Recorded:
         source=options.name,
         repairs=repairs,
         derived=derived,
+        unread=tuple(name for name in names if name not in {column.name for column in columns.values()}),
     )
 
 
