@@ -254,16 +254,24 @@ def _stages(request: SimulateRequest) -> int:
     return 1 + len(request.policies) + len(request.traces) * (len(request.policies) + 3)
 
 
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f}" if seconds >= 0.01 else f"{seconds * 1e3:.3g}"
+
+
+def _gain(share: float) -> str:
+    return f"{share:+.1%}" if share > -9 else f"{1 - share:,.0f} times as slow"
+
+
 def _print(found: Simulation) -> None:
     print(found.verdict)
     limited = found.setting.max_latency_s != float("inf")
     rows = [
         (
             score.name,
-            f"{score.mean_s * 1e3:.1f}",
-            f"{score.p50_s * 1e3:.1f}",
-            f"{score.p95_s * 1e3:.1f}",
-            f"{score.gain:+.1%} ({score.gain_low:+.1%} to {score.gain_high:+.1%})",
+            _milliseconds(score.mean_s),
+            _milliseconds(score.p50_s),
+            _milliseconds(score.p95_s),
+            f"{_gain(score.gain)} ({_gain(score.gain_low)} to {_gain(score.gain_high)})",
             ""
             if score.captured is None
             else f"{score.captured:.0%} ({score.captured_low:.0%} to {score.captured_high:.0%})",
