@@ -1,9 +1,11 @@
 """`make bench-devices`: the suite on host, TFLM, emulated ARM and generated C; bits and instructions on boards.
 
 Needs EDGE_DEPLOY_DATA, and what each part needs (LiteRT, ExecuTorch, tflite-micro, arm-none-eabi-gcc and
-qemu-system-arm, an aarch64 compiler and qemu-user): a part that cannot run is a row that says why. Where emulation is
-slow, a sample of the items is taken, and the table says how many. Results are kept in build/bench-devices;
-BENCH=--fresh makes them again, BENCH="--only host,c" runs some parts: host, tflm, arm, c, boards, instructions.
+qemu-system-arm, an aarch64 compiler and qemu-user): a part that cannot run is a row that says why, and all others are
+run. Where emulation is slow, a sample of the items is taken, and the table says how many. Results are kept in
+build/bench-devices; BENCH=--fresh makes them again, BENCH="--only host,c" runs some parts: host, tflm, arm, c, boards,
+instructions. The first table is all that was found, the second the README's. Ends with 1 where a row failed for another
+reason than that its runtime refuses the model.
 """
 
 from __future__ import annotations
@@ -11,18 +13,20 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from device_tests.tasks.data import Part
-from device_tests.tasks.models import TaskModelFile, describe_model
+from device_tests.tasks.models import describe_model
 from device_tests.tasks.run import SuiteOptions, SuiteRow, run_suite, with_floor_of_float
-from device_tests.tasks.task import find_tasks
+from device_tests.tasks.task import Task, find_tasks
 from edge_deploy.api.convert import convert
 from edge_deploy.api.request import convert_request
 from edge_deploy.bench import microcontrollers
+from edge_deploy.bench.device_table import SUMMARY_COLUMNS, overlaps, summary_rows
 from edge_deploy.bench.models import DESCRIPTIONS, development_data
 from edge_deploy.bench.rows import kept, markdown
 from edge_deploy.core.artifact import MANIFEST
@@ -35,6 +39,7 @@ from runtimes.folder import read_artifact
 __all__ = ["main"]
 
 HOME = Path("build/bench-devices")
+STARTED = time.monotonic()
 PARTS = ("host", "tflm", "arm", "c", "boards", "instructions")
 CALIBRATION_SAMPLES = 500
 ARM = "qemu:arm64-cortex-a76"
@@ -161,15 +166,34 @@ def _recommender(data: Path) -> Subject:
     )
 
 
-def artifacts(subject: Subject, *, fresh: bool) -> Iterator[Path]:
-    """The published files, then ours: each format at each precision, converted here; what is refused is told."""
-    yield from subject.published
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Made:
+    """An artifact to run, or why there is none.
+
+    Attributes:
+        path: None where it could not be converted.
+    """
+
+    name: str
+    format: str
+    precision: str
+    path: Path | None
+    problem: str = ""
+    problem_kind: str = ""
+
+
+def artifacts(subject: Subject, places: Sequence[Place], *, fresh: bool) -> Iterator[Made]:
+    """The published files, then ours that run in one of the places: each format at each precision, converted here."""
+    for path in subject.published:
+        yield Made(name=path.name, format="tflite", precision="", path=path)
     wanted = [
         (target, recipe, "phone") for target in ("tflite", "executorch") for recipe in ("float32", "int8", "int4")
     ]
     wanted += [("tflite", "int8", "mcu")] if subject.is_static_apart else []
     wanted += [("c", "int8", "mcu"), ("c", "int4", "mcu")]
     for target, recipe, place in wanted:
+        if not any(target in each.formats for each in places):
+            continue
         name = f"{subject.name}-{target}-{recipe}" + ("-mcu" if place == "mcu" and target != "c" else "")
         out = HOME / "artifacts" / name
 
@@ -179,50 +203,81 @@ def artifacts(subject: Subject, *, fresh: bool) -> Iterator[Path]:
             return str(out)
 
         _say(f"{name}: convert")
+        made = Made(name=name, format=target, precision=recipe, path=None)
         try:
             folder = Path(kept(HOME / "converted", name, make, fresh=fresh or not out.exists()))
-        except EdgeDeployError as error:
-            _say(f"{name}: not converted: {_reason(error)}")
+        except Exception as error:  # noqa: BLE001  # whatever a library raises: the other rows are to be had still
+            yield dataclasses.replace(made, problem=_reason(error), problem_kind=type(error).__name__)
             continue
         for manifest in sorted(folder.glob(f"*/{MANIFEST}")):
             if recipe == "int4" and not any("int4" in each.got for each in read_artifact(manifest.parent).outcomes):
                 _say(f"{name}: nothing of it became INT4; its INT8 rows stand for it")
                 continue
-            yield manifest.parent
+            yield dataclasses.replace(made, path=manifest.parent)
 
 
 def suite_rows(subject: Subject, places: Sequence[Place], *, fresh: bool) -> list[SuiteRow]:
-    """Every artifact of a subject in every place that it fits."""
+    """Every artifact of a subject in every place that it fits; what failed is a row that says why."""
     (task,) = find_tasks(subject.task)
     rows: list[SuiteRow] = []
-    for path in artifacts(subject, fresh=fresh):
-        model = describe_model(path, wanted=task.name)
+    for made in artifacts(subject, places, fresh=fresh):
+        published = "published " if made.path in subject.published else ""
+        static = " for microcontrollers" if made.format == "tflite" and made.name.endswith("-mcu") else ""
         for place in places:
-            if model.format not in place.formats or (place.precisions and model.precision not in place.precisions):
+            if made.format not in place.formats:
                 continue
-            if place.part == "tflm" and subject.is_static_apart and not path.name.endswith("-mcu"):
+            if place.part == "tflm" and subject.is_static_apart and not static:
                 continue
-            options = SuiteOptions(backends=(place.backend,), limit=place.limit, part=subject.part)
-            if place.device.startswith("qemu:"):
-                # An emulator's times mean nothing: none is spent on measuring them.
-                options = dataclasses.replace(options, min_seconds=0.0, runs=6, rounds=1)
-
-            def make(model: TaskModelFile = model, place: Place = place, options: SuiteOptions = options) -> Any:
-                found = run_suite([task], subject.data, [model], device=place.device, options=options)
-                return to_json(found.rows[0])
-
-            name = "-".join((subject.name, path.name, place.part, place.device)).replace(":", "-").replace("/", "-")
-            _say(f"{subject.name} {path.name}: {place.part}, {place.device}")
+            _say(f"{subject.name} {made.name}: {place.part}, {place.device}")
             try:
-                row = from_json(SuiteRow, kept(HOME / "rows", name, make, fresh=fresh), where=name)
-            except EdgeDeployError as error:
-                _say(f"{name}: {_reason(error)}")
-                continue
-            published = "published " if path in subject.published else ""
-            static = " for microcontrollers" if model.format == "tflite" and path.name.endswith("-mcu") else ""
-            problem = row.problem.removeprefix(f"{row.path}/").removeprefix("model.tflite: ")
-            rows.append(dataclasses.replace(row, model=f"{published}{subject.name}{static}", problem=problem))
+                row = _row(subject, task, made, place, fresh=fresh)
+            except Exception as error:  # noqa: BLE001  # as above
+                row = _failed(task, made, place, problem=_reason(error), kind=type(error).__name__)
+            if row is not None:
+                rows.append(dataclasses.replace(row, model=f"{published}{subject.name}{static}"))
+                if row.problem:
+                    _say(f"  {row.problem_kind}: {row.problem}")
     return with_floor_of_float(task, rows)  # each was measured by itself, without the float model beside it
+
+
+def _row(subject: Subject, task: Task, made: Made, place: Place, *, fresh: bool) -> SuiteRow | None:
+    """One artifact in one place; None where it is not wanted there."""
+    if made.path is None:
+        return _failed(task, made, place, problem=f"not converted: {made.problem}", kind=made.problem_kind)
+    model = describe_model(made.path, wanted=task.name)
+    if place.precisions and model.precision not in place.precisions:
+        return None
+    options = SuiteOptions(backends=(place.backend,), limit=place.limit, part=subject.part)
+    if place.device.startswith("qemu:"):
+        # An emulator's times mean nothing: none is spent on measuring them.
+        options = dataclasses.replace(options, min_seconds=0.0, runs=6, rounds=1)
+
+    def make() -> Any:
+        found = run_suite([task], subject.data, [model], device=place.device, options=options)
+        return to_json(found.rows[0])
+
+    # Two places may have the same device and other runtimes, and artifacts of two names the same folder's name.
+    name = "-".join((subject.name, made.name, made.path.name, place.part, place.device)).replace(":", "-")
+    row = from_json(SuiteRow, kept(HOME / "rows", name, make, fresh=fresh), where=name)
+    if row.problem and row.problem_kind != "Unsupported":
+        (HOME / "rows" / f"{name}.json").unlink(missing_ok=True)  # the next run tries again
+    return dataclasses.replace(row, problem=row.problem.removeprefix(f"{row.path}/").removeprefix("model.tflite: "))
+
+
+def _failed(task: Task, made: Made, place: Place, *, problem: str, kind: str) -> SuiteRow:
+    return SuiteRow(
+        task=task.name,
+        model=made.name,
+        path=str(made.path or ""),
+        precision=made.precision,
+        format=made.format,
+        runtime=place.backend or "",
+        device=place.device,
+        provenance="measured",
+        offered=0,
+        problem=problem,
+        problem_kind=kind,
+    )
 
 
 def instruction_rows(data: Path, *, fresh: bool) -> list[tuple[object, ...]]:
@@ -239,16 +294,17 @@ def instruction_rows(data: Path, *, fresh: bool) -> list[tuple[object, ...]]:
             forced = dataclasses.replace(case, request=dataclasses.replace(case.request, force=True))
             return to_json(microcontrollers.rows_of(forced, boards, optimisation="-O2"))
 
+        _say(f"{case.name}: instructions")
         try:
             found = kept(HOME / "instructions", case.name.replace(" ", "-"), make, fresh=fresh)
-        except EdgeDeployError as error:
+        except Exception as error:  # noqa: BLE001  # as above
             found = [(case.name, *[""] * (len(microcontrollers.COLUMNS) - 2), f"failed: {_reason(error)}")]
         rows += [tuple(row) for row in found]
     return rows
 
 
 def main(arguments: list[str]) -> None:
-    """Print both tables."""
+    """Print the tables."""
     fresh = "--fresh" in arguments
     parts = arguments[arguments.index("--only") + 1].split(",") if "--only" in arguments else list(PARTS)
     unknown = [part for part in parts if part not in PARTS]
@@ -257,31 +313,46 @@ def main(arguments: list[str]) -> None:
     data = development_data()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     rows: list[SuiteRow] = []
+    failed: list[str] = []
     places = [place for place in PLACES if place.part in parts]
     if places:
         for subject in subjects(data):
             rows += suite_rows(subject, places, fresh=fresh)
+        failed += [
+            f"{row.model} {row.precision} {row.format} on {row.device}"
+            for row in rows
+            if row.problem and row.problem_kind != "Unsupported"
+        ]
         print(markdown(SUITE_COLUMNS, [suite_cells(row) for row in rows]))
         print(
             "\nQuality with its 95 % interval; p90 of single inferences, one thread; memory is what running took: on a "
             "host peak anonymous memory above an empty process (ExecuTorch runs there in Python with PyTorch, "
             "elsewhere by a native runner), on a board all RAM. Emulated devices take a sample of the items and tell "
-            "no time. Tasks and floors are those of MLPerf Tiny; no MLPerf results."
+            "no time. Tasks and floors are those of MLPerf Tiny; no MLPerf results.\n"
         )
+        print(markdown(SUMMARY_COLUMNS, list(summary_rows(rows))))
+        print(f"\n{overlaps(rows)}")
     if "instructions" in parts:
+        counted = instruction_rows(data, fresh=fresh)
+        failed += [str(row[0]) for row in counted if str(row[-1]).startswith("failed")]
         print()
-        print(markdown(microcontrollers.COLUMNS, instruction_rows(data, fresh=fresh)))
+        print(markdown(microcontrollers.COLUMNS, counted))
         print(
             f"\n{microcontrollers.SAMPLES} random inputs for each model; -O2; compared with LiteRT's reference kernels."
         )
+    _say("done")
+    sys.exit(f"failed: {'; '.join(failed)}" if failed else 0)
 
 
-def _reason(error: EdgeDeployError) -> str:
-    return error.problems[0] if error.problems else str(error)
+def _reason(error: Exception) -> str:
+    if isinstance(error, EdgeDeployError) and error.problems:
+        return error.problems[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    minutes, seconds = divmod(int(time.monotonic() - STARTED), 60)
+    print(f"{minutes:3d}:{seconds:02d} {text}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
