@@ -8,7 +8,7 @@ from device_tests.tasks.quality import Quality
 from device_tests.tasks.run import SuiteRow
 from edge_deploy.core.units import format_bytes
 
-__all__ = ["SUMMARY_COLUMNS", "overlaps", "summary_rows"]
+__all__ = ["SUMMARY_COLUMNS", "remarks", "summary_rows"]
 
 SUMMARY_COLUMNS = (
     *("task (items, floor)", "precision", "LiteRT", "ExecuTorch", "TFLM", "generated C"),
@@ -36,8 +36,8 @@ def summary_rows(rows: Sequence[SuiteRow]) -> Iterator[tuple[str, ...]]:
         yield (name, precision.replace("int", "INT"), *cells, *_board_cells(board))
 
 
-def overlaps(rows: Sequence[SuiteRow]) -> str:
-    """What the intervals of different runtimes say of each model and precision, in a sentence."""
+def remarks(rows: Sequence[SuiteRow]) -> str:
+    """What the intervals of a line's runtimes say of each other, and those of rows below their floor."""
     apart, pairs = [], 0
     for model, precision in _lines(rows):
         mine = [row for row in rows if (_model(row), row.precision) == (model, precision)]
@@ -47,9 +47,14 @@ def overlaps(rows: Sequence[SuiteRow]) -> str:
                 pairs += 1
                 if one.low > other.high or other.low > one.high:
                     apart.append(f"{model} {precision}: {first} and {second}")
-    if apart:
-        return f"Intervals that do not overlap: {'; '.join(apart)}."
-    return f"The 95 % intervals of every two runtimes of a line overlap ({pairs} pairs)."
+    said = f"{pairs} pairs of runtimes in a line, the 95 % intervals of {pairs - len(apart)} overlap"
+    said += f"; those that do not: {'; '.join(apart)}" if apart else ""
+    below = [row.quality for row in rows if row.quality is not None and row.quality.verdict == "missed"]
+    held = sum(not quality.resolved for quality in below)
+    return (
+        f"Of {said}. The intervals are those of each row alone; answers to the same items were not compared in pairs. "
+        f"Of {len(below)} rows below their floor (all devices), {held} have an interval that holds it."
+    )
 
 
 def _lines(rows: Iterable[SuiteRow]) -> tuple[tuple[str, str], ...]:

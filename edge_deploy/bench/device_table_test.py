@@ -2,7 +2,7 @@ from dataclasses import replace
 
 from device_tests.tasks.quality import Quality
 from device_tests.tasks.run import SuiteRow
-from edge_deploy.bench.device_table import SUMMARY_COLUMNS, overlaps, summary_rows
+from edge_deploy.bench.device_table import SUMMARY_COLUMNS, remarks, summary_rows
 
 
 def row(model, precision, format_, runtime, value, **changes):
@@ -44,10 +44,13 @@ def test_a_line_tells_all_runtimes_of_a_model_and_what_a_board_takes():
     ]
 
 
-def test_intervals_that_do_not_overlap_are_named():
-    close = [row("Net", "int8", "c", "", 0.86), row("Net", "int8", "executorch", "", 0.88)]
-    assert overlaps(close) == "The 95 % intervals of every two runtimes of a line overlap (1 pairs)."
-    far = [*close, row("Net", "int8", "tflite", "tflite-micro", 0.3)]
-    assert overlaps(far) == (
-        "Intervals that do not overlap: Net int8: ExecuTorch and TFLM; Net int8: TFLM and generated C."
+def test_what_intervals_can_say_is_said_and_no_more():
+    close = [row("Net", "int8", "c", "", 0.86), row("Net", "int8", "executorch", "", 0.84)]
+    assert remarks(close) == (
+        "Of 1 pairs of runtimes in a line, the 95 % intervals of 1 overlap. The intervals are those of each row alone; "
+        "answers to the same items were not compared in pairs. "
+        "Of 1 rows below their floor (all devices), 1 have an interval that holds it."
     )
+    far = [*close, row("Net", "int8", "tflite", "tflite-micro", 0.3)]
+    assert "those that do not: Net int8: ExecuTorch and TFLM; Net int8: TFLM and generated C." in remarks(far)
+    assert "Of 2 rows below their floor (all devices), 1 have" in remarks(far)

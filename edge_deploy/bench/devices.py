@@ -26,7 +26,7 @@ from device_tests.tasks.task import Task, find_tasks
 from edge_deploy.api.convert import convert
 from edge_deploy.api.request import convert_request
 from edge_deploy.bench import microcontrollers
-from edge_deploy.bench.device_table import SUMMARY_COLUMNS, overlaps, summary_rows
+from edge_deploy.bench.device_table import SUMMARY_COLUMNS, remarks, summary_rows
 from edge_deploy.bench.models import DESCRIPTIONS, development_data
 from edge_deploy.bench.rows import kept, markdown
 from edge_deploy.core.artifact import MANIFEST
@@ -331,7 +331,7 @@ def main(arguments: list[str]) -> None:
             "no time. Tasks and floors are those of MLPerf Tiny; no MLPerf results.\n"
         )
         print(markdown(SUMMARY_COLUMNS, list(summary_rows(rows))))
-        print(f"\n{overlaps(rows)}")
+        print(f"\n{remarks(rows)}")
     if "instructions" in parts:
         counted = instruction_rows(data, fresh=fresh)
         failed += [str(row[0]) for row in counted if str(row[-1]).startswith("failed")]
