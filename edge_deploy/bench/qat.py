@@ -34,9 +34,6 @@ SETTINGS = (
     Setting(name="INT4, scale a table", quantized=USUAL, float_share=FLOAT_SHARE),
     Setting(name="INT4, scale a row", quantized=DqrmPlan(table_scale="row", mlp_bits=8), float_share=FLOAT_SHARE),
 )
-FROM_THE_FIRST_STEP = Setting(
-    name="INT4 from the first step, scale of the largest value, MLP INT4", quantized=DqrmPlan()
-)
 COLUMNS = ("log", "model", "rate", "test AUC", "difference (95 %)", "log loss", "normalized entropy", "wanted")
 
 
@@ -45,7 +42,7 @@ def task_table(task: Task, *, seeds: int, fresh: bool) -> tuple[str, bool]:
     floats = tuned(task, FLOAT, seeds, fresh=fresh, tell=_tell)
     lines = [_line(task, FLOAT.name, floats, floats, [run.scores for run in floats], "")]
     is_met = True
-    for setting in (*SETTINGS, *([FROM_THE_FIRST_STEP] if task.second is None else [])):
+    for setting in SETTINGS:
         runs = tuned(task, setting, seeds, fresh=fresh, tell=_tell)
         scores = [run.scores for run in runs]
         found = _differences(floats, scores)
