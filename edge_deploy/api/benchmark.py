@@ -122,19 +122,27 @@ def _kept(
 
 
 def read_report(path: Path | str) -> BenchmarkReport:
-    """The report in a file, or in the artifact folder that was measured.
+    """The report in a file, in the artifact folder that was measured, or in a folder that holds the report of one.
 
     Raises:
-        BadInput: There is none.
+        BadInput: There is none, or more than one.
     """
     path = Path(path)
     if path.is_dir():
-        if not (path / BENCHMARK).is_file():
-            raise BadInput(
-                f"{path}: holds no {BENCHMARK}; run edge-deploy benchmark {path} first, or name a report file."
-            )
-        path = path / BENCHMARK
+        path = path / BENCHMARK if (path / BENCHMARK).is_file() else _only_report(path)
     return read_json(BenchmarkReport, path)
+
+
+def _only_report(folder: Path) -> Path:
+    """Of a folder that `benchmark --out` wrote."""
+    found = () if (folder / MANIFEST).is_file() else tuple(sorted(folder.glob("*.json")))
+    if not found:
+        raise BadInput(
+            f"{folder}: holds no {BENCHMARK}; run edge-deploy benchmark {folder} first, or name a report file."
+        )
+    if len(found) > 1:
+        raise BadInput(f"{folder}: holds {len(found)} reports; name one: {', '.join(each.name for each in found)}.")
+    return found[0]
 
 
 def _keep(reports: Sequence[BenchmarkReport], folder: Path) -> None:
