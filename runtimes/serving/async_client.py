@@ -11,13 +11,12 @@ import numpy as np
 
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
-from runtimes.codecs import load_codec
-from runtimes.contracts import Codec
+from runtimes.serving.artifact_calls import ArtifactCalls
 from runtimes.serving.channel import call_metadata, client_credentials, client_options
-from runtimes.serving.contracts import Endpoint, RemoteModel, Reply, SegmentInfo, wire_name
+from runtimes.serving.contracts import Endpoint, RemoteModel, Reply, SegmentInfo
 from runtimes.serving.errors import CloudGone
-from runtimes.serving.exchange import RAW, error_for, read_answer, read_index, read_segment, write_request
-from runtimes.serving.messages import message, method_path
+from runtimes.serving.exchange import RAW, error_for
+from runtimes.serving.messages import method_path
 
 __all__ = ["AsyncRemoteClient"]
 
@@ -40,9 +39,10 @@ class AsyncRemoteClient:
         grpc = require("grpc", extra="run")
         self._rpc_error = grpc.RpcError
         self._usage_error = grpc.aio.UsageError
-        self._artifact, self._digest = artifact, digest
-        self._boundaries, self._outputs = dict(boundaries or {}), outputs
         self._where = f"server {endpoint.address}"
+        self._artifact = ArtifactCalls(
+            artifact, where=self._where, digest=digest, boundaries=boundaries, outputs=outputs
+        )
         self._metadata = call_metadata(endpoint)
         options = client_options(endpoint)
         if endpoint.tls is None:
@@ -50,7 +50,6 @@ class AsyncRemoteClient:
         else:
             self._channel = grpc.aio.secure_channel(endpoint.address, client_credentials(endpoint.tls), options)
         self._calls: dict[str, Callable[..., Any]] = {}
-        self._coders: dict[str, Codec] = {}
         self._is_closed = False
 
     async def infer(
@@ -64,36 +63,24 @@ class AsyncRemoteClient:
     ) -> Reply:
         """See `runtimes.serving.contracts.RemoteSegment.infer`."""
         begun = time.perf_counter()
-        request = write_request(
-            arrays,
-            model=wire_name(self._artifact, cut),
-            version=self._digest,
-            request_id=request_id,
-            codec=codec,
-            coder=self._coder(codec),
-            boundary=self._boundaries.get(cut),
-        )
+        request = self._artifact.inference(arrays, cut=cut, codec=codec, request_id=request_id)
         encoded = time.perf_counter()
-        raw = await self._call("ModelInfer", request, deadline_s)
-        reply = read_answer(raw, where=self._where, version=self._digest, request_id=request_id, outputs=self._outputs)
+        reply = self._artifact.reply(await self._call("ModelInfer", request, deadline_s), request_id=request_id)
         reply.encode_s, reply.sent_bytes = encoded - begun, len(request)
         return reply
 
     async def metadata(self, *, deadline_s: float) -> RemoteModel:
         """See `runtimes.serving.contracts.RemoteSegment.metadata`."""
-        raw = await self._call("RepositoryIndex", b"", deadline_s)
-        return read_index(raw, where=self._where, artifact=self._artifact, version=self._digest)
+        return self._artifact.metadata(await self._call("RepositoryIndex", b"", deadline_s))
 
     async def segment(self, cut: str, *, deadline_s: float) -> SegmentInfo:
         """See `runtimes.serving.contracts.RemoteSegment.segment`."""
-        request = message("ModelMetadataRequest")(name=wire_name(self._artifact, cut), version=self._digest)
-        raw = await self._call("ModelMetadata", request.SerializeToString(), deadline_s)
-        return read_segment(raw, where=self._where)
+        raw = await self._call("ModelMetadata", self._artifact.segment_request(cut), deadline_s)
+        return self._artifact.segment(raw)
 
     async def is_ready(self, *, deadline_s: float) -> bool:
         """Whether the server takes requests; raises as `infer` does."""
-        raw = await self._call("ServerReady", b"", deadline_s)
-        return bool(message("ServerReadyResponse").FromString(raw).ready)
+        return self._artifact.is_ready(await self._call("ServerReady", b"", deadline_s))
 
     async def close(self) -> None:
         """End the connection; calls under way end as `CloudGone`."""
@@ -107,13 +94,6 @@ class AsyncRemoteClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-    def _coder(self, codec: str) -> Codec | None:
-        if codec == RAW:
-            return None
-        if codec not in self._coders:
-            self._coders[codec] = load_codec(codec)
-        return self._coders[codec]
 
     async def _call(self, method: str, request: bytes, deadline_s: float) -> bytes:
         if self._is_closed:

@@ -11,14 +11,13 @@ import numpy as np
 
 from edge_deploy.core.require import require
 from edge_deploy.core.tensor import TensorInfo
-from runtimes.codecs import load_codec
-from runtimes.contracts import Codec
+from runtimes.serving.artifact_calls import ArtifactCalls
 from runtimes.serving.channel import call_metadata, client_credentials, client_options
-from runtimes.serving.contracts import Cancellation, Endpoint, RemoteModel, Reply, SegmentInfo, wire_name
+from runtimes.serving.contracts import Cancellation, Endpoint, RemoteModel, Reply, SegmentInfo
 from runtimes.serving.errors import CloudGone
-from runtimes.serving.exchange import RAW, error_for, read_answer, read_index, read_segment, write_request
+from runtimes.serving.exchange import RAW, error_for
 from runtimes.serving.fast_lane import FastLane
-from runtimes.serving.messages import message, method_path
+from runtimes.serving.messages import method_path
 
 __all__ = ["RemoteClient"]
 
@@ -45,9 +44,10 @@ class RemoteClient:
         outputs: Sequence[TensorInfo] | None = None,
     ) -> None:
         self._grpc = require("grpc", extra="run")
-        self._artifact, self._digest = artifact, digest
-        self._boundaries, self._outputs = dict(boundaries or {}), outputs
         self._where = f"server {endpoint.address}"
+        self._artifact = ArtifactCalls(
+            artifact, where=self._where, digest=digest, boundaries=boundaries, outputs=outputs
+        )
         self._metadata = call_metadata(endpoint)
         options = client_options(endpoint)
         if endpoint.tls is None:
@@ -57,7 +57,6 @@ class RemoteClient:
         self._lane = FastLane(self._channel, metadata=self._metadata, where=self._where)
         self._has_lane = False
         self._calls: dict[str, Any] = {}  # gRPC's own callables, which carry `future` too
-        self._coders: dict[str, Codec] = {}
         self._is_closed = False
 
     def infer(
@@ -72,29 +71,14 @@ class RemoteClient:
     ) -> Reply:
         """See `runtimes.serving.contracts.RemoteSegment.infer`."""
         begun = time.perf_counter()
-        request = write_request(
-            arrays,
-            model=wire_name(self._artifact, cut),
-            version=self._digest,
-            request_id=request_id,
-            codec=codec,
-            coder=self._coder(codec),
-            boundary=self._boundaries.get(cut),
-            deadline_s=deadline_s if self._has_lane else 0.0,
-        )
+        told_s = deadline_s if self._has_lane else 0.0  # gRPC tells the deadline of an ordinary call
+        request = self._artifact.inference(arrays, cut=cut, codec=codec, request_id=request_id, deadline_s=told_s)
         encoded = time.perf_counter()
         raw = self._lane.ask(request, wait_s=deadline_s, cancel=cancel) if self._has_lane else None
         streamed = raw is not None
         if raw is None:
             raw = self._call("ModelInfer", request, deadline_s - (time.perf_counter() - encoded), cancel)
-        reply = read_answer(
-            raw,
-            where=self._where,
-            version=self._digest,
-            request_id=request_id,
-            outputs=self._outputs,
-            streamed=streamed,
-        )
+        reply = self._artifact.reply(raw, request_id=request_id, streamed=streamed)
         # Only a server of ours tells its times, and only of such a one it is known what it makes of a stream.
         self._has_lane = reply.compute_s >= 0
         reply.encode_s, reply.sent_bytes = encoded - begun, len(request)
@@ -102,19 +86,15 @@ class RemoteClient:
 
     def metadata(self, *, deadline_s: float) -> RemoteModel:
         """See `runtimes.serving.contracts.RemoteSegment.metadata`."""
-        raw = self._call("RepositoryIndex", b"", deadline_s)
-        return read_index(raw, where=self._where, artifact=self._artifact, version=self._digest)
+        return self._artifact.metadata(self._call("RepositoryIndex", b"", deadline_s))
 
     def segment(self, cut: str, *, deadline_s: float) -> SegmentInfo:
         """See `runtimes.serving.contracts.RemoteSegment.segment`."""
-        request = message("ModelMetadataRequest")(name=wire_name(self._artifact, cut), version=self._digest)
-        raw = self._call("ModelMetadata", request.SerializeToString(), deadline_s)
-        return read_segment(raw, where=self._where)
+        return self._artifact.segment(self._call("ModelMetadata", self._artifact.segment_request(cut), deadline_s))
 
     def is_ready(self, *, deadline_s: float) -> bool:
         """Whether the server takes requests: the lightest call there is; raises as `infer` does."""
-        raw = self._call("ServerReady", b"", deadline_s)
-        return bool(message("ServerReadyResponse").FromString(raw).ready)
+        return self._artifact.is_ready(self._call("ServerReady", b"", deadline_s))
 
     def close(self) -> None:
         """End the connection; calls under way end as `CloudGone`."""
@@ -129,13 +109,6 @@ class RemoteClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _coder(self, codec: str) -> Codec | None:
-        if codec == RAW:
-            return None
-        if codec not in self._coders:
-            self._coders[codec] = load_codec(codec)
-        return self._coders[codec]
 
     def _call(self, method: str, request: bytes, deadline_s: float, cancel: Cancellation | None = None) -> bytes:
         if self._is_closed:
