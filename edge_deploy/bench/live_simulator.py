@@ -7,7 +7,9 @@ from typing import Any
 
 from edge_deploy.api.validation.validate import validate_simulation
 from edge_deploy.bench.live_rig import HOME, MODEL
+from edge_deploy.bench.live_slow_model import write_slow_model
 from edge_deploy.bench.models import development_data
+from edge_deploy.core.cut import ALL_CLOUD, ALL_EDGE
 from edge_deploy.core.serde import write_json
 from edge_deploy.report.validation_page import validation_page
 from partitioner.simulator.validation import ValidateRequest, Validation
@@ -21,26 +23,51 @@ TRACES = (
 SECONDS, RATE_HZ = 60.0, 5.0
 # Less than the process would like to have: its threads, and probes that run beside requests.
 EDGE_CORES = 0.8
+# A model that the edge takes as long for as the link does for its input, so that the cut moves with the link.
+SLOW_SECONDS, SLOW_RATE_HZ, SLOW_EDGE_CORES = 120.0, 1.0, 0.4
 
 
-def measure_simulator(*, seconds: float = SECONDS) -> dict[str, Any]:
+def measure_simulator(*, seconds: float = SECONDS, slow_seconds: float = SLOW_SECONDS) -> dict[str, Any]:
     """Errors of the simulator's median and 95th percentile, by condition, and the link that there really was."""
     data = development_data()
-    found = validate_simulation(
-        ValidateRequest(
-            artifact=data / MODEL,
-            traces=tuple(str(data / trace) for trace in TRACES),
-            policies=("hysteresis",),
-            seconds=seconds,
-            rate_hz=RATE_HZ,
-            edge_cores=EDGE_CORES,
-        )
+    traces = tuple(str(data / trace) for trace in TRACES)
+    small = ValidateRequest(
+        artifact=data / MODEL,
+        traces=traces,
+        policies=("hysteresis",),
+        seconds=seconds,
+        rate_hz=RATE_HZ,
+        edge_cores=EDGE_CORES,
     )
-    folder = HOME / "validation"
+    slow = ValidateRequest(
+        artifact=write_slow_model(HOME / "slow" / "slow.tflite"),
+        traces=traces[1:],
+        cuts=(ALL_CLOUD, ALL_EDGE),
+        policies=("hysteresis",),
+        seconds=slow_seconds,
+        rate_hz=SLOW_RATE_HZ,
+        edge_cores=SLOW_EDGE_CORES,
+    )
+    return _both({name: _validated(name, request) for name, request in (("small", small), ("slow", slow))})
+
+
+def _validated(name: str, request: ValidateRequest) -> Validation:
+    found = validate_simulation(request)
+    folder = HOME / "validation" / name
     folder.mkdir(parents=True, exist_ok=True)
     write_json(found, folder / "validation.json")
     Path(folder / "index.html").write_text(validation_page(found), encoding="utf-8")
-    return _row(found)
+    return found
+
+
+def _both(found: dict[str, Validation]) -> dict[str, Any]:
+    """One row of all; conditions and links bear the model's name."""
+    rows = {name: _row(each) for name, each in found.items()}
+    return {
+        "conditions": {f"{name}: {key}": row for name, each in rows.items() for key, row in each["conditions"].items()},
+        "links": {f"{name}: {key}": row for name, each in rows.items() for key, row in each["links"].items()},
+        "how": {name: {key: each[key] for key in ("shaped_by", "edge", "cloud")} for name, each in rows.items()},
+    }
 
 
 def _row(found: Validation) -> dict[str, Any]:
@@ -54,6 +81,7 @@ def _row(found: Validation) -> dict[str, Any]:
                 "live_p95_ms": round(each.live_p95_s * 1e3, 3),
                 "simulated_p95_ms": round(each.simulated_p95_s * 1e3, 3),
                 "p95_error": round(each.p95_error, 4),
+                "switches": f"{each.switches[0]} live, {each.switches[1]} simulated",
             }
             for each in found.conditions
         },

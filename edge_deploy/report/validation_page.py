@@ -67,6 +67,7 @@ def _columns() -> list[Column[Validated]]:
         Column(title="simulated", cell=lambda one: format_seconds(one.simulated_p95_s), numeric=True, group="p95"),
         Column(title="error", cell=lambda one: f"{one.p95_error:+.1%}", numeric=True, group="p95"),
         Column(title="answered: live / simulated", cell=_answered),
+        Column(title="switches", cell=lambda one: "{} / {}".format(*one.switches), numeric=True),
     ]
 
 

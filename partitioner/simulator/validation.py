@@ -104,6 +104,7 @@ class Validated:
         parts: Means of the parts of a request that the cloud answered: live, and simulated.
         throttled_s: That the edge's quota held it back meanwhile.
         quantiles: Live and simulated latencies at 0, 1, ... 100 %.
+        switches: How often the cut moved live, and simulated.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Validated:
     parts: dict[str, tuple[float, float]]
     throttled_s: float
     quantiles: tuple[tuple[float, ...], tuple[float, ...]]
+    switches: tuple[int, int] = (0, 0)
 
     @property
     def median_error(self) -> float:

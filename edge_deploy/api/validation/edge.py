@@ -27,6 +27,7 @@ __all__ = ["Edge", "main"]
 
 AT_ONCE = 64
 PING_S = 5.0
+FEW = 8
 # The last part of a wait is spent looking at the clock: a sleeping thread wakes up too late.
 SPIN_S = 0.0002
 
@@ -89,33 +90,52 @@ class Edge:
 
         Latency is infinite for one without an answer.
         """
+        waiting: list[tuple[float, Future[float]]] = []
+        for number, arrival in enumerate(arrivals):
+            made = _wait_until(begin_s + arrival)
+            waiting.append((made - begin_s, self._threads.submit(self._ask, number, made)))
+        return [(made, future.result()) for made, future in waiting]
+
+    def alone(self, *, count: int, rate_hz: float, most_s: float) -> list[float]:
+        """Latencies of requests as `play` makes them, none of which waits for another.
+
+        Args:
+            rate_hz: So often at most; at random moments, so that they meet every phase of what is periodic.
+            most_s: After so long no more are made; a few there are always.
+        """
+        random = np.random.default_rng(0)
+        until = time.perf_counter() + most_s
+        taken: list[float] = []
+        while len(taken) < FEW or (len(taken) < count and time.perf_counter() < until):
+            # A quota that the last request used up is full again before the next one.
+            pause_s = max(random.exponential(1 / rate_hz), taken[-1] if taken else 0.0)
+            made = _wait_until(time.perf_counter() + pause_s)
+            taken.append(self._threads.submit(self._ask, len(taken), made).result())
+        return taken
+
+    def _ask(self, number: int, made_s: float) -> float:
         session = self._session
         if session is None:
             raise BadInput("validation: no session is open.")
-
-        def ask(number: int, made_s: float) -> float:
-            try:
-                session.infer(self._feeds[number % len(self._feeds)])
-            except EdgeDeployError:
-                return math.inf
-            return time.perf_counter() - made_s
-
-        waiting: list[tuple[float, Future[float]]] = []
-        for number, arrival in enumerate(arrivals):
-            due = begin_s + arrival
-            if (left := due - SPIN_S - time.perf_counter()) > 0:
-                time.sleep(left)
-            while time.perf_counter() < due:
-                pass
-            made = time.perf_counter()
-            waiting.append((made - begin_s, self._threads.submit(ask, number, made)))
-        return [(made, future.result()) for made, future in waiting]
+        try:
+            session.infer(self._feeds[number % len(self._feeds)])
+        except EdgeDeployError:
+            return math.inf
+        return time.perf_counter() - made_s
 
     def close(self) -> None:
         """End the session; its record is written."""
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+def _wait_until(due: float) -> float:
+    if (left := due - SPIN_S - time.perf_counter()) > 0:
+        time.sleep(left)
+    while time.perf_counter() < due:
+        pass
+    return time.perf_counter()
 
 
 def main() -> None:
@@ -126,6 +146,7 @@ def main() -> None:
         "ping": edge.ping,
         "open": edge.open,
         "play": edge.play,
+        "alone": edge.alone,
         "close": edge.close,
     }
     _say({"answer": edge.cuts})

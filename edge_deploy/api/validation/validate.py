@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from partitioner.controller import train
 from partitioner.cut_table import CutTable
 from partitioner.live.halves import read_whole
 from partitioner.live.happened import BY_CLOUD, HOW, Happened
-from partitioner.live.record import read_run
+from partitioner.live.record import Run, read_run
 from partitioner.policy import Training
 from partitioner.setting import Setting
 from partitioner.simulator.arrivals import poisson
@@ -41,9 +42,10 @@ from runtimes.shaping.quota import CpuQuota
 __all__ = ["validate_simulation"]
 
 UNSHAPED = constant_link(uplink_bps=1e11, downlink_bps=1e11, rtt_s=0.0)
-TIMED, PINGS, SAMPLES = 40, 30, 64
+TIMED, TIMED_S, PINGS, SAMPLES = 40, 12.0, 30, 64
 CHECK_S = 6.0
 SPREAD = 3
+Found = TypeVar("Found")
 
 
 def validate_simulation(
@@ -135,15 +137,19 @@ class _Runs:
         self._number = 0
 
     def timed_table(self, cuts: Sequence[str], base_rtt_s: float, progress: Callable[[str], None]) -> CutTable:
-        """Every cut by requests over the link as it is: medians."""
+        """Every cut by requests over the link as it is, one after the other: medians."""
         rows = []
+        rate_hz = self._request.rate_hz
         for cut in cuts:
             progress(f"time cut {cut}")
             sent = self._shaped.counts()
-            played, happened = self._played(cut, "", np.arange(TIMED) / max(self._request.rate_hz, 10.0), UNSHAPED)
+            taken, run = self._recorded(
+                cut, "", lambda: self._edge.ask(do="alone", count=TIMED, rate_hz=rate_hz, most_s=TIMED_S)
+            )
+            happened = _in_order(run)
             got = self._shaped.counts()
             count = len(happened)
-            total_s = float(np.median([latency for _, latency in played]))
+            total_s = float(np.median(taken))
             crossed = [one for one in happened if one.how == BY_CLOUD]
             if cut == ALL_EDGE or not crossed:
                 rows.append((total_s, 0.0, 0, 0))
@@ -180,7 +186,8 @@ class _Runs:
         request = self._request
         arrivals = poisson(request.rate_hz, request.seconds, request.seed)
         held_before_s = self._quota.throttled_s()
-        played, happened = self._played(condition.cut, condition.policy, arrivals, trace_link(condition.trace))
+        played, run = self._played(condition.cut, condition.policy, arrivals, trace_link(condition.trace))
+        happened = _in_order(run)
         held_s = self._quota.throttled_s() - held_before_s
         values = {**condition.trace.values, "rtt_s": condition.trace.values["rtt_s"] + base_rtt_s}
         trace = dataclasses.replace(condition.trace, values=values)
@@ -202,25 +209,39 @@ class _Runs:
             },
             parts=_parts(happened, simulated),
             throttled_s=held_s,
+            switches=(len(run.switches), simulated.switches),
             quantiles=(_quantiles(live_s), _quantiles(simulated.latency_s)),
         )
 
     def _played(
         self, cut: str, policy: str, arrivals: np.ndarray, link: ShapedLink
-    ) -> tuple[list[tuple[float, float]], tuple[Happened, ...]]:
+    ) -> tuple[list[tuple[float, float]], Run]:
+        def play() -> list[tuple[float, float]]:
+            try:
+                self._shaped.follow(link)
+                begin_s = time.perf_counter()
+                played = self._edge.ask(do="play", begin_s=begin_s, arrivals=arrivals.tolist())
+                return [(moment, latency) for moment, latency in played]
+            finally:
+                self._shaped.follow(UNSHAPED)
+
+        return self._recorded(cut, policy, play)
+
+    def _recorded(self, cut: str, policy: str, act: Callable[[], Found]) -> tuple[Found, Run]:
+        """What `act` gives while a session is open, and the session's record."""
         self._number += 1
         record = self._work / f"{self._number}.jsonl"
         self._edge.ask(do="open", cut=cut, policy=policy, record=str(record))
         try:
-            self._shaped.follow(link)
-            begin_s = time.perf_counter()
-            played = self._edge.ask(do="play", begin_s=begin_s, arrivals=arrivals.tolist())
+            found = act()
         finally:
-            self._shaped.follow(UNSHAPED)
             self._edge.ask(do="close")
-        # The first request of a session warms it up, and is in the record only.
-        happened = sorted(read_run(record).requests, key=lambda one: one.arrived_s)[1:]
-        return [(moment, latency) for moment, latency in played], tuple(happened)
+        return found, read_run(record)
+
+
+def _in_order(run: Run) -> tuple[Happened, ...]:
+    """Requests as they were made; the first one of a session warms it up, and is in the record only."""
+    return tuple(sorted(run.requests, key=lambda one: one.arrived_s)[1:])
 
 
 def _parts(happened: Sequence[Happened], simulated: Served) -> dict[str, tuple[float, float]]:
