@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,12 +26,13 @@ from runtimes.serving.contracts import wire_name
 from runtimes.serving.errors import CloudError, CloudRefused
 from runtimes.serving.exchange import write_request
 from runtimes.serving.hostile_peers import connect, mutated
-from runtimes.serving.messages import METHODS, method_path
+from runtimes.serving.messages import METHODS, STREAM, message, method_path
 
 DEADLINE_S = 30.0
 PART = 1000  # messages between two looks at the memory
 STALLED, HALF_OPEN, WRONG_DIGESTS = 200, 300, 200
 WARM_UP = 8000
+STREAMED = 4  # one in so many goes over a stream
 
 
 class Honest:
@@ -133,7 +135,10 @@ def _send(server: BenchServer, artifact: str, count: int, *, seed: int) -> tuple
     statuses: dict[str, int] = {}
     slowest = 0.0
     with grpc.insecure_channel(server.endpoint.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        for n in range(count):
+        streamed = count // STREAMED
+        for status in _over_a_stream(channel, [mutated(rng, valid) for _ in range(streamed)]):
+            statuses[status] = statuses.get(status, 0) + 1
+        for n in range(count - streamed):
             method = "ModelInfer" if n % 4 else methods[int(rng.integers(len(methods)))]
             begun = time.perf_counter()
             try:
@@ -146,12 +151,20 @@ def _send(server: BenchServer, artifact: str, count: int, *, seed: int) -> tuple
     return statuses, slowest
 
 
+def _over_a_stream(channel: Any, messages: list[bytes]) -> Iterator[str]:
+    """Statuses of messages that come one after the other over one stream."""
+    answers = channel.stream_stream(method_path(STREAM))(iter(messages), timeout=DEADLINE_S)
+    for raw in answers:
+        told = message("ModelStreamInferResponse").FromString(raw)
+        yield told.error_message.partition(":")[0] or "OK"
+
+
 def _told(statuses: dict[str, int]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(statuses.items(), key=lambda each: -each[1]))
 
 
 def _stalled(server: BenchServer) -> tuple[dict[str, int], float]:
-    """Statuses of requests that never come to their message, and the seconds until all had one."""
+    """Statuses of requests, and of streams, that never come to their message; the seconds until all had one."""
     import grpc
 
     stop = threading.Event()
@@ -163,9 +176,13 @@ def _stalled(server: BenchServer) -> tuple[dict[str, int], float]:
     begun = time.perf_counter()
     statuses: dict[str, int] = {}
     with grpc.insecure_channel(server.endpoint.address, [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        calls = [channel.stream_unary(method_path("ModelInfer")).future(nothing()) for _ in range(STALLED)]
+        calls = [channel.stream_unary(method_path("ModelInfer")).future(nothing()) for _ in range(STALLED // 2)]
+        streams = [channel.stream_stream(method_path(STREAM))(nothing(), timeout=DEADLINE_S) for _ in calls]
         for call in calls:
             name = call.exception(timeout=DEADLINE_S).code().name
+            statuses[name] = statuses.get(name, 0) + 1
+        for stream in streams:
+            name = f"stream: {stream.code().name}"
             statuses[name] = statuses.get(name, 0) + 1
         took = time.perf_counter() - begun
         stop.set()
