@@ -42,8 +42,9 @@ def write_program(
     stored4: Collection[str] = (),
     keep: Any = None,
     tables: Callable[[bytes], str] | None = None,
+    tables_beside: bool = False,
 ) -> Written:
-    """Write `model.pte`, and `model.ptd` when `stored4` names layers or there are `tables`, into `folder`.
+    """Write `model.pte`, and `model.ptd` when `stored4` names layers or rows of look-ups go there, into `folder`.
 
     Args:
         program: The exported program to lower; its operators carry layer names.
@@ -51,6 +52,7 @@ def write_program(
         keep: The exported program to keep as `quantized.pt2`; None keeps none.
         tables: Writes both files from the program's bytes, with the rows of look-ups outside it, and returns the
             sha256 of `model.ptd`.
+        tables_beside: The rows of look-ups, if it has any, go to `model.ptd` as they are in the program.
 
     Raises:
         ToolchainError: ExecuTorch fails.
@@ -61,7 +63,7 @@ def write_program(
         torch.export.save(keep, folder / QUANTIZED)
     _tag_stored4(program, stored4)
     try:
-        made, portable = _lower(program, external=tables is not None)
+        made, portable = _lower(program, external=tables is not None or tables_beside)
     except _EXPECTED as error:
         raise ToolchainError(f"ExecuTorch lowering: {type(error).__name__}: {error}") from error
     written = [(MODEL, "model")]
@@ -72,7 +74,12 @@ def write_program(
     else:
         with (folder / MODEL).open("wb") as file:
             made.write_to_file(file)
-    if stored4:
+    if tables_beside:
+        made.write_tensor_data_to_file(str(folder))
+        if (folder / f"{_TAG}.ptd").is_file():
+            (folder / f"{_TAG}.ptd").rename(folder / PACKED)
+            written.append((PACKED, "data"))
+    elif stored4:
         made.write_tensor_data_to_file(str(folder))
         plain = folder / f"{_TAG}.ptd"
         (folder / PACKED).write_bytes(_packed(plain.read_bytes(), folder / MODEL, stored4))

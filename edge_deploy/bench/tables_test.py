@@ -264,6 +264,20 @@ def test_a_whole_conversion_verifies_and_leaves_nothing_beside_it(tmp_path, sour
     assert session.signature.inputs[1].id_bounds == ROWS
 
 
+def test_an_artifact_with_tables_beside_its_program_is_split_and_they_stay_beside(tmp_path, source):
+    pytest.importorskip("executorch.exir")
+    from converters.split import choose_cuts, open_parent, split
+
+    convert(convert_request(str(source), to=["executorch"], precision=["int4"], out=tmp_path / "out"))
+    parent = open_parent(tmp_path / "out" / "executorch-int4")
+    cuts, refused = choose_cuts(parent, every=True)
+    first = next(cut for cut in cuts if "tables" in cut.edge_layers)
+    (each,) = split(parent, [first], tmp_path / "halves", refused=refused).cuts
+    assert each.bit_identical
+    assert (each.head / "model.ptd").stat().st_size > 6 << 20 > (each.head / "model.pte").stat().st_size
+    assert not (each.tail / "model.ptd").exists()
+
+
 def test_pages_of_a_large_table_are_given_back(tmp_path, monkeypatch, captured):
     if not sys.platform.startswith("linux"):
         pytest.skip("needs /proc")

@@ -47,18 +47,25 @@ def write_here(parent: Any, cuts: list[Any], folders: list[str]) -> list[Written
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Whole:
-    """The parent's quantized graph with everything in it, and its layers by name."""
+    """The parent's quantized graph with everything in it, and its layers by name.
+
+    Attributes:
+        stored4: Layers whose weights stand two to a byte beside the program.
+        tables_beside: Rows of look-ups stand beside it.
+    """
 
     artifact: Artifact
     program: Any
     flow: Any
     stored4: frozenset[str]
+    tables_beside: bool
     batches: tuple[int, ...]
 
     @staticmethod
     def of(parent: Parent) -> _Whole:
         from converters.executorch.flow import read_flow
         from converters.executorch.recommender_restore import restore
+        from runtimes.formats.nibble_ptd import is_packed
         from runtimes.formats.pte import read_pte
 
         artifact = parent.artifact
@@ -72,13 +79,15 @@ class _Whole:
                 f"{parent.folder}: the layers of {QUANTIZED} are not those of the manifest; it was written by another "
                 "version: convert again."
             )
-        beside = any(entry.role == "data" for entry in artifact.files)
-        named = read_pte(parent.model).operators if beside else ()
+        beside = [parent.folder / entry.path for entry in artifact.files if entry.role == "data"]
+        packed = any(is_packed(path) for path in beside)
+        named = read_pte(parent.model).operators if packed else ()
         return _Whole(
             artifact=artifact,
             program=program,
             flow=flow,
             stored4=frozenset(operator.layer for operator in named if operator.weight_bytes < 0),
+            tables_beside=bool(beside) and not packed,
             batches=_batches(artifact),
         )
 
@@ -143,7 +152,7 @@ def _half(
     inputs = tuple(infos[name] for name in takes)
     _refuse_odd_dynamic(inputs)
     program = export_graph(made, inputs, whole.batches)
-    written = write_program(program, target, stored4=whole.stored4 & layers)
+    written = write_program(program, target, stored4=whole.stored4 & layers, tables_beside=whole.tables_beside)
     return Half(
         side=side,
         files=written.files,
