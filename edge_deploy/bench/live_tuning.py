@@ -1,7 +1,8 @@
 """`make bench-live_tuning`: DeepRecSched's search for batches against an exhaustive one, and its choice in real time.
 
-The search runs over measured service times in virtual time; then requests really arrive, with exponential gaps, at a
-queue with the setting it chose, and their 95th percentile is put beside the promised one.
+The search runs over measured times of inferences and of a request's way through the queue, in virtual time; then
+requests really arrive, with exponential gaps, at a queue with the setting it chose, and their 95th percentile is put
+beside the promised one.
 
     python -m edge_deploy.bench.live_tuning [MODEL.tflite]
 """
@@ -20,6 +21,7 @@ from edge_deploy.bench.live_server import cut_model, small_model
 from edge_deploy.bench.rows import markdown
 from edge_deploy.core.cut import ALL_CLOUD
 from runtimes.serving.batching import Batching, Queue, Turns
+from runtimes.serving.handling import measure_handling
 from runtimes.serving.lane import Lane, random_rows, sizes_of
 from runtimes.serving.offers import Offer, read_offer
 from runtimes.serving.queue_model import Load, QueueModel, Setting, measure_service
@@ -58,8 +60,10 @@ def measure_tuning(model: Path | None = None) -> list[dict[str, object]]:
 def _row(
     offer: Offer, sizes: tuple[int, ...], times: dict[int, list[float]], request_rows: tuple[int, ...], limit_s: float
 ) -> dict[str, object]:
-    queue = QueueModel(times, load=Load(rows=request_rows, requests=REQUESTS))
-    capacity = max(size / float(np.median(values)) for size, values in times.items()) / float(np.mean(request_rows))
+    handling_s, mean_rows = measure_handling(), float(np.mean(request_rows))
+    queue = QueueModel(times, load=Load(rows=request_rows, requests=REQUESTS), handling_s=handling_s)
+    row_s = min(float(np.median(values)) / size for size, values in times.items())
+    capacity = 1 / (row_s * mean_rows + handling_s)
     rates, waits_s = rate_grid(capacity), [limit_s * share for share in WAIT_SHARES]
     begun = time.perf_counter()
     found = tune(queue.p95_s, rows=sizes, waits_s=waits_s, limit_s=limit_s, rates=rates)

@@ -56,17 +56,23 @@ class QueueModel:
 
     Args:
         service_s: Measured seconds of inferences, by batch size; each inference draws one of its size.
+        handling_s: That each request costs the session beside its inference.
     """
 
     def __init__(
-        self, service_s: Mapping[int, Sequence[float]], *, sessions: int = 1, load: Load | None = None
+        self,
+        service_s: Mapping[int, Sequence[float]],
+        *,
+        sessions: int = 1,
+        load: Load | None = None,
+        handling_s: float = 0.0,
     ) -> None:
         if not service_s or sessions < 1:
             raise BadInput("queue model: needs the seconds of at least one batch size, and a session.")
         load = load or Load()
         rng = np.random.default_rng(load.seed)
         self._sizes = sorted(service_s)
-        self._sessions = sessions
+        self._sessions, self._handling_s = sessions, handling_s
         self._unit_gaps = rng.exponential(1.0, load.requests)
         self._rows = rng.choice(np.array(load.rows), load.requests)
         picks = rng.random(load.requests * 2)
@@ -108,7 +114,7 @@ class QueueModel:
             while stop < count and times[stop] <= start and total + rows[stop] <= setting.rows:
                 total += rows[stop]
                 stop += 1
-            end = start + self._seconds(total, runs)
+            end = start + self._seconds(total, runs) + self._handling_s * (stop - place)
             runs += 1
             for part in range(place, stop):
                 ends[owners[part]] = max(ends[owners[part]], end)

@@ -13,6 +13,7 @@ from edge_deploy.core.errors import BadInput
 from runtimes.probes.memory import memory_now
 from runtimes.serving.batching import Arrays, Batching, Queue, Turns
 from runtimes.serving.errors import CloudOverloaded
+from runtimes.serving.handling import measure_handling
 from runtimes.serving.lane import Lane, random_rows, rows_are_independent, sizes_of
 from runtimes.serving.offers import Offer
 from runtimes.serving.queue_model import QueueModel, Setting, measure_service
@@ -251,8 +252,11 @@ def _tuned(offer: Offer, sizes: Sequence[int], loading: Loading, limit_s: float)
         times = measure_service(lambda size: lane(feeds[size]), sizes, clock=time.perf_counter)
     finally:
         lane.close()
-    model = QueueModel(times, sessions=loading.sessions)
-    capacity = loading.sessions * max(size / statistics.median(values) for size, values in times.items())
+    handling_s = measure_handling()
+    model = QueueModel(times, sessions=loading.sessions, handling_s=handling_s)
+    capacity = loading.sessions * max(
+        size / (statistics.median(values) + size * handling_s) for size, values in times.items()
+    )
     waits_s = [limit_s * share for share in WAIT_SHARES]
     found = tune(model.p95_s, rows=sizes, waits_s=waits_s, limit_s=limit_s, rates=rate_grid(capacity))
     if not found.rate_rps:

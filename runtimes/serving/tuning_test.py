@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_deploy.core.errors import BadInput
+from runtimes.serving.handling import measure_handling
 from runtimes.serving.queue_model import Load, QueueModel, Setting
 from runtimes.serving.tuning import rate_grid, search_all, tune
 
@@ -80,3 +81,13 @@ def test_nothing_to_choose_from_is_refused():
         tune(lambda setting, rate: 0.0, rows=(1,), waits_s=(0.0,), limit_s=0.0, rates=(1.0,))
     with pytest.raises(BadInput, match="capacity"):
         rate_grid(0.0)
+
+
+def test_what_a_request_costs_beside_its_inference_takes_from_the_load_that_is_carried():
+    given_ = {"rows": (1,), "waits_s": (0.0,), "limit_s": 0.02, "rates": rate_grid(1000.0)}
+    free, dear = (
+        tune(QueueModel({1: [1e-3]}, load=Load(requests=400), handling_s=handling_s).p95_s, **given_)
+        for handling_s in (0.0, 1e-3)
+    )
+    assert dear.rate_rps <= 0.6 * free.rate_rps
+    assert 0 < measure_handling() < math.inf
