@@ -17,6 +17,7 @@ from edge_deploy.zoo.description import Preprocess
 __all__ = ["Feed", "feed_of", "scores_of"]
 
 PIXELS = (0.0, 255.0)
+MOST_OF_A_RANGE = 0.5
 
 
 class Feed:
@@ -129,7 +130,8 @@ def _by_range(task: Task, info: TensorInfo) -> tuple[Preprocess, str]:
     """Pixels for an 8-bit input: where its range is not that of the task, bytes go in one to one.
 
     MLPerf Tiny's harness does the same: pixel - 128 for int8. It is right for every normalization that was calibrated
-    on all pixel values, and it shows in the range of the input, e.g. -1 to 1.
+    on all pixel values, and it shows in the range of the input, e.g. -1 to 1. A range that is most of the task's is the
+    task's, calibrated on pictures without its darkest or brightest pixels: bytes as they are would change the contrast.
     """
     limits = np.iinfo(np.dtype(info.dtype))
     low, high = ((limit - info.zero_point[0]) * info.scale[0] for limit in (limits.min, limits.max))
@@ -137,12 +139,13 @@ def _by_range(task: Task, info: TensorInfo) -> tuple[Preprocess, str]:
     step = info.scale[0]
     if abs(low - wanted[0]) <= 2 * step and abs(high - wanted[1]) <= 2 * step:
         return task.preprocess, ""
+    seen = f"input takes {low:.3g} to {high:.3g} and the task has {wanted[0]:.3g} to {wanted[1]:.3g}"
+    is_inside = low >= wanted[0] - 2 * step and high <= wanted[1] + 2 * step
+    if is_inside and high - low >= MOST_OF_A_RANGE * (wanted[1] - wanted[0]):
+        return task.preprocess, f"{seen}: pixels beyond are cut off"
     # real = scale * (byte + limits.min - zero_point)
     own = Preprocess(zero=float(info.zero_point[0] - limits.min), scale=step)
-    return (
-        own,
-        f"input takes {low:.3g} to {high:.3g} and the task has {wanted[0]:.3g} to {wanted[1]:.3g}: bytes go in 1:1",
-    )
+    return own, f"{seen}: bytes go in 1:1"
 
 
 def _sample_shape(task: Task) -> tuple[int, ...]:

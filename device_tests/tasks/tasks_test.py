@@ -202,6 +202,16 @@ def test_pixels_reach_int8_inputs_as_the_harness_feeds_them():
         assert bool(feed.note) == (zero == -1 or scale == 1.0)
 
 
+def test_pixels_keep_their_contrast_where_calibration_saw_no_white_one():
+    raw = {"": np.arange(256, dtype=np.uint8).repeat(108).reshape(1, 96, 96, 3)}
+    narrow = signature((1, 96, 96, 3), (1, 2), "int8", scale=(0.89 / 255,), zero_point=(-128,))
+    feed = feed_of(TINY["visual_wake_words"], narrow, ())
+    encoded, _ = feed.arrays(raw)
+    wanted = np.minimum(np.rint(raw[""] / 0.89), 255) - 128
+    assert np.abs(encoded["x"][:, 0] - wanted).max() <= 1  # 1 where a half is rounded the other way
+    assert feed.note.endswith("has 0 to 1: pixels beyond are cut off")
+
+
 def test_features_reach_their_own_model_byte_by_byte_and_floats_as_real_values():
     task = TINY["keyword_spotting"]
     raw = {"": np.random.default_rng(0).integers(-128, 128, (3, 49, 10, 1), np.int16).astype(np.int8)}
