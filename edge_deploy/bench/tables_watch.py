@@ -1,8 +1,8 @@
 """Run a command under a memory limit and watch what its whole process tree holds.
 
 The limit is RLIMIT_DATA of every process: private writable memory, touched or not. What is reported is the largest sum
-of RssAnon (anonymous resident memory) over the tree, looked up in /proc every few milliseconds; pages of mapped files
-are the system's and do not count. A process that has just forked counts twice until its child runs something else.
+of anonymous resident memory over the tree, looked up in /proc every few milliseconds; pages of mapped files are the
+system's and do not count, and a page that a fork shares with its parent counts once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def run_watched(command: Sequence[str], *, limit_bytes: int | None, log: Path, f
         most = 0
         try:
             while process.poll() is None:
-                most = max(most, tree_anonymous_bytes(process.pid))
+                if tree_anonymous_bytes(process.pid) > most:
+                    most = max(most, tree_anonymous_bytes(process.pid, shared_once=True))
                 time.sleep(LOOK_S)
         finally:
             process.kill()  # what it has started ends with it
@@ -56,8 +57,13 @@ def run_watched(command: Sequence[str], *, limit_bytes: int | None, log: Path, f
     return Watched(code=process.returncode, seconds=seconds, anonymous_bytes=most, output=text)
 
 
-def tree_anonymous_bytes(root: int) -> int:
-    """RssAnon of a process and all that came from it."""
+def tree_anonymous_bytes(root: int, *, shared_once: bool = False) -> int:
+    """Anonymous resident memory of a process and all that came from it.
+
+    Args:
+        shared_once: Split a page among the processes that share it (Pss_Anon), which takes longer than to count it in
+            each of them (RssAnon).
+    """
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -70,14 +76,14 @@ def tree_anonymous_bytes(root: int) -> int:
     while waiting:
         process = waiting.pop()
         waiting += children.get(process, [])
-        total += _anonymous_bytes(process)
+        total += _bytes_of(process, *(("smaps_rollup", "Pss_Anon:") if shared_once else ("status", "RssAnon:")))
     return total
 
 
-def _anonymous_bytes(process: int) -> int:
+def _bytes_of(process: int, file: str, key: str) -> int:
     try:
-        for line in Path("/proc", str(process), "status").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("RssAnon:"):
+        for line in Path("/proc", str(process), file).read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(key):
                 return int(line.split()[1]) * 1024
     except OSError:
         pass
