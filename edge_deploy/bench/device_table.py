@@ -8,7 +8,7 @@ from device_tests.tasks.quality import Quality
 from device_tests.tasks.run import SuiteRow
 from edge_deploy.core.units import format_bytes
 
-__all__ = ["SUMMARY_COLUMNS", "remarks", "summary_rows"]
+__all__ = ["SUMMARY_COLUMNS", "is_refused", "remarks", "summary_rows"]
 
 SUMMARY_COLUMNS = (
     *("task (items, floor)", "precision", "LiteRT", "ExecuTorch", "TFLM", "generated C"),
@@ -57,6 +57,11 @@ def remarks(rows: Sequence[SuiteRow]) -> str:
     )
 
 
+def is_refused(row: SuiteRow) -> bool:
+    """The runtime cannot have the model, which is a finding; anything else that failed is to be mended."""
+    return row.problem_kind == "Unsupported" or (row.problem_kind == "BadInput" and "refuses it" in row.problem)
+
+
 def _lines(rows: Iterable[SuiteRow]) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys((_model(row), row.precision) for row in rows))
 
@@ -92,7 +97,7 @@ def _cell(row: SuiteRow | None) -> str:
     if row is None:
         return ""
     if row.quality is None:
-        return "refused" if row.problem_kind == "Unsupported" else "failed"
+        return "refused" if is_refused(row) else "failed"
     return _value(row.quality, row.quality.value, digits=1)
 
 

@@ -32,7 +32,16 @@ def test_a_line_tells_all_runtimes_of_a_model_and_what_a_board_takes():
         row("Net", "int8", "c", "generated C by gcc", 0.86),
         row("Net", "int8", "c", "", 0.9, device="qemu:cortex-m4", instructions=20.16e6, memory_bytes=34600),
         row("Net", "int8", "c", "", 0.9, device="qemu:cortex-m55", instructions=1.0),
-        row("Net", "int4", "tflite", "tflite-micro", 0, quality=None, problem="int4", problem_kind="Unsupported"),
+        row(
+            "Net",
+            "int4",
+            "tflite",
+            "tflite-micro",
+            0,
+            quality=None,
+            problem="TFLM refuses it: no",
+            problem_kind="BadInput",
+        ),
         row("Net", "int4", "c", "", 0, quality=None, problem="no compiler", problem_kind="MissingExtra"),
     ]
     lines = list(summary_rows(rows))

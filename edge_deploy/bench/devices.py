@@ -26,7 +26,7 @@ from device_tests.tasks.task import Task, find_tasks
 from edge_deploy.api.convert import convert
 from edge_deploy.api.request import convert_request
 from edge_deploy.bench import microcontrollers
-from edge_deploy.bench.device_table import SUMMARY_COLUMNS, remarks, summary_rows
+from edge_deploy.bench.device_table import SUMMARY_COLUMNS, is_refused, remarks, summary_rows
 from edge_deploy.bench.models import DESCRIPTIONS, development_data
 from edge_deploy.bench.rows import kept, markdown
 from edge_deploy.core.artifact import MANIFEST
@@ -77,20 +77,18 @@ class Place:
     Attributes:
         part: Of this bench, one of PARTS.
         formats: Artifacts that run there.
-        precisions: Of them, those that are tried; empty tries all.
     """
 
     part: str
     device: str
     formats: tuple[str, ...]
     backend: str | None = None
-    precisions: tuple[str, ...] = ()
     limit: int | None = None
 
 
 PLACES = (
     Place(part="host", device="host", formats=("tflite", "executorch")),
-    Place(part="tflm", device="host", formats=("tflite",), backend="tflite-micro", precisions=("int8", "int4")),
+    Place(part="tflm", device="host", formats=("tflite",), backend="tflite-micro"),
     Place(part="c", device="host", formats=("c",)),
     Place(part="arm", device=ARM, formats=("tflite", "executorch"), limit=ARM_ITEMS),
     *(Place(part="boards", device=board, formats=("c",), limit=BOARD_ITEMS) for board in BOARDS),
@@ -226,27 +224,24 @@ def suite_rows(subject: Subject, places: Sequence[Place], *, fresh: bool) -> lis
         for place in places:
             if made.format not in place.formats:
                 continue
-            if place.part == "tflm" and subject.is_static_apart and not static:
-                continue
+            if place.part == "tflm" and subject.is_static_apart and made.precision == "int8" and not static:
+                continue  # the file for microcontrollers stands for it
             _say(f"{subject.name} {made.name}: {place.part}, {place.device}")
             try:
                 row = _row(subject, task, made, place, fresh=fresh)
             except Exception as error:  # noqa: BLE001  # as above
                 row = _failed(task, made, place, problem=_reason(error), kind=type(error).__name__)
-            if row is not None:
-                rows.append(dataclasses.replace(row, model=f"{published}{subject.name}{static}"))
-                if row.problem:
-                    _say(f"  {row.problem_kind}: {row.problem}")
+            rows.append(dataclasses.replace(row, model=f"{published}{subject.name}{static}"))
+            if row.problem:
+                _say(f"  {row.problem_kind}: {row.problem}")
     return with_floor_of_float(task, rows)  # each was measured by itself, without the float model beside it
 
 
-def _row(subject: Subject, task: Task, made: Made, place: Place, *, fresh: bool) -> SuiteRow | None:
-    """One artifact in one place; None where it is not wanted there."""
+def _row(subject: Subject, task: Task, made: Made, place: Place, *, fresh: bool) -> SuiteRow:
+    """One artifact in one place."""
     if made.path is None:
         return _failed(task, made, place, problem=f"not converted: {made.problem}", kind=made.problem_kind)
     model = describe_model(made.path, wanted=task.name)
-    if place.precisions and model.precision not in place.precisions:
-        return None
     options = SuiteOptions(backends=(place.backend,), limit=place.limit, part=subject.part)
     if place.device.startswith("qemu:"):
         # An emulator's times mean nothing: none is spent on measuring them.
@@ -259,7 +254,7 @@ def _row(subject: Subject, task: Task, made: Made, place: Place, *, fresh: bool)
     # Two places may have the same device and other runtimes, and artifacts of two names the same folder's name.
     name = "-".join((subject.name, made.name, made.path.name, place.part, place.device)).replace(":", "-")
     row = from_json(SuiteRow, kept(HOME / "rows", name, make, fresh=fresh), where=name)
-    if row.problem and row.problem_kind != "Unsupported":
+    if row.problem and not is_refused(row):
         (HOME / "rows" / f"{name}.json").unlink(missing_ok=True)  # the next run tries again
     return dataclasses.replace(row, problem=row.problem.removeprefix(f"{row.path}/").removeprefix("model.tflite: "))
 
@@ -321,7 +316,7 @@ def main(arguments: list[str]) -> None:
         failed += [
             f"{row.model} {row.precision} {row.format} on {row.device}"
             for row in rows
-            if row.problem and row.problem_kind != "Unsupported"
+            if row.problem and not is_refused(row)
         ]
         print(markdown(SUITE_COLUMNS, [suite_cells(row) for row in rows]))
         print(
