@@ -256,7 +256,9 @@ def _row(subject: Subject, task: Task, made: Made, place: Place, *, fresh: bool)
     row = from_json(SuiteRow, kept(HOME / "rows", name, make, fresh=fresh), where=name)
     if row.problem and not is_refused(row):
         (HOME / "rows" / f"{name}.json").unlink(missing_ok=True)  # the next run tries again
-    return dataclasses.replace(row, problem=row.problem.removeprefix(f"{row.path}/").removeprefix("model.tflite: "))
+    return dataclasses.replace(
+        row, problem=row.problem.removeprefix(row.path).lstrip("/: ").removeprefix("model.tflite: ")
+    )
 
 
 def _failed(task: Task, made: Made, place: Place, *, problem: str, kind: str) -> SuiteRow:
