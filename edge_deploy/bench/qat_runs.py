@@ -174,7 +174,7 @@ def public_task(name: str, folder: Path) -> Task:
         name=name,
         data=data,
         told={"log": name},
-        rates=(0.01, 0.02, 0.05),
+        rates=(0.005, 0.01, 0.02, 0.05),
         plan=TrainPlan(epochs=15, patience=3, checkpoint_every=1_000_000),
         batch=256,
         bottom=(64,),
