@@ -1,7 +1,8 @@
 """Light active probes for a link that no request has used lately: a small message, now and then a boundary of zeros.
 
 The second is a request like any other to the server, so that any server of the protocol answers it; it is the
-smallest boundary that still tells the rate.
+smallest boundary that still tells the rate. Where all are too large to be sent for nothing, the small message is
+padded.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ __all__ = ["LinkProbe"]
 LOOK_S = 1.0
 # Of the boundary that is sent: enough to tell the rate of slow links, little enough for them.
 ENOUGH_BYTES, MOST_BYTES = 4 * 1024, 64 * 1024
+MOST_PADDING = 60_000
+# Of the round trip, and at least: what the padding's time is to be.
+STANDS_OUT, LEAST_S = 0.5, 0.005
 # Each probe in a row that nobody needed waits longer for the next.
 LONGEST_PAUSE = 8.0
 
@@ -61,10 +65,13 @@ class LinkProbe:
             return
         link.round_trip(now_s, self._remote.ping(deadline_s=LOOK_S))
         due = self._idle_s * self._pause
-        if self._half is None or state.uplink_age_s < due or now_s - self._last_s < due:
+        if state.uplink_age_s < due or now_s - self._last_s < due:
             return
         self._last_s = now_s
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        if self._half is None:
+            self._pad(now_s, state, link, clock)
+            return
         zeros = zeros_for_boundary(self._half)
         begun = clock.now_s()
         try:
@@ -79,6 +86,17 @@ class LinkProbe:
         theirs = max(reply.queue_s, 0.0) + max(reply.compute_s, 0.0)
         wire_s = done - called.began_s - reply.encode_s - theirs
         link.transfer(done, reply.sent_bytes, reply.received_bytes, wire_s)
+
+    def _pad(self, now_s: float, state: LinkState, link: LinkEstimate, clock: Clock) -> None:
+        """So many bytes that their time stands out of the round trip's at the rate that is known."""
+        wanted = state.uplink_bps / 8 * max(STANDS_OUT * state.rtt_s, LEAST_S)
+        padding = round(min(max(wanted, ENOUGH_BYTES), MOST_PADDING))
+        try:
+            wire_s = self._remote.ping(deadline_s=LOOK_S, padding=padding)
+        except CloudTimedOut:
+            link.late(now_s, padding, LOOK_S)
+            return
+        link.transfer(clock.now_s(), padding, 0, wire_s)
 
 
 def zeros_for_boundary(half: EdgeHalf) -> dict[str, np.ndarray]:

@@ -97,7 +97,7 @@ class PretendSegment:
         name = self._cloud.name if cut == ALL_CLOUD else f"{self._cloud.name}@{cut}"
         return SegmentInfo(name=name, version=self._cloud.digest, inputs=(), outputs=())
 
-    def is_ready(self, *, deadline_s: float) -> bool:
+    def is_ready(self, *, deadline_s: float, padding: int = 0) -> bool:
         """Always, unless it fails."""
         self._fail()
         return True

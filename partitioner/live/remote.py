@@ -101,14 +101,14 @@ class Remote:
             return Called(reply, attempt, begun)
         raise AssertionError("unreachable")
 
-    def ping(self, *, deadline_s: float) -> float:
-        """How long the smallest message takes, there and back.
+    def ping(self, *, deadline_s: float, padding: int = 0) -> float:
+        """How long the smallest message takes, there and back; with so many bytes more on the way there.
 
         Raises:
             CloudError: There was no answer, or the server takes no requests.
         """
         begun = self._now()
-        ready = self._segment.is_ready(deadline_s=deadline_s)
+        ready = self._segment.is_ready(deadline_s=deadline_s, padding=padding)
         took = self._now() - begun
         if not ready:
             raise CloudGone("the cloud takes no requests at the moment.")

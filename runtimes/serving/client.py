@@ -15,7 +15,7 @@ from runtimes.serving.artifact_calls import ArtifactCalls
 from runtimes.serving.channel import call_metadata, client_credentials, client_options
 from runtimes.serving.contracts import Cancellation, Endpoint, RemoteModel, Reply, SegmentInfo
 from runtimes.serving.errors import CloudGone
-from runtimes.serving.exchange import RAW, error_for
+from runtimes.serving.exchange import RAW, error_for, padded
 from runtimes.serving.fast_lane import FastLane
 from runtimes.serving.messages import method_path
 
@@ -92,9 +92,9 @@ class RemoteClient:
         """See `runtimes.serving.contracts.RemoteSegment.segment`."""
         return self._artifact.segment(self._call("ModelMetadata", self._artifact.segment_request(cut), deadline_s))
 
-    def is_ready(self, *, deadline_s: float) -> bool:
+    def is_ready(self, *, deadline_s: float, padding: int = 0) -> bool:
         """Whether the server takes requests: the lightest call there is; raises as `infer` does."""
-        return self._artifact.is_ready(self._call("ServerReady", b"", deadline_s))
+        return self._artifact.is_ready(self._call("ServerReady", padded(padding), deadline_s))
 
     def close(self) -> None:
         """End the connection; calls under way end as `CloudGone`."""

@@ -198,8 +198,12 @@ class RemoteSegment(Protocol):
     def segment(self, cut: str, *, deadline_s: float) -> SegmentInfo:
         """Inputs and outputs of the tail behind one cut; raises as `infer` does."""
 
-    def is_ready(self, *, deadline_s: float) -> bool:
-        """Whether the server takes requests: the smallest message there is, both ways; raises as `infer` does."""
+    def is_ready(self, *, deadline_s: float, padding: int = 0) -> bool:
+        """Whether the server takes requests: the smallest message there is, both ways; raises as `infer` does.
+
+        Args:
+            padding: Bytes of a field that no server reads, to see how long so many take on the way up; 60,000 at most.
+        """
 
     def close(self) -> None:
         """End the connections."""

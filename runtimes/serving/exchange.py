@@ -30,6 +30,7 @@ __all__ = [
     "QUEUE_NS",
     "RAW",
     "error_for",
+    "padded",
     "read_answer",
     "read_index",
     "read_segment",
@@ -42,6 +43,7 @@ TOO_LARGE = "larger than max"  # what gRPC says of a message above a limit, with
 DEADLINE_NS = "deadline_ns"  # parameter of a request on a stream: how long its sender will wait
 QUEUE_NS, COMPUTE_NS = "queue_ns", "compute_ns"  # parameters of an answer: the server's own times
 MOST_DETAIL = 300
+PADDING_TAG = b"\x7a"  # bytes under number 15, which no message of the protocol has: parsers skip it
 
 _BY_STATUS: dict[str, type[CloudError]] = {
     "DEADLINE_EXCEEDED": CloudTimedOut,
@@ -98,6 +100,17 @@ def write_request(
         request.raw_input_contents.append(coder.encode([arrays[info.name] for info in known], known))
     written: bytes = request.SerializeToString()
     return written
+
+
+def padded(count: int) -> bytes:
+    """A message without values, about so many bytes long."""
+    if count <= 0:
+        return b""
+    length, left = bytearray(), count
+    while left > 0x7F:
+        length.append(left & 0x7F | 0x80)
+        left >>= 7
+    return PADDING_TAG + bytes(length) + bytes([left]) + bytes(count)
 
 
 def _sized(info: TensorInfo, arrays: Mapping[str, np.ndarray]) -> TensorInfo:

@@ -8,7 +8,7 @@ pytest.importorskip("google.protobuf")
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 from runtimes.serving.errors import CloudError, CloudGarbled, CloudOverloaded, CloudRefused, CloudTimedOut
-from runtimes.serving.exchange import error_for, read_answer, read_index, read_segment, write_request
+from runtimes.serving.exchange import error_for, padded, read_answer, read_index, read_segment, write_request
 from runtimes.serving.hostile_peers import mutated
 from runtimes.serving.messages import message
 from runtimes.serving.tensors import DATATYPES, array_bytes, array_from_raw, array_from_values, dtype_of
@@ -120,3 +120,11 @@ def test_statuses_become_errors_that_a_caller_can_act_on():
     assert type(error_for("NOT_FOUND", "", where="s")) is CloudRefused
     assert type(error_for("INTERNAL", "", where="s")) is CloudGarbled
     assert error_for("SOMETHING_NEW", "", where="server x").problems == ("server x: SOMETHING_NEW: no details",)
+
+
+@pytest.mark.parametrize("count", [1, 127, 128, 300, 60_000])
+def test_padding_is_skipped_by_whoever_reads_the_message(count):
+    raw = padded(count)
+    assert count < len(raw) <= count + 5
+    assert message("ServerReadyRequest").FromString(raw).ListFields() == []
+    assert padded(0) == b""
