@@ -11,9 +11,9 @@ from typing import Any
 
 from edge_deploy.core.require import require
 
-__all__ = ["METHOD", "main"]
+__all__ = ["METHOD", "STREAM", "main"]
 
-METHOD = "/echo/Echo"
+METHOD, STREAM = "/echo/Echo", "/echo/Stream"
 
 
 def main() -> None:
@@ -27,8 +27,15 @@ async def _serve(answer: bytes) -> None:
     async def echo(request: bytes, context: Any) -> bytes:
         return answer
 
+    async def echo_each(requests: Any, context: Any) -> None:
+        while await context.read() is not grpc.aio.EOF:
+            await context.write(answer)
+
     server = grpc.aio.server()
-    handlers = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    handlers = {
+        "Echo": grpc.unary_unary_rpc_method_handler(echo),
+        "Stream": grpc.stream_stream_rpc_method_handler(echo_each),
+    }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo", handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -64,7 +64,10 @@ def _overhead(row: Mapping[str, Any]) -> list[Row]:
             wanted = f"at most {allowed:.1f} us more"
         else:
             allowed, wanted = ECHO_US, f"at most {ECHO_US:g} us more"
-        found.append((f"live loop: {name}", wanted, f"{added:+.1f} us {interval}", _met(added <= allowed)))
+        said = f"{added:+.1f} us {interval}"
+        if "beside_streamed_us" in each:
+            said += f"; beside an echo over a stream {each['beside_streamed_us']:+.1f} us"
+        found.append((f"live loop: {name}", wanted, said, _met(added <= allowed)))
     return found
 
 

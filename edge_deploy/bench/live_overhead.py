@@ -6,11 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
-from edge_deploy.bench.live_echo import METHOD
+from edge_deploy.bench.live_echo import METHOD, STREAM
 from edge_deploy.bench.live_rig import Rig, ServerProcess, make_rig
 from edge_deploy.core.cut import ALL_CLOUD, ALL_EDGE
 from edge_deploy.core.require import require
@@ -78,7 +79,10 @@ def _beside_interpreter(rig: Rig, server: ServerProcess, rounds: int) -> dict[st
 
 
 def _beside_echo(rig: Rig, server: ServerProcess, cut: str, rounds: int) -> dict[str, float]:
-    """What a request takes beyond its head, its tail and an echo of as many bytes."""
+    """What a request takes beyond its head, its tail and an echo of as many bytes.
+
+    The echo is a call; beside it stands one over a stream that is kept open, as the live loop's is.
+    """
     grpc = require("grpc", extra="run")
     feed = rig.feed(0)
     half = next(half for half in rig.halves if half.cut == cut)
@@ -104,13 +108,23 @@ def _beside_echo(rig: Rig, server: ServerProcess, cut: str, rounds: int) -> dict
             with grpc.insecure_channel(f"127.0.0.1:{int(echo.stdout.readline())}") as channel:
                 call, message = channel.unary_unary(METHOD), bytes(up)
                 call(message)
+                waiting: SimpleQueue[bytes | None] = SimpleQueue()
+                stream = channel.stream_stream(STREAM)(iter(waiting.get, None))
+
+                def over_the_stream() -> Any:
+                    waiting.put(message)
+                    return next(stream)
+
+                over_the_stream()
                 ways: list[Callable[[], Any]] = [
                     lambda: call(message),
                     lambda: live.infer(feed),
                     lambda: None if head is None else head.run(feed),
                     lambda: tail.run(arrays),
+                    over_the_stream,
                 ]
                 taken = _in_turns(ways, rounds, CLOUD_CALLS)
+                waiting.put(None)
         finally:
             echo.stdin.close()
             echo.wait()
@@ -119,12 +133,14 @@ def _beside_echo(rig: Rig, server: ServerProcess, cut: str, rounds: int) -> dict
         "up_bytes": up,
         "down_bytes": down,
         "echo_us": _median_us(taken[0]),
+        "streamed_echo_us": _median_us(taken[4]),
         "live_us": _median_us(taken[1]),
         "head_us": _median_us(taken[2]),
         "tail_us": _median_us(taken[3]),
         "added_us": added,
         "low_us": low,
         "high_us": high,
+        "beside_streamed_us": _difference(taken[1] - taken[4] - taken[2] - taken[3])[0],
     }
 
 
