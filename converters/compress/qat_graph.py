@@ -10,17 +10,19 @@ import functools
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from converters.compress.qat_quantizers import activation_class, learned_step, weight_start
+from converters.compress.qat_quantizers import activation_class, learned_step, weight_limits, weight_start
 from converters.compress.trained_layers import TrainedLayers
 from converters.executorch.layers import layer_name
 from converters.executorch.program import attribute
 from converters.executorch.rewrites import rewrite
+from converters.executorch.rounding import columns_of
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.require import require
 
 __all__ = ["QatNet", "make_qat", "put_weights"]
 
 LEAST_FACTOR = 1e-6
+MOST_PLACE = 0.49  # of a step, that a weight may lie from the integer it starts as
 SMALLEST_SIZE = 1e-12
 LAYERS = ("aten.conv1d.default", "aten.conv2d.default", "aten.linear.default")
 RECTIFIERS = ("relu", "relu_", "relu6", "relu6_", "hardtanh", "hardtanh_", "clamp", "clamp_min")
@@ -241,6 +243,7 @@ def _layer_class() -> Any:
             if bias is not None and not self.has_norm:
                 self.register_buffer("bias_size", bias.square().mean().sqrt().clamp(min=SMALLEST_SIZE))
                 self.bias_unit = torch.nn.Parameter(bias / self.bias_size)
+            self.columns = columns_of(node, tuple(folded.shape))
             self.register_buffer("scale_start", weight_start(folded, bits))
             self.scale_log = torch.nn.Parameter(torch.zeros_like(self.scale_start))
             self.is_quantizing = True
@@ -259,6 +262,33 @@ def _layer_class() -> Any:
         def scale_now(self) -> Any:
             return self.scale_start * self.scale_log.exp()
 
+        def wide(self) -> Any:
+            """What folding the batch norm multiplies the weights of each output channel by."""
+            factor = self.factor() if self.has_norm else torch.ones(len(self.unit))
+            return factor.reshape(-1, *[1] * (self.unit.dim() - 1))
+
+        def folded_float(self) -> Any:
+            """Weight [out, ...] with the batch norm in it, before it is quantized."""
+            with torch.no_grad():
+                return self.weight * self.wide()
+
+        def begin(self, scales: Any, stored: Any, shift: Any) -> None:
+            """Start from integers [out, ...] under scales [out], which would shift the mean of each output channel.
+
+            Weights keep their place within a step of these integers, so that training may still move them.
+            """
+            low, high = weight_limits(self.bits)
+            with torch.no_grad():
+                by_channel = scales.reshape(-1, *[1] * (self.unit.dim() - 1))
+                places = self.folded_float() / by_channel
+                places = torch.minimum(torch.maximum(places, stored - MOST_PLACE), stored + MOST_PLACE)
+                self.scale_start.copy_(scales)
+                self.unit.copy_(places.clamp(low, high) * by_channel / self.wide() / self.size)
+                if self.has_norm:
+                    self.mean += shift / self.factor()
+                elif self.has_bias:
+                    self.bias_unit -= shift / self.bias_size
+
         def quantized(self, weight: Any) -> Any:
             return learned_step(weight, self.scale_now(), self.bits) if self.is_quantizing else weight
 
@@ -268,8 +298,7 @@ def _layer_class() -> Any:
                 if not self.has_norm:
                     zero = torch.zeros(len(self.unit))
                     return self.quantized(self.weight), self.bias if self.has_bias else zero
-                wide = self.factor().reshape(-1, *[1] * (self.unit.dim() - 1))
-                return self.quantized(self.weight * wide), self.beta - self.mean * self.factor()
+                return self.quantized(self.weight * self.wide()), self.beta - self.mean * self.factor()
 
         def call(self, values: Any, weight: Any, bias: Any) -> Any:
             if self.target is aten.linear.default:
@@ -280,8 +309,7 @@ def _layer_class() -> Any:
             if not self.has_norm:
                 return self.call(values, self.quantized(self.weight), self.bias)
             factor = self.factor()
-            wide = factor.reshape(-1, *[1] * (self.unit.dim() - 1))
-            weight = self.quantized(self.weight * wide)
+            weight = self.quantized(self.weight * self.wide())
             if self.is_frozen or not self.training:
                 return self.call(values, weight, self.beta - self.mean * factor)
             axis = [1, -1, *[1] * (self.unit.dim() - 2)]

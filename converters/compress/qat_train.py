@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from converters.compress.qat_graph import QatNet, make_qat, put_weights
+from converters.compress.qat_start import start_rounded
 from converters.compress.trained_layers import EXTRA_FILE, trained_text
 from converters.contracts import Captured
 from converters.executorch.calibration import Samples
@@ -263,15 +264,21 @@ def _train_mode(net: QatNet, mode: bool) -> None:
 
 
 def _watch(net: QatNet, training: Images, plan: QatPlan, rng: np.random.Generator) -> None:
-    """Ranges to start from: those of some batches through quantized weights, activations still float."""
+    """Rounded weights to start from, and ranges: of some batches through these weights, activations still float."""
     torch = require("torch", extra="export-executorch")
     _train_mode(net, False)
+    order = rng.permutation(len(training.values))[: WATCHED_BATCHES * plan.batch]
+
+    def batches() -> Iterator[Any]:
+        for start in range(0, len(order), plan.batch):
+            yield torch.from_numpy(training.values[order[start : start + plan.batch]])
+
+    start_rounded(net, batches(), len(order))
     for activation in net.ranges.values():
         activation.is_watching, activation.is_quantizing = True, False
-    order = rng.permutation(len(training.values))
     with torch.no_grad():
-        for start in range(0, min(len(order), WATCHED_BATCHES * plan.batch), plan.batch):
-            net.graph(torch.from_numpy(training.values[order[start : start + plan.batch]]))
+        for batch in batches():
+            net.graph(batch)
     for activation in net.ranges.values():
         activation.is_watching, activation.is_quantizing = False, True
 

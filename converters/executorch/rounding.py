@@ -20,7 +20,7 @@ from converters.quantize.patch_sums import PATCHES, PatchSums
 from converters.quantize.uniform import symmetric_scales
 from edge_deploy.core.digest import sample_sha256
 
-__all__ = ["MOST_SAMPLES", "round_weights"]
+__all__ = ["MOST_SAMPLES", "Columns", "Watched", "columns_of", "round_weights"]
 
 MOST_SAMPLES = 512
 
@@ -38,15 +38,15 @@ def round_weights(prepared: Any, batches: Iterable[tuple[Any, ...]], count: int)
         The float weight that each changed layer had, by its node.
     """
     layers: dict[Any, _Layer] = {}
-    shared: dict[tuple[str, int, int], _Watched] = {}
+    shared: dict[tuple[str, int, int], Watched] = {}
     for node, (observer, weight) in observed_weights(prepared).items():
-        columns = _columns(node, tuple(weight.shape))
+        columns = columns_of(node, tuple(weight.shape))
         if columns is None:
             continue
         bits = 4 if isinstance(observer, searched_scale_observer()) else 8
         # Layers with the same weights are rounded alike, for the inputs of all of them, so that a file can share them.
         key = (sample_sha256({"weight": weight.numpy()}), bits, columns.groups)
-        watched = shared.setdefault(key, _Watched(samples=count))
+        watched = shared.setdefault(key, Watched(samples=count))
         layers[node] = _Layer(observer=observer, weight=weight, bits=bits, columns=columns, watched=watched)
     visit_inputs(prepared, layers, batches, lambda node, x: layers[node].watched.see(x, layers[node].columns))
     for node, layer in layers.items():
@@ -85,7 +85,7 @@ def _round(prepared: Any, node: Any, layer: _Layer) -> None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Columns:
+class Columns:
     """How a layer sees its input: patches(x, places) with x [samples, channels, height, width] or [rows, columns].
 
     Attributes:
@@ -98,7 +98,7 @@ class _Columns:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Watched:
+class Watched:
     """Patches of the inputs of the layers that share a weight, drawn at random places of every sample alike.
 
     Attributes:
@@ -110,7 +110,8 @@ class _Watched:
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
     rounded: tuple[Any, Any] | None = None
 
-    def see(self, x: Any, columns: _Columns) -> None:
+    def see(self, x: Any, columns: Columns) -> None:
+        """Take in the inputs of one layer."""
         total = columns.places(x)
         wanted = -(-PATCHES * len(x) // self.samples)
         drawn = self.rng.choice(total, wanted, replace=False) if total > wanted else np.arange(total)
@@ -124,17 +125,17 @@ class _Layer:
     observer: Any
     weight: Any
     bits: int
-    columns: _Columns
-    watched: _Watched
+    columns: Columns
+    watched: Watched
 
 
-def _columns(node: Any, weight: tuple[int, ...]) -> _Columns | None:
-    """None where the layer is neither a convolution nor a linear."""
+def columns_of(node: Any, weight: tuple[int, ...]) -> Columns | None:
+    """How the layer of a node sees its input; None where it is neither a convolution nor a linear."""
     import torch
 
     aten = torch.ops.aten
     if node.target is aten.linear.default:
-        return _Columns(groups=1, places=lambda x: x[..., 0].numel(), patches=_rows)
+        return Columns(groups=1, places=lambda x: x[..., 0].numel(), patches=_rows)
     if node.target not in (aten.conv2d.default, aten.conv1d.default, aten.conv2d.padding, aten.conv1d.padding):
         return None
     steps, pads, gaps, groups = (*node.args, *(None,) * (7 - len(node.args)))[3:7]
@@ -145,7 +146,7 @@ def _columns(node: Any, weight: tuple[int, ...]) -> _Columns | None:
     else:
         around = tuple(2 * pad for pad in _each(None if pads == "valid" else pads, 0, rank))
     window = _Window(taps=weight[2:], steps=_each(steps, 1, rank), around=around, gaps=gaps, groups=int(groups or 1))
-    return _Columns(groups=window.groups, places=window.places, patches=window.patches)
+    return Columns(groups=window.groups, places=window.places, patches=window.patches)
 
 
 def _each(value: Any, default: int, rank: int) -> tuple[int, ...]:
