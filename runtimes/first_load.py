@@ -41,13 +41,17 @@ def first_load(
     kernels: Kernels = "default",
     timeout_s: float = TIMEOUT_S,
 ) -> None:
-    """Load the file and run it once on zeros, in another process; bytes that did so are not tried again.
+    """Load the file and run it once on zeros, in a fresh process; bytes that did so are not tried again.
+
+    What reads beyond its memory is more likely to die in a fresh process than in a fork, which has more of it.
 
     Raises:
         ToolchainError: The process died, e.g. of SIGSEGV, ran too long, or the runtime failed.
         BadInput: The runtime refused the file.
     """
-    with trial(path, backend=backend, data_files=data_files, kernels=kernels, timeout_s=timeout_s) as wait:
+    with trial(
+        path, backend=backend, data_files=data_files, kernels=kernels, timeout_s=timeout_s, is_fresh=True
+    ) as wait:
         wait()
 
 
@@ -59,10 +63,14 @@ def trial(
     data_files: tuple[Path, ...] = (),
     kernels: Kernels = "default",
     timeout_s: float = TIMEOUT_S,
+    is_fresh: bool = False,
 ) -> Iterator[Callable[[], None]]:
     """`first_load`, started with the `with` block: its value is to be called before the file is loaded here.
 
     It waits for the other process, and raises what `first_load` raises. The process ends with the block.
+
+    Args:
+        is_fresh: Never a fork.
     """
     files = (path, *data_files)
     # Before the first file of this process there is nothing to remember, and digests can wait until it runs.
@@ -70,7 +78,7 @@ def trial(
         yield lambda: None
         return
     stage = f"first load of {path.name}"
-    if may_fork():
+    if may_fork() and not is_fresh:
         module = load("runtimes.backends", backend)
         if hasattr(module, "runtime_version"):
             module.runtime_version()  # imports the runtime, once for both processes

@@ -23,11 +23,12 @@ if sys.argv[1] == "a library's threads":
     torch.set_num_threads(2)
     torch.nn.functional.conv2d(torch.ones(8, 32, 64, 64), torch.ones(32, 32, 3, 3))
 from edge_deploy.core.errors import EdgeDeployError
-from runtimes.first_load import first_load
+from runtimes.first_load import trial
 found = []
 for path in sys.argv[2:]:
     try:
-        first_load(Path(path), backend="litert")
+        with trial(Path(path), backend="litert") as wait:
+            wait()
         found.append(["", ""])
     except EdgeDeployError as error:
         found.append([type(error).__name__, str(error)])
