@@ -115,7 +115,7 @@ def check_trace(trace, run):
     assert set(names.values()) == {"edge", "wire", "cloud", "controller"}
     spans = [event for event in events if event["ph"] == "X"]
     heads = [event for event in spans if event["name"] == "head"]
-    assert sorted(event["args"]["request"] for event in heads) == list(range(len(run.requests)))
+    assert sorted(event["args"]["request"] for event in heads) == list(range(1, len(run.requests) + 1))
     by_cloud = sum(one.how == 2 for one in run.requests)
     assert sum(event["name"] == "tail" for event in spans) == by_cloud
     assert sum(event["name"] == "round trip" for event in spans) == by_cloud
