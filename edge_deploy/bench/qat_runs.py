@@ -93,7 +93,7 @@ class Task:
     top: tuple[int, ...]
     dim: int
     second: TrainPlan | None = None
-    fractions: tuple[float, ...] = (0.1, 0.3)
+    fractions: tuple[float, ...] = (0.03, 0.1, 0.3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
