@@ -178,11 +178,12 @@ def _seconds(answer: Any, name: str) -> float:
 
 def _array(answer: Any, place: int, output: Any) -> np.ndarray:
     dtype = dtype_of(output.datatype)
-    if any(size < 0 for size in output.shape):
-        raise BadInput(f"tensor {output.name}: shape {tuple(output.shape)}.")
+    shape = tuple(output.shape)
+    if min(shape, default=0) < 0:
+        raise BadInput(f"tensor {output.name}: shape {shape}.")
     if answer.raw_output_contents:
-        return array_from_raw(answer.raw_output_contents[place], dtype, output.shape, name=output.name)
-    return array_from_values(output.contents, dtype, output.shape, name=output.name)
+        return array_from_raw(answer.raw_output_contents[place], dtype, shape, name=output.name)
+    return array_from_values(output.contents, dtype, shape, name=output.name)
 
 
 def _compare(arrays: Mapping[str, np.ndarray], outputs: Sequence[TensorInfo], where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -84,6 +85,9 @@ def dtype_of(name: str) -> DType:
 
 def fits(shape: Sequence[int], info: TensorInfo) -> bool:
     """Whether a shape is one that the tensor may have: -1 stands for any size from 1 on."""
+    shape = tuple(shape)
+    if shape == info.shape:
+        return min(shape, default=0) >= 0
     if len(shape) != len(info.shape):
         return False
     return all(have == want or (want == -1 and have > 0) for have, want in zip(shape, info.shape, strict=True))
@@ -91,7 +95,9 @@ def fits(shape: Sequence[int], info: TensorInfo) -> bool:
 
 def array_bytes(array: np.ndarray) -> bytes:
     """The values in C order, little-endian."""
-    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()
+    if array.dtype.str[0] == ">":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return array.tobytes()
 
 
 def array_from_raw(raw: bytes, dtype: str, shape: Sequence[int], *, name: str) -> np.ndarray:
@@ -100,14 +106,19 @@ def array_from_raw(raw: bytes, dtype: str, shape: Sequence[int], *, name: str) -
     Raises:
         BadInput: Another number of bytes than the shape needs, or booleans that are neither 0 nor 1.
     """
-    kind = np.dtype(holder(dtype)).newbyteorder("<")
+    kind, shape = _on_the_wire(dtype), tuple(shape)
     wanted = math.prod(shape) * kind.itemsize
     if len(raw) != wanted:
-        raise BadInput(f"tensor {name}: {len(raw)} bytes, must be {wanted} for {holder(dtype)} {tuple(shape)}.")
+        raise BadInput(f"tensor {name}: {len(raw)} bytes, must be {wanted} for {holder(dtype)} {shape}.")
     if kind == np.bool_ and raw.strip(b"\0\1"):
         # NumPy and the kernels behind it count on it; what else stands in a byte would be read in different ways.
         raise BadInput(f"tensor {name}: booleans must be bytes of 0 or 1.")
-    return np.frombuffer(raw, kind).reshape(tuple(shape))
+    return np.frombuffer(raw, kind).reshape(shape)
+
+
+@functools.cache
+def _on_the_wire(dtype: str) -> np.dtype[Any]:
+    return np.dtype(holder(dtype)).newbyteorder("<")
 
 
 def array_from_values(contents: Any, dtype: str, shape: Sequence[int], *, name: str) -> np.ndarray:
