@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -10,7 +11,7 @@ import numpy as np
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
 
-__all__ = ["checked", "from_wire", "to_wire"]
+__all__ = ["checked", "from_wire", "pieces", "to_wire"]
 
 _PACKED = {"int4": 4, "uint4": 4, "int2": 2}
 
@@ -59,6 +60,18 @@ def from_wire(payload: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         return values
     sign = np.uint8(1 << (bits - 1))
     return ((values ^ sign).astype(np.int8) - np.int8(sign)).astype(np.int8)
+
+
+def pieces(payload: bytes, sizes: Sequence[int], *, codec: str) -> list[bytes]:
+    """A payload cut into the bytes of each tensor.
+
+    Raises:
+        BadInput: It is longer or shorter than they are together.
+    """
+    if len(payload) != sum(sizes):
+        raise BadInput(f"codec {codec}: {len(payload)} bytes arrived, must be {sum(sizes)}.")
+    ends = list(itertools.accumulate(sizes))
+    return [payload[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
 def _holder(dtype: str) -> np.dtype:

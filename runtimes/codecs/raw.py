@@ -10,7 +10,7 @@ import numpy as np
 from edge_deploy.core.cut import tensor_bytes
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
-from runtimes.boundary import checked, from_wire, to_wire
+from runtimes.boundary import checked, from_wire, pieces, to_wire
 
 __all__ = ["OPTIONS", "Raw", "codec"]
 
@@ -33,14 +33,8 @@ class Raw:
 
     def decode(self, payload: bytes, tensors: Sequence[TensorInfo]) -> tuple[np.ndarray, ...]:
         """The tensors bit by bit."""
-        if len(payload) != self.encoded_bytes(tensors):
-            raise BadInput(f"codec raw: {len(payload)} bytes arrived, must be {self.encoded_bytes(tensors)}.")
-        found, start = [], 0
-        for tensor in tensors:
-            end = start + tensor_bytes(tensor)
-            found.append(from_wire(payload[start:end], tensor.dtype, tensor.shape))
-            start = end
-        return tuple(found)
+        parts = pieces(payload, [tensor_bytes(tensor) for tensor in tensors], codec="raw")
+        return tuple(from_wire(part, tensor.dtype, tensor.shape) for part, tensor in zip(parts, tensors, strict=True))
 
     def encoded_bytes(self, tensors: Sequence[TensorInfo]) -> int:
         """The sum of the tensors' sizes."""

@@ -16,7 +16,7 @@ import numpy as np
 from edge_deploy.core.cut import tensor_bytes
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
-from runtimes.boundary import checked, from_wire, to_wire
+from runtimes.boundary import checked, from_wire, pieces, to_wire
 
 __all__ = ["OPTIONS", "Requantize", "codec"]
 
@@ -51,14 +51,8 @@ class Requantize:
 
     def decode(self, payload: bytes, tensors: Sequence[TensorInfo]) -> tuple[np.ndarray, ...]:
         """The nearest values that the codes tell, in the tensors' own types."""
-        if len(payload) != self.encoded_bytes(tensors):
-            raise BadInput(f"codec requantize: {len(payload)} bytes arrived, must be {self.encoded_bytes(tensors)}.")
-        found, start = [], 0
-        for tensor in tensors:
-            end = start + self.encoded_bytes((tensor,))
-            found.append(self._decode(payload[start:end], tensor))
-            start = end
-        return tuple(found)
+        parts = pieces(payload, [self.encoded_bytes((tensor,)) for tensor in tensors], codec="requantize")
+        return tuple(self._decode(part, tensor) for part, tensor in zip(parts, tensors, strict=True))
 
     def encoded_bytes(self, tensors: Sequence[TensorInfo]) -> int:
         """Of each coded tensor 8 bytes and its codes, two 4-bit codes in a byte."""

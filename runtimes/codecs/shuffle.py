@@ -13,7 +13,7 @@ import numpy as np
 from edge_deploy.core.cut import tensor_bytes
 from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
-from runtimes.boundary import checked, from_wire, to_wire
+from runtimes.boundary import checked, from_wire, pieces, to_wire
 
 __all__ = ["OPTIONS", "Shuffle", "codec"]
 
@@ -41,16 +41,12 @@ class Shuffle:
 
     def decode(self, payload: bytes, tensors: Sequence[TensorInfo]) -> tuple[np.ndarray, ...]:
         """The tensors bit by bit."""
-        if len(payload) != self.encoded_bytes(tensors):
-            raise BadInput(f"codec shuffle: {len(payload)} bytes arrived, must be {self.encoded_bytes(tensors)}.")
-        found, start = [], 0
-        for tensor in tensors:
-            end, width = start + tensor_bytes(tensor), _width(tensor)
-            wire = payload[start:end]
-            if width > 1:
-                wire = np.frombuffer(wire, np.uint8).reshape(width, -1).T.tobytes()
+        parts = pieces(payload, [tensor_bytes(tensor) for tensor in tensors], codec="shuffle")
+        found = []
+        for part, tensor in zip(parts, tensors, strict=True):
+            width = _width(tensor)
+            wire = np.frombuffer(part, np.uint8).reshape(width, -1).T.tobytes() if width > 1 else part
             found.append(from_wire(wire, tensor.dtype, tensor.shape))
-            start = end
         return tuple(found)
 
     def encoded_bytes(self, tensors: Sequence[TensorInfo]) -> int:

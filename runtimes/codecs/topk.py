@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_deploy.core.cut import tensor_bytes
-from edge_deploy.core.errors import BadInput
 from edge_deploy.core.tensor import TensorInfo
-from runtimes.boundary import checked, from_wire, to_wire
+from runtimes.boundary import checked, from_wire, pieces, to_wire
 from runtimes.contracts import Codec
 from runtimes.kept_share import magnitudes, parse_kept_share, values_info
 from runtimes.positions import position_bytes, read_positions, resting_value, write_positions
@@ -50,14 +49,8 @@ class TopK:
 
     def decode(self, payload: bytes, tensors: Sequence[TensorInfo]) -> tuple[np.ndarray, ...]:
         """Kept values at their places, zeros elsewhere."""
-        if len(payload) != self.encoded_bytes(tensors):
-            raise BadInput(f"codec topk: {len(payload)} bytes arrived, must be {self.encoded_bytes(tensors)}.")
-        found, start = [], 0
-        for tensor in tensors:
-            end = start + self.encoded_bytes((tensor,))
-            found.append(self._decode(payload[start:end], tensor))
-            start = end
-        return tuple(found)
+        parts = pieces(payload, [self.encoded_bytes((tensor,)) for tensor in tensors], codec="topk")
+        return tuple(self._decode(part, tensor) for part, tensor in zip(parts, tensors, strict=True))
 
     def encoded_bytes(self, tensors: Sequence[TensorInfo]) -> int:
         """Known beforehand: so many values of each sample, whatever they are."""
