@@ -20,6 +20,7 @@ from runtimes.serving.messages import STREAM, method_path
 __all__ = ["FastLane"]
 
 OTHERWISE = "UNIMPLEMENTED"
+PAUSE = 100  # requests after a stream that was ended before it answered any
 
 
 class FastLane:
@@ -39,7 +40,8 @@ class FastLane:
         self._waiting: SimpleQueue[bytes | None] | None = None
         self._stream: Any = None
         self._watch = _Watch()
-        self._is_off = False
+        self._is_off = self._has_answered = False
+        self._pause = 0
 
     def ask(self, request: bytes, *, wait_s: float, cancel: Cancellation | None = None) -> bytes | None:
         """The bytes of a ModelStreamInferResponse; None where the ordinary call has to be made.
@@ -51,6 +53,9 @@ class FastLane:
         if self._is_off or not self._turn.acquire(blocking=False):
             return None
         try:
+            if self._pause:
+                self._pause -= 1
+                return None
             until_s = time.monotonic() + wait_s
             stream = self._stream or self._begin()
             if cancel is not None:
@@ -59,8 +64,11 @@ class FastLane:
             assert self._waiting is not None
             self._waiting.put(request)
             answer: bytes = next(stream)
+            self._has_answered = True
         except (StopIteration, self._rpc_error, ValueError) as error:  # ValueError: the channel was closed meanwhile
             self._end()
+            if isinstance(error, StopIteration) and not self._has_answered:
+                self._pause = PAUSE  # the server has no room for one more
             if cancel is not None and cancel.is_asked:
                 raise CloudGone(f"{self._where}: the request was cancelled.") from error
             if time.monotonic() >= until_s:
@@ -81,7 +89,7 @@ class FastLane:
 
     def _begin(self) -> Any:
         waiting: SimpleQueue[bytes | None] = SimpleQueue()
-        self._waiting = waiting
+        self._waiting, self._has_answered = waiting, False
         self._stream = self._open(iter(waiting.get, None), metadata=self._metadata)
         return self._stream
 

@@ -1,5 +1,6 @@
 """Streams of requests: from both ends."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -118,6 +119,17 @@ def test_requests_on_streams_that_the_server_keeps_ending_are_all_answered(halve
             except CloudTimedOut:
                 pass  # an ordinary call that took longer than the server's few milliseconds to bring its message
         assert answered > 0
+
+
+def test_a_server_without_room_for_one_more_stream_answers_calls(halves):
+    with (
+        ServerThread(Serving(artifacts=(halves[0],), limits=Limits(at_once=4))) as server,
+        contextlib.ExitStack() as all_,
+    ):
+        endpoint = Endpoint(host="127.0.0.1", port=server.port)
+        clients = [all_.enter_context(RemoteClient(endpoint, artifact="net")) for _ in range(3)]
+        for seed in range(12):  # two have streams, the third calls
+            ask(clients[seed % 3], seed)
 
 
 def test_a_server_that_stops_ends_the_streams_and_the_client_finds_the_next_one(halves):

@@ -17,7 +17,8 @@ class Limits:
         message_bytes: Of one request; None for what the largest model takes (many rows: 4 MiB) and 64 KiB.
         tensors: Of one request.
         rows: Samples of one request, where the model takes several.
-        at_once: Requests that the process holds, in whatever state, health checks included.
+        at_once: Requests that the process holds, in whatever state, health checks included; half of them may be open
+            streams of requests.
         held_bytes: Of all requests that the process holds; more are told that the server is overloaded.
         connections: Open ones.
         receive_s: From the first header of a request to its last byte; a stream of requests is ended when no whole one

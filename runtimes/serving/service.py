@@ -34,6 +34,7 @@ HEALTH = {True: b"\x08\x01", False: b"\x08\x02"}  # HealthCheckResponse: SERVING
 SMALL_MESSAGE = 65536
 FIELDS_BESIDE, FIELDS_PER_TENSOR = 64, 16
 MOST_NAME = 200
+STREAM_SHARE = 2  # streams are open calls: one in so many of those that the server holds may be one
 MOST_SAID = 1000
 MOST_DIMENSIONS = 16
 _log = logging.getLogger(__name__)
@@ -65,7 +66,12 @@ class Service:
         self._offers: dict[str, dict[str, Offer]] = {}
         for offer in offers:
             self._offers.setdefault(offer.info.name, {})[offer.info.version] = offer
-        self._streams = Streams(self._streamed, silent_s=limits.receive_s, answer_s=limits.answer_s)
+        self._streams = Streams(
+            self._streamed,
+            silent_s=limits.receive_s,
+            answer_s=limits.answer_s,
+            most=limits.at_once // STREAM_SHARE,
+        )
         self._most_fields = FIELDS_BESIDE + FIELDS_PER_TENSOR * limits.tensors
 
     def handlers(self) -> tuple[Any, ...]:

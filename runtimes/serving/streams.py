@@ -36,10 +36,13 @@ class Streams:
         silent_s: A stream on which no whole request came for so long is ended: it may be one that never sends its last
             byte. Whoever has more to ask opens another one.
         answer_s: One whose peer takes so long to fetch an answer is ended too.
+        most: At once; more are ended as soon as they begin, and their peers make calls instead.
     """
 
-    def __init__(self, answer: Callable[[bytes], Awaitable[bytes]], *, silent_s: float, answer_s: float) -> None:
-        self._answer, self._silent_s, self._answer_s = answer, silent_s, answer_s
+    def __init__(
+        self, answer: Callable[[bytes], Awaitable[bytes]], *, silent_s: float, answer_s: float, most: int
+    ) -> None:
+        self._answer, self._silent_s, self._answer_s, self._most = answer, silent_s, answer_s, most
         self._open: set[_Stream] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._is_ended = False
@@ -48,6 +51,8 @@ class Streams:
         """Answer until the peer, or this side, ends the stream."""
         from grpc.aio import EOF
 
+        if len(self._open) >= self._most:
+            return
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None
         stream = _Stream(task=task, since_s=loop.time())
