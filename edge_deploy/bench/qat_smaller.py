@@ -44,7 +44,7 @@ LARGEST_TABLE = 20_000
 LOG = GeneratedLog(table_rows=tuple(min(rows, LARGEST_TABLE) for rows in KAGGLE_ROWS), exponent=0.9, strength=2.6)
 LOG_ROWS, HELD_ROWS = 61 * 8192, 100_000
 DIM, BLOCK, BATCH = 16, 8, 2048
-RATES = (0.02, 0.06)
+RATES = (0.007, 0.02, 0.06)
 SEEDS = 3
 PLAN = TrainPlan(epochs=4, patience=3, evaluate_every=73, checkpoint_every=1_000_000)
 Kind: TypeAlias = Literal["full", "hashed", "robe"]
