@@ -1,8 +1,8 @@
 """`make bench-qat`: INT4 training of recommenders against float, and what a step of it costs.
 
-Rows: `generated` (2 M generated rows), `movielens_100k` and `bank_marketing` (need EDGE_DEPLOY_DATA), `step`, `parallel`
-(what two processes exchange), `robe` (tables that share an array, beside full and hashed ones), `hot` (INT4 tables
-with hot rows) and `cnn` (CNNs at INT4). BENCH="generated step" makes some of them; BENCH=--fresh makes all anew.
+Rows: `generated` (2 M generated rows), `movielens_100k` and `bank_marketing` (need EDGE_DEPLOY_DATA), `step`,
+`parallel` (what two processes exchange), `robe` (tables that share an array, beside full and hashed ones), `hot` (INT4
+tables with hot rows) and `cnn` (CNNs at INT4). BENCH="generated step" makes some of them; BENCH=--fresh makes all anew.
 Trainings are kept in build/bench-qat.
 """
 
