@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from pathlib import Path
@@ -12,7 +13,9 @@ from edge_deploy.core.errors import BadInput
 
 __all__ = ["CpuQuota"]
 
-PERIOD_US = 100_000
+# Short beside an inference: one that is stopped in the middle waits for the next period.
+PERIOD_US = 20_000
+LEAST_QUOTA_US = 1_000  # the kernel's
 _ROOT = Path("/sys/fs/cgroup")
 _EMPTY_WITHIN_S = 2.0
 
@@ -20,7 +23,7 @@ _EMPTY_WITHIN_S = 2.0
 class CpuQuota:
     """Processes added get so many cores together; their children too. Use it in a `with` block.
 
-    As with every bandwidth quota, work that needs less than the share in 100 ms is not slowed down.
+    As with every bandwidth quota, work that needs less than its share of 20 ms is not slowed down.
 
     Args:
         cores: E.g. 0.5; None for no quota.
@@ -40,9 +43,11 @@ class CpuQuota:
         self._group: Path | None = None
         if cores is None:
             return
+        period = max(PERIOD_US, math.ceil(LEAST_QUOTA_US / cores))
+        share = round(cores * period)
         for parent, limits in (
-            (root / "cpu", {"cpu.cfs_period_us": f"{PERIOD_US}", "cpu.cfs_quota_us": f"{round(cores * PERIOD_US)}"}),
-            (root, {"cpu.max": f"{round(cores * PERIOD_US)} {PERIOD_US}"}),
+            (root / "cpu", {"cpu.cfs_period_us": f"{period}", "cpu.cfs_quota_us": f"{share}"}),
+            (root, {"cpu.max": f"{share} {period}"}),
         ):
             group = parent / f"edge-deploy-{name}-{os.getpid()}-{time.monotonic_ns()}"
             try:
