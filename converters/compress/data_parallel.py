@@ -2,8 +2,10 @@
 
 After DQRM (Zhou et al., arXiv:2410.20046, section 3.3): tables' gradients travel as the rows that were looked up; then
 their values, and the MLPs' gradients, in INT8 with a scale that all processes agree on (the largest of theirs). What
-rounding takes from the MLPs' gradients is added to the next step's (error feedback); a buffer for tables would be as
-large as the model. Parameters must begin alike on all processes, and stay so, as all step by the same mean.
+rounding takes from the MLPs' gradients is added to the next step's (error feedback). A buffer for tables would be as
+large as the model; their values are rounded up or down by chance instead, so that they are right on average: the
+nearest value of most rows is 0, because frequent rows set the scale. Parameters must begin alike on all processes,
+and stay so, as all step by the same mean.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ __all__ = ["GradientExchange", "Kind", "joined"]
 Kind: TypeAlias = Literal["dense", "sparse", "sparse-int8"]
 LONGEST_WAIT = timedelta(minutes=30)
 SMALLEST_SCALE = 2.0**-100
+STEPS_A_SEED = 1 << 40  # more than a training has, so that no two processes draw alike
 
 
 class GradientExchange:
@@ -49,6 +52,7 @@ class GradientExchange:
         self.rank, self.world = int(self._dist.get_rank()), int(self._dist.get_world_size())
         self.payload_bytes = 0
         self._errors: dict[int, Any] = {}
+        self._steps = 0
 
     @property
     def writes(self) -> bool:
@@ -91,8 +95,14 @@ class GradientExchange:
         self._dist.all_reduce(scales, op=self._dist.ReduceOp.MAX)
         scales.clamp_(min=SMALLEST_SCALE)
         self.payload_bytes += scales.numel() * scales.element_size()
+        chance = torch.Generator().manual_seed(self.rank * STEPS_A_SEED + self._steps)
+        self._steps += 1
         for (number, parameter), value, own, scale in zip(numbered, values, rows, scales, strict=True):
-            stored = torch.round(value / scale).clamp_(-127, 127).to(torch.int8)
+            if id(parameter) in tables:
+                exact = (value / scale).add_(torch.rand(value.shape, generator=chance)).floor_()
+            else:
+                exact = torch.round(value / scale)
+            stored = exact.clamp_(-127, 127).to(torch.int8)
             if own is None:
                 if id(parameter) not in tables:
                     self._errors[number] = value - stored.float() * scale
@@ -128,7 +138,7 @@ class GradientExchange:
         """Error buffers of all processes; every process must ask at once."""
         everyone: list[Any] = [None] * self.world
         self._dist.all_gather_object(everyone, {str(number): error for number, error in self._errors.items()})
-        return {"errors": everyone, "payload_bytes": self.payload_bytes}
+        return {"errors": everyone, "payload_bytes": self.payload_bytes, "steps": self._steps}
 
     def restore(self, state: Any) -> None:
         """Go on from a former `state`.
@@ -142,6 +152,7 @@ class GradientExchange:
             )
         self._errors = {int(number): error for number, error in state["errors"][self.rank].items()}
         self.payload_bytes = int(state["payload_bytes"])
+        self._steps = int(state["steps"])
 
     def wait(self) -> None:
         """Until every process is here."""
