@@ -24,6 +24,8 @@ import select, sys, time
 path, peak = "/proc/%s/status" % sys.argv[1], {}
 sys.stdout.write("\\n"); sys.stdout.flush()
 while True:
+    # The last look comes after the end was asked for: this process may have had no turn before.
+    is_end = select.select([sys.stdin], [], [], 0.001)[0]
     try:
         with open(path) as file:
             for line in file:
@@ -32,7 +34,7 @@ while True:
                     peak[key[:-1]] = max(peak.get(key[:-1], 0), int(value))
     except OSError:
         break
-    if select.select([sys.stdin], [], [], 0.001)[0]:
+    if is_end:
         break
 sys.stdout.write(" ".join("%s=%d" % item for item in peak.items()))
 """
