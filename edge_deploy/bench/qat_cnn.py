@@ -38,7 +38,7 @@ FORMATS = ("tflite", "executorch")
 CALIBRATION_SAMPLES = 500
 LARGEST_LOSS = 0.01
 # The float model alone teaches: labels of images that it knows by heart add nothing to what it says of moved ones.
-PLAN = QatPlan(bits=4, epochs=3, rate=3e-4, distill=1.0, crop=4, flip=True)
+PLAN = QatPlan(bits=4, epochs=3, distill=1.0, crop=4, flip=True)
 COLUMNS = (
     "net",
     "INT4",

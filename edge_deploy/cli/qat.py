@@ -36,7 +36,7 @@ def command(
     to: Annotated[str, typer.Option(metavar="TARGETS", help="What it is converted to.")] = "tflite,executorch",
     epochs: Annotated[int, typer.Option(metavar="N", help="Passes over the training samples.")] = 12,
     batch: Annotated[int, typer.Option(metavar="N", help="Samples of a mini-batch.")] = 64,
-    rate: Annotated[float, typer.Option(metavar="RATE", help="Learning rate; it falls to 0 along a cosine.")] = 0.001,
+    rate: Annotated[float, typer.Option(metavar="RATE", help="Learning rate; it falls to 0 along a cosine.")] = 1e-4,
     ranges: Annotated[
         str, typer.Option(metavar="learned|moving-average", help="How ends of activations come about.")
     ] = "learned",
@@ -44,8 +44,8 @@ def command(
         float, typer.Option(metavar="SHARE", help="Of the loss that follows the float model; 1 needs no labels.")
     ] = 0.7,
     frozen_from: Annotated[
-        float, typer.Option(metavar="SHARE", help="Of the epochs behind which batch norms stand still.")
-    ] = 0.5,
+        float, typer.Option(metavar="SHARE", help="Of the epochs behind which batch norms stand still; 0: all.")
+    ] = 0.0,
     crop: Annotated[int, typer.Option(metavar="PIXELS", help="Move training images by up to so many pixels.")] = 0,
     flip: Annotated[bool, typer.Option("--flip", help="Mirror half of the training images.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of order, augmentation and the held tenth.")] = 0,
