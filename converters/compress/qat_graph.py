@@ -49,10 +49,13 @@ class QatNet:
     ranges: dict[str, Any]
     bits: int
 
-    def freeze(self) -> None:
-        """From now on batch norms have their long-term statistics, and moving averages stand still."""
+    def freeze_norms(self) -> None:
+        """From now on batch norms have their long-term statistics."""
         for layer in self.layers.values():
             layer.is_frozen = True
+
+    def freeze_averages(self) -> None:
+        """From now on moving averages of ranges stand still."""
         for activation in self.ranges.values():
             activation.is_frozen = True
 

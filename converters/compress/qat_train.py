@@ -35,6 +35,7 @@ __all__ = ["Images", "QatPlan", "QatResult", "train_cnn"]
 WATCHED_BATCHES = 16
 TEMPERATURE = 2.0
 SMALLEST_PROBABILITY = 1e-7
+AVERAGED = 0.5  # of the epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +46,9 @@ class QatPlan:
         bits: Of all weights: 4 or 8; activations have 8.
         ranges: Ends of activations learned by gradient, or a moving average of the batches' extremes.
         distill: Share of the loss that compares with the float model; the rest compares with labels. 1 needs none.
-        frozen_from: Share of the epochs behind which batch norms keep their long-term statistics, and averages stand.
-            A trained float model has good ones; statistics of training batches put it further from itself than INT4.
+        frozen_from: Share of the epochs behind which batch norms keep their long-term statistics. A trained float model
+            has good ones; those of training batches put it further from itself than INT4 does. Moving averages of
+            ranges go on for half of the epochs at least.
         crop: Images are moved by up to so many pixels; `flip`: half of them are mirrored.
     """
 
@@ -233,7 +235,9 @@ def _trained(
     step = 0
     for epoch in range(plan.epochs):
         if epoch >= plan.frozen_from * plan.epochs:
-            net.freeze()
+            net.freeze_norms()
+        if epoch >= max(plan.frozen_from, AVERAGED) * plan.epochs:
+            net.freeze_averages()
         _train_mode(net, True)
         for images, labels in _batches(training, plan, info, rng):
             for group in optimiser.param_groups:
