@@ -214,7 +214,9 @@ def _trained(
 ) -> QatResult:
     torch = require("torch", extra="export-executorch")
     rng = np.random.default_rng(plan.seed)
-    wanted = _answers(teacher, validation.values, plan.batch)
+    held = _held(validation, plan, info)
+    taught_held = _answers(teacher, held, plan.batch)
+    wanted = taught_held[: len(validation.values)]
     _watch(net, training, plan, rng)
     found = [(name, p) for name, p in net.graph.named_parameters() if p.requires_grad]
     weights = [p for name, p in found if not name.endswith("_log")]
@@ -222,15 +224,13 @@ def _trained(
     # Everything is relative to its size, so that one rate fits all layers.
     optimiser = torch.optim.Adam([{"params": weights, "rate": 1.0}, {"params": steps, "rate": 0.5}], lr=plan.rate)
     total = plan.epochs * -(-len(training.values) // plan.batch)
-    held = np.concatenate((validation.values, _moved(validation.values, plan, info, np.random.default_rng(plan.seed))))
-    taught_held = _answers(teacher, held, plan.batch)
 
-    def distance() -> float:
-        answers = (torch.from_numpy(each) for each in (_answers(net.graph, held, plan.batch), taught_held))
-        own, goal = (_scores(each, is_probability) for each in answers)
+    def distance(answers: np.ndarray) -> float:
+        own, goal = (_scores(torch.from_numpy(each), is_probability) for each in (answers, taught_held))
         return float(_loss(own, goal, None, 1.0))
 
-    best = (distance(), 0, _state(net))
+    kept = _answers(net.graph, held, plan.batch)
+    best = (distance(kept), 0, _state(net))
     curve = []
     step = 0
     for epoch in range(plan.epochs):
@@ -250,21 +250,28 @@ def _trained(
             optimiser.step()
             step += 1
         _train_mode(net, False)
-        curve.append(_agreement(wanted, _answers(net.graph, validation.values, plan.batch)))
+        answers = _answers(net.graph, held, plan.batch)
+        curve.append(_agreement(wanted, answers[: len(wanted)]))
         progress(epoch + 1, curve[-1])
         # Later epochs have steadier statistics: the last of equals is kept.
-        if (found_distance := distance()) <= best[0]:
-            best = (found_distance, epoch + 1, _state(net))
+        if (found_distance := distance(answers)) <= best[0]:
+            best, kept = (found_distance, epoch + 1, _state(net)), answers
     net.graph.load_state_dict(best[2])
     _train_mode(net, False)
     return QatResult(
         curve=tuple(curve),
         best_epoch=best[1],
-        answers=_answers(net.graph, validation.values, plan.batch),
+        answers=kept[: len(wanted)],
         float_answers=wanted,
         layers=len(net.layers),
         folded_norms=sum(layer.has_norm for layer in net.layers.values()),
     )
+
+
+def _held(validation: Images, plan: QatPlan, info: TensorInfo) -> np.ndarray:
+    """Validation samples; behind them moved copies, where training images are moved."""
+    moved = _moved(validation.values, plan, info, np.random.default_rng(plan.seed))
+    return validation.values if moved is validation.values else np.concatenate((validation.values, moved))
 
 
 def _state(net: QatNet) -> dict[str, Any]:
