@@ -27,8 +27,7 @@ def summary_rows(rows: Sequence[SuiteRow]) -> Iterator[tuple[str, ...]]:
     Of a model with a file of its own for microcontrollers, LiteRT's column tells of the one for phones.
     """
     told: set[str] = set()
-    for model, precision in _lines(rows):
-        mine = [row for row in rows if (_model(row), row.precision) == (model, precision)]
+    for (model, precision), mine in _lines(rows).items():
         cells = [_cell(_of_runtime(mine, runtime)) for runtime in RUNTIMES]
         board = next((row for row in mine if row.device == BOARD), None)
         name = model if model in told else _title(model, mine)
@@ -39,8 +38,7 @@ def summary_rows(rows: Sequence[SuiteRow]) -> Iterator[tuple[str, ...]]:
 def remarks(rows: Sequence[SuiteRow]) -> str:
     """What the intervals of a line's runtimes say of each other, and those of rows below their floor."""
     apart, pairs = [], 0
-    for model, precision in _lines(rows):
-        mine = [row for row in rows if (_model(row), row.precision) == (model, precision)]
+    for (model, precision), mine in _lines(rows).items():
         found = [(runtime, row.quality) for runtime in RUNTIMES if (row := _of_runtime(mine, runtime)) and row.quality]
         for place, (first, one) in enumerate(found):
             for second, other in found[place + 1 :]:
@@ -62,8 +60,12 @@ def is_refused(row: SuiteRow) -> bool:
     return row.problem_kind == "Unsupported" or (row.problem_kind == "BadInput" and "refuses it" in row.problem)
 
 
-def _lines(rows: Iterable[SuiteRow]) -> tuple[tuple[str, str], ...]:
-    return tuple(dict.fromkeys((_model(row), row.precision) for row in rows))
+def _lines(rows: Iterable[SuiteRow]) -> dict[tuple[str, str], list[SuiteRow]]:
+    """Rows by model and precision."""
+    found: dict[tuple[str, str], list[SuiteRow]] = {}
+    for row in rows:
+        found.setdefault((_model(row), row.precision), []).append(row)
+    return found
 
 
 def _model(row: SuiteRow) -> str:

@@ -106,7 +106,7 @@ def test_a_stream_that_brings_no_request_is_ended(halves):
         stop.set()
 
 
-def test_requests_on_streams_that_the_server_keeps_ending_are_all_answered(halves):
+def test_requests_on_streams_that_the_server_keeps_ending_are_answered_or_time_out(halves):
     with (
         ServerThread(Serving(artifacts=(halves[0],), limits=Limits(receive_s=0.004))) as server,
         RemoteClient(Endpoint(host="127.0.0.1", port=server.port), artifact="net") as client,
