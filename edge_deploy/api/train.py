@@ -48,8 +48,9 @@ from edge_deploy.zoo.metrics import accuracy, auc, calibration, log_loss, normal
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Quality", "TrainRequest", "TrainingReport", "train_recommender"]
+__all__ = ["FLOAT_SHARE", "Quality", "TrainRequest", "TrainingReport", "train_recommender"]
 
+FLOAT_SHARE = 0.9  # of the first epoch, before the bits come
 GOLDEN_ROWS = 32
 CALIBRATION_ROWS = 512
 EVAL_ROWS = 50_000
@@ -92,7 +93,7 @@ class TrainRequest:
     robe: int = 0
     robe_block: int = 8
     start: Path | None = None
-    float_share: float = 0.9
+    float_share: float = FLOAT_SHARE
 
     def __post_init__(self) -> None:
         if not 0 <= self.float_share <= 1:

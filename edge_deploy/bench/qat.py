@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from converters.compress.dqrm import DqrmPlan
+from edge_deploy.api.train import FLOAT_SHARE
 from edge_deploy.bench.qat_cnn import cnn_table
 from edge_deploy.bench.qat_hot_cold import hot_table
 from edge_deploy.bench.qat_parallel import parallel_table
 from edge_deploy.bench.qat_robe import robe_table, speed_table
-from edge_deploy.bench.qat_runs import FLOAT_SHARE, USUAL, Run, Setting, Task, generated_task, public_task, tuned
+from edge_deploy.bench.qat_runs import USUAL, Run, Setting, Task, generated_task, public_task, tuned
 from edge_deploy.bench.qat_step import step_table
 from edge_deploy.bench.rows import markdown, revision
 from edge_deploy.core.errors import EdgeDeployError

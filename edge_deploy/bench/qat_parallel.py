@@ -18,7 +18,8 @@ from converters.compress.batches import ArrayBatches
 from converters.compress.data_parallel import Kind, joined
 from converters.compress.dqrm import finish, prepare
 from converters.compress.train import TrainPlan, predict, train
-from edge_deploy.bench.qat_runs import FLOAT_SHARE, HOME, KAGGLE_ROWS, LARGEST_TABLE, USUAL
+from edge_deploy.api.train import FLOAT_SHARE
+from edge_deploy.bench.qat_runs import HOME, KAGGLE_ROWS, LARGEST_TABLE, USUAL
 from edge_deploy.bench.rows import markdown, revision
 from edge_deploy.core.errors import ToolchainError
 from edge_deploy.zoo.criteo_generator import GeneratedLog, generate_arrays

@@ -32,7 +32,6 @@ from edge_deploy.zoo.criteo_generator import GeneratedLog, generate_arrays
 from edge_deploy.zoo.dlrm import DlrmConfig, build
 
 __all__ = [
-    "FLOAT_SHARE",
     "KAGGLE_ROWS",
     "USUAL",
     "Rows",
@@ -53,8 +52,7 @@ KAGGLE_ROWS = (
 )
 GENERATED_ROWS, HELD_ROWS, LARGEST_TABLE = 2_000_000, 200_000, 100_000
 SCORE_BATCH = 8192
-# What `edge-deploy train --bits 4` does: float for so much of the first epoch, then this.
-FLOAT_SHARE = 0.9
+# What `edge-deploy train --bits 4` does behind the first part of the first epoch.
 USUAL = DqrmPlan(table_range="mse", refresh_steps=50, mlp_bits=8)
 
 
